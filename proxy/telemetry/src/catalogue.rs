@@ -1,0 +1,302 @@
+//! Every metric, once: name, type, labels with their caps, help.
+//!
+//! Nothing else in weir spells a metric's name: families are built from these entries, `/metrics` is rendered from the
+//! families, `docs/metrics.md` is generated from the list, and `cargo xtask tidy` checks rules and dashboards against
+//! that page. To add a metric, add an entry here and a field in `families.rs`.
+
+use crate::vocabulary::{
+    CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, OpenResult,
+    Outcome, RejectReason, SizeClass,
+};
+
+/// Callers that become label values unless the configuration says otherwise.
+pub const CALLERS: usize = 64;
+/// Backends that become label values.
+pub const BACKENDS: usize = 64;
+/// Listeners that become label values.
+pub const LISTENERS: usize = 64;
+/// Pools that become label values.
+pub const POOLS: usize = 64;
+/// Causes of log lines or of invalid requests that become label values, each.
+pub const CAUSES: usize = 48;
+/// Overrides shown at once.
+pub const OVERRIDES: usize = 64;
+/// Named bounds.
+pub const BOUNDS: usize = 128;
+/// Workers that become label values.
+pub const WORKERS: usize = 64;
+
+/// The type of a metric, as Prometheus knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows; the name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Classic buckets, `_sum`, `_count`.
+    Histogram,
+}
+
+impl MetricKind {
+    /// As written in `# TYPE`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        }
+    }
+}
+
+/// Which values a label may take: the reason the number of series is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// A closed list in the code.
+    Listed(&'static [&'static str]),
+    /// A closed list that the binary hands over at start (the methods of a protocol).
+    Given(&'static str),
+    /// Names from outside: at most this many, then `_other`; a name that breaks the rule is `_invalid`.
+    Capped(usize),
+    /// Names an operator or the code wrote: at most this many, then `_other`.
+    Configured(usize),
+    /// One value at a time; the series of an earlier value is removed.
+    Single(&'static str),
+}
+
+/// A label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may hold.
+    pub values: Values,
+}
+
+/// A metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricInfo {
+    /// The full name, as in PromQL (of a histogram: without `_bucket`).
+    pub name: &'static str,
+    /// Its type.
+    pub kind: MetricKind,
+    /// Its labels, in the order of exposition.
+    pub labels: &'static [LabelInfo],
+    /// One sentence without a full stop.
+    pub help: &'static str,
+}
+
+impl MetricInfo {
+    /// The series names this metric is exposed as.
+    #[must_use]
+    pub fn series_names(&self) -> Vec<String> {
+        match self.kind {
+            MetricKind::Histogram => {
+                ["_bucket", "_sum", "_count"].map(|end| format!("{}{end}", self.name)).to_vec()
+            }
+            MetricKind::Counter | MetricKind::Gauge => vec![self.name.to_owned()],
+        }
+    }
+}
+
+const fn label(name: &'static str, values: Values) -> LabelInfo {
+    LabelInfo { name, values }
+}
+
+const CALLER: LabelInfo = label("caller", Values::Capped(CALLERS));
+const PROTOCOL: LabelInfo = label("protocol", Values::Given("protocols"));
+const METHOD: LabelInfo = label("method", Values::Given("verbs of the protocol"));
+const BACKEND: LabelInfo = label("backend", Values::Configured(BACKENDS));
+const LISTENER: LabelInfo = label("listener", Values::Configured(LISTENERS));
+const POOL: LabelInfo = label("pool", Values::Configured(POOLS));
+const WORKER: LabelInfo = label("worker", Values::Configured(WORKERS));
+const MODE: LabelInfo = label("mode", Values::Listed(LimitMode::NAMES));
+const CAUSE: LabelInfo = label("cause", Values::Configured(CAUSES));
+const CAPPED_LABELS: &[&str] =
+    &["caller", "backend", "listener", "pool", "cause", "log_cause", "override", "bound"];
+
+macro_rules! catalogue {
+    ($($ident:ident = $kind:ident $name:literal [$($label:expr),* $(,)?] $help:literal;)+) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $help, ".")]
+            pub const $ident: MetricInfo = MetricInfo {
+                name: $name,
+                kind: MetricKind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )+
+
+        /// Every metric, in the order of `docs/metrics.md`.
+        pub const CATALOGUE: &[MetricInfo] = &[$($ident),+];
+    };
+}
+
+catalogue! {
+    // Work by caller.
+    REQUESTS = Counter "weir_requests_total" [CALLER, PROTOCOL, METHOD, label("outcome", Values::Listed(Outcome::NAMES))]
+        "Requests that ended, by how they ended";
+    REQUEST_DURATION = Histogram "weir_request_duration_seconds" [CALLER]
+        "Time from the last byte of a request to the last byte of its answer in the client's buffer";
+    REQUEST_OPERATIONS = Histogram "weir_request_operations" [CALLER]
+        "Operations asked by one request; exemplars name method and request id";
+    REQUEST_OPERATIONS_MAX = Gauge "weir_request_operations_max" [CALLER, METHOD]
+        "Largest number of operations one request asked for within the last 60 to 70 seconds, refused or not";
+    OPERATIONS = Counter "weir_operations_total" [CALLER, PROTOCOL, label("size_class", Values::Listed(SizeClass::NAMES))]
+        "Operations asked, by the size of the request they came in";
+    BYTES = Counter "weir_bytes_total" [CALLER, label("direction", Values::Listed(Direction::NAMES))]
+        "Bytes exchanged with clients (in: from the client)";
+    BACKEND_OPERATIONS = Counter "weir_backend_operations_total" [CALLER, BACKEND]
+        "Operations sent to a backend on behalf of a caller, retries included";
+    QUEUE_WAIT = Histogram "weir_queue_wait_seconds" [CALLER]
+        "Time the first operation of a request waited in weir's queue before it was sent";
+    CALLER_FIRST_SEEN = Gauge "weir_caller_first_seen_timestamp_seconds" [CALLER]
+        "When this process first saw the caller, in seconds since 1970";
+
+    // Limits.
+    REJECTED = Counter "weir_rejected_total" [CALLER, label("reason", Values::Listed(RejectReason::NAMES)), MODE]
+        "Requests above a limit: let pass (observe), delayed (pace) or refused (refuse)";
+    LIMIT = Gauge "weir_limit" [CALLER, label("kind", Values::Listed(LimitKind::NAMES))]
+        "Limit in force for a caller; no series where there is none";
+    LIMIT_MODE = Gauge "weir_limit_mode" [CALLER, MODE]
+        "1 for the mode in force for a caller's limits";
+    FLUSHES = Counter "weir_flushes_total" [CALLER, label("result", Values::Listed(FlushResult::NAMES))]
+        "flush_all commands by what weir did with them";
+    OVERRIDE_ACTIVE = Gauge "weir_override_active" [label("kind", Values::Configured(OVERRIDES)), label("target", Values::Configured(OVERRIDES))]
+        "1 while an operator's temporary override is in force";
+
+    // Reads that needed no backend.
+    CACHE_LOOKUPS = Counter "weir_cache_lookups_total" [POOL, label("result", Values::Listed(LookupResult::NAMES))]
+        "Operations that could have been served without a backend, by result";
+    COALESCED_OPERATIONS = Counter "weir_coalesced_operations_total" []
+        "Operations answered by joining an identical one that had not been sent yet";
+
+    // Backends.
+    BACKEND_CONNECTIONS = Gauge "weir_backend_connections" [BACKEND, label("state", Values::Listed(ConnectionState::NAMES))]
+        "Connections to a backend by state";
+    BACKEND_CONNECTION_OPENS = Counter "weir_backend_connection_opens_total" [BACKEND, label("result", Values::Listed(OpenResult::NAMES))]
+        "Attempts to connect to a backend, by result";
+    BACKEND_INFLIGHT_OPERATIONS = Gauge "weir_backend_inflight_operations" [BACKEND]
+        "Operations sent to a backend and not yet answered";
+    BACKEND_INFLIGHT_BYTES = Gauge "weir_backend_inflight_bytes" [BACKEND]
+        "Estimated reply bytes of the operations in flight";
+    QUEUE_DEPTH = Gauge "weir_queue_depth" [BACKEND]
+        "Operations waiting in weir for a backend";
+    UPSTREAM_DESYNC = Counter "weir_upstream_desync_total" [BACKEND]
+        "Connections cut because a reply did not belong to the request it followed";
+    UPSTREAM_STALLS = Counter "weir_upstream_stalls_total" [BACKEND]
+        "Connections cut because a backend owed a reply and sent nothing";
+    NOREPLY_DROPPED = Counter "weir_noreply_dropped_total" []
+        "noreply or quiet commands that could not be carried out and whose client asked not to be told";
+
+    // Clients.
+    CLIENT_CONNECTIONS = Gauge "weir_client_connections" [LISTENER]
+        "Client connections that are open";
+    CLIENT_ACCEPTS = Counter "weir_client_accepts_total" [LISTENER]
+        "Client connections accepted";
+    CLIENT_CLOSES = Counter "weir_client_closes_total" [LISTENER, label("how", Values::Listed(CloseHow::NAMES))]
+        "Client connections closed, by how";
+    CLIENT_SHORT_CONNECTIONS = Counter "weir_client_short_connections_total" [LISTENER]
+        "Client connections that had carried at most one request when they closed";
+    INVALID_REQUESTS = Counter "weir_invalid_requests_total" [LISTENER, CAUSE]
+        "Requests answered with an error because memcached would not take them either";
+    CLIENT_INPUT_BYTES = Gauge "weir_client_input_bytes" []
+        "Bytes received from clients and not yet carried out";
+    CLIENT_REPLY_BYTES = Gauge "weir_client_reply_bytes" []
+        "Bytes of replies that clients have not read yet";
+
+    // weir itself.
+    BOUND = Gauge "weir_bound" [label("name", Values::Configured(BOUNDS))]
+        "Configured bounds by configuration key, in the unit of the key";
+    LABEL_OVERFLOW = Counter "weir_label_overflow_total" [label("label", Values::Listed(CAPPED_LABELS))]
+        "Times a name was folded into _other because the cap of its label was reached";
+    LOG_SUPPRESSED = Counter "weir_log_suppressed_total" [CAUSE]
+        "Log lines not written because the cause had one in the same second";
+    WORKER_TURNS = Counter "weir_worker_turns_total" [WORKER]
+        "Turns of a worker's loop";
+    WORKER_BUSY = Counter "weir_worker_busy_seconds_total" [WORKER]
+        "Time a worker spent in its loop's turns rather than waiting";
+    PANICS = Counter "weir_panics_total" []
+        "Panics contained to one connection";
+    CONFIG_INFO = Gauge "weir_config_info" [label("hash", Values::Single("hash of the configuration in force"))]
+        "1 for the configuration in force";
+    CONFIG_RELOAD_SUCCESS_TIME = Gauge "weir_config_last_reload_success_timestamp_seconds" []
+        "When a configuration was last taken into use, in seconds since 1970";
+    CONFIG_RELOAD_SUCCESSFUL = Gauge "weir_config_last_reload_successful" []
+        "1 when the last attempt to load a configuration succeeded, else 0";
+    BUILD_INFO = Gauge "weir_build_info" [label("version", Values::Single("version")), label("revision", Values::Single("revision"))]
+        "1 for the running build";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" []
+        "User and system processor time used";
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" []
+        "Memory resident in RAM";
+    PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" []
+        "Virtual memory";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" []
+        "File descriptors open";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" []
+        "File descriptors allowed";
+    PROCESS_THREADS = Gauge "process_threads" []
+        "Threads";
+    PROCESS_START = Gauge "process_start_time_seconds" []
+        "When the process started, in seconds since 1970";
+}
+
+/// The page `docs/metrics.md`. A test compares it with the committed file; `WEIR_WRITE_GOLDEN=1` rewrites that file.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::from(PAGE_HEAD);
+    for metric in CATALOGUE {
+        let labels: Vec<&str> = metric.labels.iter().map(|l| l.name).collect();
+        let row = [metric.name, metric.kind.name(), &labels.join(", "), metric.help];
+        page.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    page.push_str(LABELS_HEAD);
+    let mut seen: Vec<LabelInfo> = Vec::new();
+    for label in CATALOGUE.iter().flat_map(|metric| metric.labels) {
+        if seen.contains(label) {
+            continue;
+        }
+        seen.push(*label);
+        let users: Vec<&str> = CATALOGUE
+            .iter()
+            .filter(|metric| metric.labels.contains(label))
+            .map(|metric| metric.name)
+            .collect();
+        page.push_str(&format!("| {} | {} | {} |\n", label.name, describe(label.values), users.join(" ")));
+    }
+    page
+}
+
+fn describe(values: Values) -> String {
+    match values {
+        Values::Listed(list) => list.join(" "),
+        Values::Given(what) => format!("{what}, listed when the process starts"),
+        Values::Capped(cap) => format!("{cap} names from outside (default), then `_other`; `_invalid`"),
+        Values::Configured(cap) => format!("{cap} names from configuration or code, then `_other`"),
+        Values::Single(what) => format!("one: {what}"),
+    }
+}
+
+const PAGE_HEAD: &str = "\
+# Metrics
+
+Generated from `proxy/telemetry/src/catalogue.rs`; `cargo test -p weir-telemetry` fails when this page is stale and
+`WEIR_WRITE_GOLDEN=1 cargo test -p weir-telemetry --test telemetry` rewrites it.
+
+A histogram is exposed as `_bucket`, `_sum` and `_count`. Rules and dashboards never match on `le` (its spelling differs
+between client libraries); `weir_operations_total{size_class}` is there for that.
+
+| metric | type | labels | help |
+|---|---|---|---|
+";
+
+const LABELS_HEAD: &str = "
+## Labels
+
+Every label is bounded. What does not fit is `_other` and counted in `weir_label_overflow_total`; slots are kept for the
+life of the process, configured callers have theirs reserved.
+
+| label | values | used by |
+|---|---|---|
+";

@@ -1,0 +1,209 @@
+//! The families behind the catalogue's entries: one field per metric, built and registered from its entry.
+
+use crate::catalogue::{self, MetricInfo, MetricKind};
+use crate::counters::SecondsCounter;
+use crate::histogram::{AtomicHistogram, DURATIONS, OPERATIONS};
+use crate::labels::Label;
+use crate::rolling_max::RollingMaxGauge;
+use prometheus_client::encoding::EncodeMetric;
+use prometheus_client::metrics::TypedMetric;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+type LabelSet<const N: usize> = [(&'static str, Label); N];
+
+/// Makes the metrics of a family. A type of its own so that the gauges of the rolling maximum share the scrape time.
+#[derive(Clone)]
+pub(crate) struct Maker<M>(Arc<dyn Fn() -> M + Send + Sync>);
+
+impl<M> MetricConstructor<M> for Maker<M> {
+    fn new_metric(&self) -> M {
+        (self.0)()
+    }
+}
+
+/// A catalogue entry with its series. Resolving a series takes a lock; handles are kept by whoever counts.
+pub(crate) struct Declared<M, const N: usize> {
+    info: &'static MetricInfo,
+    family: Family<LabelSet<N>, M, Maker<M>>,
+}
+
+impl<M, const N: usize> Debug for Declared<M, N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Declared").field("name", &self.info.name).finish_non_exhaustive()
+    }
+}
+
+impl<M, const N: usize> Declared<M, N>
+where
+    M: Clone + Debug + TypedMetric + EncodeMetric + Send + Sync + 'static,
+{
+    fn new(
+        registry: &mut Registry,
+        info: &'static MetricInfo,
+        make: impl Fn() -> M + Send + Sync + 'static,
+    ) -> Self {
+        assert_eq!(info.labels.len(), N, "the catalogue gives {} another number of labels", info.name);
+        let family = Family::new_with_constructor(Maker(Arc::new(make)));
+        // prometheus-client appends `_total` to counters and a full stop to the help.
+        let name = match info.kind {
+            MetricKind::Counter => info.name.strip_suffix("_total").unwrap_or(info.name),
+            MetricKind::Gauge | MetricKind::Histogram => info.name,
+        };
+        registry.register(name, info.help, family.clone());
+        Declared { info, family }
+    }
+
+    /// The series with these label values, in the order of the catalogue; made when it is new.
+    pub(crate) fn series(&self, values: [Label; N]) -> M {
+        self.family.get_or_create_owned(&self.label_set(values))
+    }
+
+    /// Ends a series.
+    pub(crate) fn remove(&self, values: [Label; N]) {
+        self.family.remove(&self.label_set(values));
+    }
+
+    /// Ends every series of the metric.
+    pub(crate) fn clear(&self) {
+        self.family.clear();
+    }
+
+    fn label_set(&self, values: [Label; N]) -> LabelSet<N> {
+        let mut names = self.info.labels.iter().map(|label| label.name);
+        values.map(|value| (names.next().unwrap_or_default(), value))
+    }
+}
+
+/// A gauge of a floating-point number.
+pub(crate) type FloatGauge = Gauge<f64, AtomicU64>;
+
+/// Every metric of the catalogue except `process_*`, which [`crate::process`] reads at scrape time.
+#[derive(Debug)]
+pub(crate) struct Families {
+    pub requests: Declared<Counter, 4>,
+    pub request_duration: Declared<AtomicHistogram, 1>,
+    pub request_operations: Declared<AtomicHistogram, 1>,
+    pub request_operations_max: Declared<RollingMaxGauge, 2>,
+    pub operations: Declared<Counter, 3>,
+    pub bytes: Declared<Counter, 2>,
+    pub backend_operations: Declared<Counter, 2>,
+    pub queue_wait: Declared<AtomicHistogram, 1>,
+    pub caller_first_seen: Declared<Gauge, 1>,
+    pub rejected: Declared<Counter, 3>,
+    pub limit: Declared<Gauge, 2>,
+    pub limit_mode: Declared<Gauge, 2>,
+    pub flushes: Declared<Counter, 2>,
+    pub override_active: Declared<Gauge, 2>,
+    pub cache_lookups: Declared<Counter, 2>,
+    pub coalesced_operations: Declared<Counter, 0>,
+    pub backend_connections: Declared<Gauge, 2>,
+    pub backend_connection_opens: Declared<Counter, 2>,
+    pub backend_inflight_operations: Declared<Gauge, 1>,
+    pub backend_inflight_bytes: Declared<Gauge, 1>,
+    pub queue_depth: Declared<Gauge, 1>,
+    pub upstream_desync: Declared<Counter, 1>,
+    pub upstream_stalls: Declared<Counter, 1>,
+    pub noreply_dropped: Declared<Counter, 0>,
+    pub client_connections: Declared<Gauge, 1>,
+    pub client_accepts: Declared<Counter, 1>,
+    pub client_closes: Declared<Counter, 2>,
+    pub client_short_connections: Declared<Counter, 1>,
+    pub invalid_requests: Declared<Counter, 2>,
+    pub client_input_bytes: Declared<Gauge, 0>,
+    pub client_reply_bytes: Declared<Gauge, 0>,
+    pub bound: Declared<FloatGauge, 1>,
+    pub label_overflow: Declared<Counter, 1>,
+    pub log_suppressed: Declared<Counter, 1>,
+    pub worker_turns: Declared<Counter, 1>,
+    pub worker_busy: Declared<SecondsCounter, 1>,
+    pub panics: Declared<Counter, 0>,
+    pub config_info: Declared<Gauge, 1>,
+    pub config_reload_success_time: Declared<Gauge, 0>,
+    pub config_reload_successful: Declared<Gauge, 0>,
+    pub build_info: Declared<Gauge, 2>,
+    /// The end of the rolling windows, set before each scrape.
+    pub scrape_time: Arc<AtomicU64>,
+}
+
+impl Families {
+    pub(crate) fn new(registry: &mut Registry) -> Families {
+        let scrape_time = Arc::new(AtomicU64::new(0));
+        let max = {
+            let scrape_time = scrape_time.clone();
+            move || RollingMaxGauge::new(scrape_time.clone())
+        };
+        let r = registry;
+        Families {
+            requests: counter(r, &catalogue::REQUESTS),
+            request_duration: Declared::new(r, &catalogue::REQUEST_DURATION, || {
+                AtomicHistogram::new(&DURATIONS)
+            }),
+            request_operations: Declared::new(r, &catalogue::REQUEST_OPERATIONS, || {
+                AtomicHistogram::with_exemplars(&OPERATIONS)
+            }),
+            request_operations_max: Declared::new(r, &catalogue::REQUEST_OPERATIONS_MAX, max),
+            operations: counter(r, &catalogue::OPERATIONS),
+            bytes: counter(r, &catalogue::BYTES),
+            backend_operations: counter(r, &catalogue::BACKEND_OPERATIONS),
+            queue_wait: Declared::new(r, &catalogue::QUEUE_WAIT, || AtomicHistogram::new(&DURATIONS)),
+            caller_first_seen: gauge(r, &catalogue::CALLER_FIRST_SEEN),
+            rejected: counter(r, &catalogue::REJECTED),
+            limit: gauge(r, &catalogue::LIMIT),
+            limit_mode: gauge(r, &catalogue::LIMIT_MODE),
+            flushes: counter(r, &catalogue::FLUSHES),
+            override_active: gauge(r, &catalogue::OVERRIDE_ACTIVE),
+            cache_lookups: counter(r, &catalogue::CACHE_LOOKUPS),
+            coalesced_operations: counter(r, &catalogue::COALESCED_OPERATIONS),
+            backend_connections: gauge(r, &catalogue::BACKEND_CONNECTIONS),
+            backend_connection_opens: counter(r, &catalogue::BACKEND_CONNECTION_OPENS),
+            backend_inflight_operations: gauge(r, &catalogue::BACKEND_INFLIGHT_OPERATIONS),
+            backend_inflight_bytes: gauge(r, &catalogue::BACKEND_INFLIGHT_BYTES),
+            queue_depth: gauge(r, &catalogue::QUEUE_DEPTH),
+            upstream_desync: counter(r, &catalogue::UPSTREAM_DESYNC),
+            upstream_stalls: counter(r, &catalogue::UPSTREAM_STALLS),
+            noreply_dropped: counter(r, &catalogue::NOREPLY_DROPPED),
+            client_connections: gauge(r, &catalogue::CLIENT_CONNECTIONS),
+            client_accepts: counter(r, &catalogue::CLIENT_ACCEPTS),
+            client_closes: counter(r, &catalogue::CLIENT_CLOSES),
+            client_short_connections: counter(r, &catalogue::CLIENT_SHORT_CONNECTIONS),
+            invalid_requests: counter(r, &catalogue::INVALID_REQUESTS),
+            client_input_bytes: gauge(r, &catalogue::CLIENT_INPUT_BYTES),
+            client_reply_bytes: gauge(r, &catalogue::CLIENT_REPLY_BYTES),
+            bound: Declared::new(r, &catalogue::BOUND, FloatGauge::default),
+            label_overflow: counter(r, &catalogue::LABEL_OVERFLOW),
+            log_suppressed: counter(r, &catalogue::LOG_SUPPRESSED),
+            worker_turns: counter(r, &catalogue::WORKER_TURNS),
+            worker_busy: Declared::new(r, &catalogue::WORKER_BUSY, SecondsCounter::default),
+            panics: counter(r, &catalogue::PANICS),
+            config_info: gauge(r, &catalogue::CONFIG_INFO),
+            config_reload_success_time: gauge(r, &catalogue::CONFIG_RELOAD_SUCCESS_TIME),
+            config_reload_successful: gauge(r, &catalogue::CONFIG_RELOAD_SUCCESSFUL),
+            build_info: gauge(r, &catalogue::BUILD_INFO),
+            scrape_time,
+        }
+    }
+
+    /// The counter of names folded into `_other` for want of a slot.
+    pub(crate) fn overflow(&self, label: &'static str) -> Counter {
+        self.label_overflow.series([label.into()])
+    }
+
+    /// Sets the instant at which rolling windows end for the next encoding.
+    pub(crate) fn set_scrape_time(&self, now: crate::Seconds) {
+        self.scrape_time.store(now.0, Ordering::Relaxed);
+    }
+}
+
+fn counter<const N: usize>(registry: &mut Registry, info: &'static MetricInfo) -> Declared<Counter, N> {
+    Declared::new(registry, info, Counter::default)
+}
+
+fn gauge<const N: usize>(registry: &mut Registry, info: &'static MetricInfo) -> Declared<Gauge, N> {
+    Declared::new(registry, info, Gauge::default)
+}

@@ -1,0 +1,52 @@
+//! Every metric, event line and exposition of weir, declared once.
+//!
+//! The listing, in the order a number travels:
+//!
+//! - [`vocabulary`]: label values that are a closed list (outcomes, reasons, size classes, ...)
+//! - [`labels`]: label values that come from outside: the name rule, the caps, `_other` and `_invalid`
+//! - [`catalogue`]: every metric: name, type, labels, caps, help
+//! - [`delta`]: plain numbers a worker collected during one turn of its loop, without atomics
+//! - [`histogram`], [`rolling_max`], [`counters`]: the shared, atomic side
+//! - [`caller`], [`backend`], [`listener`]: handles, resolved once per caller, backend or connection
+//! - [`telemetry`]: owns all of it
+//! - [`process`]: what the kernel says about this process, read at scrape time
+//! - [`exposition`]: OpenMetrics and classic text
+//! - [`escape`], [`events`]: log lines that cannot spiral and cannot be used against the terminal that shows them
+//!
+//! The crate reads no clock: whoever calls passes [`Seconds`]. It starts no thread and no task. The fold path
+//! ([`caller::MethodMetrics::fold`]) takes no lock and hashes nothing.
+
+pub mod backend;
+pub mod caller;
+pub mod catalogue;
+pub mod counters;
+pub mod delta;
+pub mod escape;
+pub mod events;
+pub mod exposition;
+mod families;
+pub mod histogram;
+pub mod labels;
+pub mod listener;
+pub mod process;
+pub mod rolling_max;
+pub mod telemetry;
+pub mod vocabulary;
+
+pub use backend::{BackendConnection, BackendMetrics, PoolMetrics};
+pub use caller::{CallerMetrics, MethodIdx, MethodMetrics, ShownLimits};
+pub use catalogue::{CATALOGUE, MetricInfo};
+pub use counters::GaugeShare;
+pub use delta::{Example, MethodDelta, Observed};
+pub use events::{Event, EventFormat, EventLog, Severity};
+pub use exposition::Exposition;
+pub use listener::{ClientConnection, ListenerMetrics};
+pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
+pub use vocabulary::{
+    CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, OpenResult,
+    Outcome, RejectReason, SizeClass,
+};
+
+/// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seconds(pub u64);

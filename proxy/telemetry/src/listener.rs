@@ -1,0 +1,94 @@
+//! What is counted per listener: client connections, how they end, how short-lived they are, and requests that
+//! memcached itself would not take.
+
+use crate::catalogue::CAUSES;
+use crate::families::Families;
+use crate::labels::{BoundedNames, Label, OTHER};
+use crate::vocabulary::CloseHow;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use std::sync::Arc;
+
+/// The handles of one listener. Shared by all workers.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    name: Label,
+    families: Arc<Families>,
+    connections: Gauge,
+    accepts: Counter,
+    closes: [Counter; CloseHow::COUNT],
+    short: Counter,
+    invalid: BoundedNames<Counter>,
+}
+
+impl ListenerMetrics {
+    /// Every series but those of invalid requests starts at zero.
+    pub(crate) fn new(name: Label, families: Arc<Families>) -> ListenerMetrics {
+        let closes = std::array::from_fn(|how| {
+            families.client_closes.series([name.clone(), CloseHow::ALL[how].name().into()])
+        });
+        let other = Arc::new(families.invalid_requests.series([name.clone(), OTHER.into()]));
+        ListenerMetrics {
+            connections: families.client_connections.series([name.clone()]),
+            accepts: families.client_accepts.series([name.clone()]),
+            short: families.client_short_connections.series([name.clone()]),
+            invalid: BoundedNames::new(CAUSES, other, None, families.overflow("cause")),
+            closes,
+            families,
+            name,
+        }
+    }
+
+    /// The label value: the name as configured, or `_other`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// A client connection was accepted; it is counted as open until the guard is closed or dropped.
+    #[must_use]
+    pub fn accepted(self: &Arc<Self>) -> ClientConnection {
+        self.accepts.inc();
+        self.connections.inc();
+        ClientConnection { listener: self.clone(), open: true }
+    }
+
+    /// A request memcached would not take. `cause` is a fixed word of the codec. Takes a lock: fine for what should
+    /// be rare, and harmless when it is not.
+    pub fn invalid(&self, cause: &'static str) {
+        let make = |_, _| self.families.invalid_requests.series([self.name.clone(), cause.into()]);
+        self.invalid.resolve(cause, make).inc();
+    }
+}
+
+/// One open client connection.
+#[derive(Debug)]
+pub struct ClientConnection {
+    listener: Arc<ListenerMetrics>,
+    open: bool,
+}
+
+impl ClientConnection {
+    /// The connection has closed after carrying this many requests. At most one makes it a short one: a client that
+    /// dials per call.
+    pub fn closed(mut self, how: CloseHow, requests: u64) {
+        if requests <= 1 {
+            self.listener.short.inc();
+        }
+        self.end(how);
+    }
+
+    fn end(&mut self, how: CloseHow) {
+        if std::mem::take(&mut self.open) {
+            self.listener.connections.dec();
+            self.listener.closes[how.index()].inc();
+        }
+    }
+}
+
+impl Drop for ClientConnection {
+    /// Only a panic drops a connection without a word.
+    fn drop(&mut self) {
+        self.end(CloseHow::Panic);
+    }
+}

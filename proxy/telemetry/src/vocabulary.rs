@@ -1,0 +1,280 @@
+//! Label values that are a closed list. A value here is a variant, so a typo does not compile and a series cannot be
+//! created by traffic.
+
+macro_rules! vocabulary {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of [`Self::index`].
+            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
+            /// Every label value, in the same order.
+            pub const NAMES: &'static [&'static str] = &[$($text,)+];
+            /// How many there are.
+            pub const COUNT: usize = Self::NAMES.len();
+
+            /// The label value.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                Self::NAMES[self as usize]
+            }
+
+            /// Position in [`Self::ALL`].
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+vocabulary! {
+    /// How a request ended, seen from the client.
+    Outcome {
+        /// Answered as the backend (or the cache) would.
+        Ok = "ok",
+        /// The backend answered with an error of its own.
+        Error = "error",
+        /// Refused by a limit or policy of weir.
+        Refused = "refused",
+        /// Not answered by the backend in time.
+        Timeout = "timeout",
+        /// The backend connection was lost or could not be had.
+        BackendLost = "backend_lost",
+        /// The client left before its answer.
+        ClientGone = "client_gone",
+        /// Not a request memcached would take; answered with memcached's own words.
+        Invalid = "invalid",
+    }
+}
+
+vocabulary! {
+    /// Size of a request in operations asked. A counter of *operations* by class answers "which share of the work
+    /// came in large requests" exactly, and rules need not match on `le`.
+    SizeClass {
+        /// One operation.
+        One = "1",
+        /// 2 to 10.
+        Ten = "2-10",
+        /// 11 to 100.
+        Hundred = "11-100",
+        /// 101 to 1,000: the largest legitimate thread views.
+        Thousand = "101-1000",
+        /// 1,001 to 10,000.
+        TenThousand = "1001-10000",
+        /// Above 10,000.
+        Extreme = "10001+",
+    }
+}
+
+impl SizeClass {
+    /// The class of a request of this many operations. Zero counts as one.
+    #[must_use]
+    pub const fn of(operations: u64) -> SizeClass {
+        match operations {
+            0..=1 => SizeClass::One,
+            2..=10 => SizeClass::Ten,
+            11..=100 => SizeClass::Hundred,
+            101..=1_000 => SizeClass::Thousand,
+            1_001..=10_000 => SizeClass::TenThousand,
+            _ => SizeClass::Extreme,
+        }
+    }
+}
+
+vocabulary! {
+    /// Direction of bytes between a client and weir.
+    Direction {
+        /// From the client.
+        In = "in",
+        /// To the client.
+        Out = "out",
+    }
+}
+
+vocabulary! {
+    /// Why weir rejected, delayed or would have rejected.
+    RejectReason {
+        /// One request asked for too much.
+        OperationsPerRequest = "operations_per_request",
+        /// The caller's rate.
+        OperationsPerSecond = "operations_per_second",
+        /// The caller's operations under way.
+        OperationsInFlight = "operations_in_flight",
+        /// The caller's reply bytes under way.
+        BytesInFlight = "bytes_in_flight",
+        /// `flush_all` is not allowed here.
+        FlushPolicy = "flush_policy",
+        /// The listener's or the principal's connection cap.
+        Connections = "connections",
+        /// A command line above the listener's cap.
+        LineTooLong = "line_too_long",
+        /// A value above the listener's cap.
+        ValueTooLarge = "value_too_large",
+        /// The request waited in weir's queue for longer than `queue_timeout`.
+        QueueTimeout = "queue_timeout",
+        /// Buffers of all clients together are at their bound.
+        BufferBound = "buffer_bound",
+        /// A command weir never forwards (`shutdown`, authentication, ...).
+        CommandPolicy = "command_policy",
+        /// weir is shutting down.
+        Draining = "draining",
+    }
+}
+
+vocabulary! {
+    /// What a limit does. As a label of a rejection it says what was done to the request: `observe` let it pass,
+    /// `pace` delayed it, `refuse` refused it.
+    LimitMode {
+        /// Count only.
+        Observe = "observe",
+        /// Delay.
+        Pace = "pace",
+        /// Refuse.
+        Refuse = "refuse",
+    }
+}
+
+vocabulary! {
+    /// Limits of a caller.
+    LimitKind {
+        /// Operations one request may ask for.
+        OperationsPerRequest = "operations_per_request",
+        /// Operations per second.
+        OperationsPerSecond = "operations_per_second",
+        /// Operations under way at once.
+        OperationsInFlight = "operations_in_flight",
+        /// Estimated reply bytes under way at once.
+        BytesInFlight = "bytes_in_flight",
+    }
+}
+
+impl LimitKind {
+    /// The reason given when this limit rejects.
+    #[must_use]
+    pub const fn reason(self) -> RejectReason {
+        match self {
+            LimitKind::OperationsPerRequest => RejectReason::OperationsPerRequest,
+            LimitKind::OperationsPerSecond => RejectReason::OperationsPerSecond,
+            LimitKind::OperationsInFlight => RejectReason::OperationsInFlight,
+            LimitKind::BytesInFlight => RejectReason::BytesInFlight,
+        }
+    }
+}
+
+vocabulary! {
+    /// How a client connection ended.
+    CloseHow {
+        /// The client closed first.
+        Client = "client",
+        /// weir closed in the ordinary way.
+        Fin = "fin",
+        /// weir reset after the client had closed with nothing left to say: the client's port is free at once.
+        Reset = "reset",
+        /// Nothing was sent for `idle_timeout`.
+        Idle = "idle",
+        /// The client stopped reading its replies.
+        SlowReader = "slow_reader",
+        /// The client's bytes could not be a request.
+        Protocol = "protocol",
+        /// A connection cap.
+        Cap = "cap",
+        /// weir shut down.
+        Drain = "drain",
+        /// Reading or writing failed (the client reset, for one).
+        Io = "io",
+        /// A panic, contained to this connection.
+        Panic = "panic",
+    }
+}
+
+vocabulary! {
+    /// Where a connection to a backend is in its life.
+    ConnectionState {
+        /// Dialling or authenticating.
+        Connecting = "connecting",
+        /// In use.
+        Ready = "ready",
+        /// Waiting before the next attempt.
+        Backoff = "backoff",
+        /// Finishing what was sent.
+        Draining = "draining",
+    }
+}
+
+vocabulary! {
+    /// Result of opening a connection to a backend.
+    OpenResult {
+        /// Ready for use.
+        Ok = "ok",
+        /// The backend refused.
+        Refused = "refused",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// No free local address or port (EADDRINUSE, EADDRNOTAVAIL).
+        NoPort = "no_port",
+        /// No file descriptor left.
+        NoDescriptor = "no_descriptor",
+        /// The backend refused the credentials.
+        Auth = "auth",
+        /// Anything else.
+        Error = "error",
+    }
+}
+
+vocabulary! {
+    /// How an operation that could have been served without the backend ended.
+    LookupResult {
+        /// Served from weir's cache.
+        Hit = "hit",
+        /// Fetched.
+        Miss = "miss",
+        /// Joined an identical operation that had not been sent yet.
+        Coalesced = "coalesced",
+    }
+}
+
+vocabulary! {
+    /// What became of a `flush_all`.
+    FlushResult {
+        /// Sent to every server of the pool.
+        Sent = "sent",
+        /// Refused.
+        Refused = "refused",
+        /// Only the keys under the configured prefix.
+        Prefix = "prefix",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_classes_meet_without_gap() {
+        let mut previous = 0;
+        for edge in [1, 2, 10, 11, 100, 101, 1_000, 1_001, 10_000, 10_001, u64::MAX] {
+            let class = SizeClass::of(edge).index();
+            assert!(
+                class == previous || class == previous + 1,
+                "{edge} falls into class {class} after {previous}"
+            );
+            previous = class;
+        }
+        assert_eq!(SizeClass::of(10), SizeClass::Ten);
+        assert_eq!(SizeClass::of(11), SizeClass::Hundred);
+        assert_eq!(SizeClass::of(15_000).name(), "10001+");
+    }
+
+    #[test]
+    fn index_and_name_agree_with_all() {
+        for (i, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(outcome.index(), i);
+            assert_eq!(outcome.name(), Outcome::NAMES[i]);
+        }
+    }
+}
