@@ -1,0 +1,138 @@
+//! `weir-scenario`: a verifying load generator for memcached and whatever speaks like one, and the storms weir is
+//! built for.
+//!
+//! Every value is checked: the key asked for, in the order asked, with the length, flags and body that follow from
+//! the key; every request ends exactly once. Wrong and missing answers are part of every report. Each run prints one
+//! JSON object on stdout.
+//!
+//! One thread and plain epoll, so that the tool takes little of the cores it shares with what it measures.
+//! From the bottom: `keys`, `values` (what is stored), `wire` (requests out, replies checked), `net`, `epoll`,
+//! `client` (connections), `closed_loop` and `open_loop` (when to ask), then one file per scenario.
+
+mod ask;
+mod burst;
+mod calls;
+mod client;
+mod clock;
+mod closed_loop;
+mod epoll;
+mod faults;
+mod fill;
+mod histogram;
+mod idle;
+mod keys;
+mod load;
+mod net;
+mod noise;
+mod normal;
+mod open_loop;
+mod options;
+mod quiet;
+mod random;
+mod report;
+mod slow_readers;
+mod sockets;
+mod storm;
+mod usage;
+mod values;
+mod wire;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  weir-scenario fill  --server 127.0.0.1:11211 --keys 100000 --value-size 100 --verify
+  weir-scenario load  --server 127.0.0.1:11211 --connections 16 --depth 16 --seconds 3 --watch memcached=4711
+  weir-scenario quiet --server unix:/run/weir/memcached.sock --connections 20 --rate 20 --seconds 10 --human
+  weir-scenario noise --server 127.0.0.1:11211 --clients 1 --rate 3
+  weir-scenario storm --server 127.0.0.1:11211 --mode connections --source-bind 127.32.0.1 --name feed-backfill
+  weir-scenario burst --server 127.0.0.1:11211 --connections 15000
+  weir-scenario sockets --destination 127.0.0.1:11211
+
+`fill` first; what reads must be given the same --keys, --value-size, --key-style and --seed.
+Exit status: 0 the run was carried out (failures are in the report), 1 an answer was wrong, 2 it could not run.";
+
+/// Verifying load generator and storms for memcached and weir
+#[derive(Parser)]
+// Every option may be given again: the last one counts, so scripts can append to a base.
+#[command(version, after_help = EXAMPLES, args_override_self = true)]
+struct Cli {
+    /// Name of this process as others see it (/proc/PID/comm, at most 15 bytes)
+    #[arg(long, global = true)]
+    name: Option<String>,
+    /// Also print the report for people, on stderr
+    #[arg(long, global = true)]
+    human: bool,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Store the key set
+    Fill(fill::Fill),
+    /// Closed loop: what the server can do, and what an operation costs
+    Load(load::Load),
+    /// Open loop of single gets on a few connections: what a neighbour feels
+    Quiet(quiet::Quiet),
+    /// Multigets of 15 to 20 thousand keys, at a rate or back to back
+    Noise(noise::Noise),
+    /// An ordinary day: many small batches, popular keys, some misses, some writes
+    Normal(normal::Normal),
+    /// April 2026: huge requests, each key on a connection of its own or all in one line
+    Storm(storm::Storm),
+    /// Hold very many idle connections, then check that each still answers
+    Idle(idle::Idle),
+    /// Ask for large values and do not read for a while
+    SlowReaders(slow_readers::SlowReaders),
+    /// Very many connections at once, one get each
+    Burst(burst::Burst),
+    /// Count the sockets towards an address by state
+    Sockets {
+        /// host:port of the server
+        #[arg(long, value_name = "ADDR")]
+        destination: SocketAddr,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(outcome) => {
+            report::print_line(&outcome.report);
+            if cli.human {
+                report::print_human(&outcome.report, 0);
+            }
+            ExitCode::from(u8::from(outcome.falsified))
+        }
+        Err(error) => {
+            eprintln!("weir-scenario: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<options::Outcome> {
+    // Before anything opens a socket: whoever looks up the peer must find this name.
+    if let Some(name) = &cli.name {
+        usage::set_process_name(name)?;
+    }
+    match &cli.scenario {
+        Scenario::Fill(options) => fill::fill(options),
+        Scenario::Load(options) => load::load(options),
+        Scenario::Quiet(options) => quiet::quiet(options),
+        Scenario::Noise(options) => noise::noise(options),
+        Scenario::Normal(options) => normal::normal(options),
+        Scenario::Storm(options) => storm::storm(options),
+        Scenario::Idle(options) => idle::idle(options),
+        Scenario::SlowReaders(options) => slow_readers::slow_readers(options),
+        Scenario::Burst(options) => burst::burst(options),
+        Scenario::Sockets { destination } => {
+            let report = serde_json::to_value(sockets::report(*destination)?)?;
+            Ok(options::Outcome { report, falsified: false })
+        }
+    }
+}
