@@ -1,0 +1,160 @@
+//! The end of the story: both sides next to each other, and the line that on-call would have wanted.
+
+use super::side::SideReport;
+use super::stage::{StageReport, milliseconds};
+use crate::report::{Table, thousands};
+
+/// A number of a phase as one cell.
+type Cell = fn(&StageReport) -> String;
+
+const NEIGHBOURS: (&str, Cell) = ("neighbours' gets, p50 / p99", latency);
+const NEIGHBOURS_FAILED: (&str, Cell) = ("neighbours' requests that failed", neighbours_failed);
+
+const CONNECTIONS: &[(&str, Cell)] = &[
+    ("the storm's own calls that failed", storm_failed),
+    ("connections a restarting service could not open", restart_failed),
+    NEIGHBOURS_FAILED,
+    NEIGHBOURS,
+    ("connections to the backend, at most", backend_connections),
+    ("local ports in TIME_WAIT, at most / at the end", time_wait),
+];
+
+const MULTIGET: &[(&str, Cell)] = &[
+    ("the storm's own requests that failed", storm_failed),
+    NEIGHBOURS_FAILED,
+    NEIGHBOURS,
+    ("connections to the backend, at most", backend_connections),
+];
+
+/// The table.
+pub fn side_by_side(without: &SideReport, with: &SideReport) -> String {
+    let mut table = Table::new(["", "without weir", "with weir"]);
+    let mut section = |title: &str, lines: &[(&str, Cell)], left: &StageReport, right: &StageReport| {
+        table.row([title, "", ""]);
+        for (name, cell) in lines {
+            table.row([format!("  {name}"), cell(left), cell(right)]);
+        }
+    };
+    section("ordinary load", &[NEIGHBOURS, NEIGHBOURS_FAILED], &without.ordinary, &with.ordinary);
+    section("storm: 15-20 thousand keys in one get, 2.5/s", MULTIGET, &without.multiget, &with.multiget);
+    if let (Some(left), Some(right)) = (&without.connections, &with.connections) {
+        section("storm: a connection per key, 2,000 local ports", CONNECTIONS, left, right);
+    }
+    let last = |side: &SideReport| side.connections.clone().unwrap_or_else(|| side.multiget.clone());
+    let (left, right) = (last(without), last(with));
+    table.row(["memory", "", ""]);
+    table.row([
+        format!("  {}, at most", with.backend),
+        mib(left.backend_memory.1),
+        mib(right.backend_memory.1),
+    ]);
+    if let (Some(idle), Some((now, peak))) = (with.weir_idle, right.weir_memory) {
+        table.row([
+            "  weir: idle, at most, after".to_owned(),
+            "-".to_owned(),
+            format!("{}, {}, {}", mib(idle), mib(peak), mib(now)),
+        ]);
+    }
+    format!("\n{}", table.text())
+}
+
+fn latency(stage: &StageReport) -> String {
+    format!("{} / {}", milliseconds(stage.p50_us), milliseconds(stage.p99_us))
+}
+
+fn of(part: u64, all: u64) -> String {
+    format!("{} of {}", thousands(part), thousands(all))
+}
+
+fn neighbours_failed(stage: &StageReport) -> String {
+    of(stage.neighbours_failed, stage.neighbours_all)
+}
+
+fn storm_failed(stage: &StageReport) -> String {
+    of(stage.storm_failed, stage.storm_all)
+}
+
+fn restart_failed(stage: &StageReport) -> String {
+    stage.restart_failed.map_or("-".into(), |failed| of(failed, stage.restart_all))
+}
+
+fn backend_connections(stage: &StageReport) -> String {
+    thousands(stage.backend_connections as u64)
+}
+
+fn time_wait(stage: &StageReport) -> String {
+    format!("{} / {}", thousands(stage.time_wait as u64), thousands(stage.time_wait_after as u64))
+}
+
+fn mib(kib: u64) -> String {
+    format!("{:.1} MiB", kib as f64 / 1024.0)
+}
+
+/// Who, which method, how many keys, since when, what weir did, the command, and what the command did. The sentence and
+/// the command are weir's own (`weir explain`).
+pub fn on_call(with: &SideReport) -> String {
+    let Some(culprit) = &with.culprit else { return String::new() };
+    let mut text = format!("\nThe line on-call would have wanted (`weir explain {}`):\n\n", culprit.caller);
+    text.push_str(&format!("  {}\n", culprit.summary));
+    text.push_str(&format!(
+        "  {:.0} % of the work with {:.2} % of the requests; weir cut {} keys into {} pieces and let others go first\n",
+        culprit.work_share * 100.0,
+        culprit.request_share * 100.0,
+        thousands(culprit.operations),
+        thousands(culprit.pieces),
+    ));
+    text.push_str(&format!("  to cap it:  {}\n", culprit.command));
+    if let Some(capped) = &with.capped {
+        text.push_str(&format!(
+            "\nAfter that command: {} of the storm's requests were refused{};\n\
+             of the neighbours' requests {} failed, p50 / p99 {}.\n",
+            of(capped.storm_failed, capped.storm_all),
+            capped.storm_error.as_ref().map_or(String::new(), |error| format!(" ({error})")),
+            of(capped.neighbours_failed, capped.neighbours_all),
+            latency(capped),
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::culprit::Culprit;
+    use super::*;
+
+    fn stage(p99_us: f64, failed: u64) -> StageReport {
+        StageReport { p50_us: 100.0, p99_us, storm_failed: failed, storm_all: 20, ..StageReport::default() }
+    }
+
+    #[test]
+    fn both_sides_stand_next_to_each_other() {
+        let without = SideReport { multiget: stage(12_000.0, 0), ..SideReport::default() };
+        let with = SideReport { multiget: stage(400.0, 0), ..SideReport::default() };
+        let text = side_by_side(&without, &with);
+        assert!(
+            text.lines().any(|line| line.contains("0.10 ms / 12 ms") && line.contains("0.10 ms / 0.40 ms")),
+            "{text}"
+        );
+        assert!(!text.contains("a connection per key"), "skipped where there is no namespace");
+    }
+
+    #[test]
+    fn on_call_reads_who_and_how_many_and_what_to_do() {
+        let culprit = Culprit {
+            caller: "feed-backfill".into(),
+            summary: "feed-backfill asks for 19,912 keys in one get".into(),
+            operations: 19_912,
+            pieces: 156,
+            command: "weir limits set feed-backfill --operations-per-request 1000 --mode refuse --for 1h"
+                .into(),
+            ..Culprit::default()
+        };
+        let with =
+            SideReport { culprit: Some(culprit), capped: Some(stage(300.0, 20)), ..SideReport::default() };
+        let text = on_call(&with);
+        for wanted in ["feed-backfill asks for 19,912 keys in one get", "156 pieces", "20 of 20", "--for 1h"]
+        {
+            assert!(text.contains(wanted), "{wanted} is not in {text}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `cargo xtask`: everything that is done to this tree besides building it. One command each for the tests, the checks
+//! they consist of, the demo and the benchmarks; every command prints the time of each step and leaves no process behind.
+
+mod bench;
+mod demo;
+mod fuzz;
+mod install;
+mod interrupt;
+mod layering;
+mod netns;
+mod proc;
+mod process;
+mod report;
+mod scenario;
+mod servers;
+mod suites;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::suites::Verdict;
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Tests, checks, the demo and the benchmarks of weir"
+)]
+#[command(
+    after_help = "Examples:\n  cargo xtask demo\n  cargo xtask test\n  cargo xtask test --no-install\n  \
+    cargo xtask tidy --fix\n  cargo xtask bench memcached --quick --only multiget-50"
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every suite: formatting, lints, unit, property, simulation, alert rules, end to end, fuzz smoke
+    ///
+    /// Says what it will install (Debian packages as root, Python packages below target/) and installs it where it may;
+    /// what is missing is skipped aloud. The last line is `N passed, N failed, N skipped`: cargo's own test counts plus
+    /// one per suite that is no cargo test. About 10 minutes from cold on two cores.
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-install\n  cargo xtask test --full"
+    )]
+    Test(test::Options),
+    /// Run `.ci/run` as the automation does
+    #[command(after_help = "Examples:\n  cargo xtask ci")]
+    Ci,
+    /// Check the tree itself: paths in documents, file lengths, banned calls, metrics, alerts, dashboards
+    #[command(after_help = "Examples:\n  cargo xtask tidy\n  cargo xtask tidy --fix")]
+    Tidy {
+        /// Rewrite dashboards in canonical form instead of complaining
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Check that no crate reaches what it may not (I/O from the engine and the codecs, arrows that point up)
+    #[command(after_help = "Examples:\n  cargo xtask layering")]
+    Layering,
+    /// Measure weir against no proxy and against twemproxy
+    Bench {
+        #[command(subcommand)]
+        protocol: Bench,
+    },
+    /// April 2026 in about a minute: the same storm without weir and with it, side by side
+    #[command(
+        after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --seconds 15\n  cargo xtask demo --keep"
+    )]
+    Demo(demo::Options),
+    /// Run every fuzz target for a while
+    #[command(after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz --full")]
+    Fuzz {
+        /// The long runs of `test --full`
+        #[arg(long)]
+        full: bool,
+    },
+    /// The part of the demo that runs inside a network namespace
+    #[command(hide = true)]
+    DemoSide(demo::SideArgs),
+    /// The part of a benchmark that runs inside a network namespace
+    #[command(hide = true)]
+    BenchBurst { contender: String, report: PathBuf },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// memcached: every row of docs/benchmarks.md
+    #[command(after_help = "Examples:\n  cargo xtask bench memcached\n  \
+        cargo xtask bench memcached --quick\n  cargo xtask bench memcached --only quiet-1 --only quiet-4 --rounds 5")]
+    Memcached(bench::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<bool> {
+    interrupt::watch()?;
+    let workspace = Workspace::find()?;
+    match cli.task {
+        Task::Test(options) => test::run(&workspace, options),
+        Task::Ci => test::ci(&workspace),
+        Task::Tidy { fix } => {
+            if fix {
+                tidy::fix(&workspace)?;
+            }
+            Ok(show(tidy::verdict(&workspace)?))
+        }
+        Task::Layering => Ok(show(layering::verdict(&workspace)?)),
+        Task::Bench { protocol: Bench::Memcached(options) } => bench::run(&workspace, &options),
+        Task::Demo(options) => demo::run(&workspace, options),
+        Task::DemoSide(args) => demo::run_side(&workspace, &args).map(|()| true),
+        Task::Fuzz { full } => {
+            let mut suites = suites::Suites::new();
+            fuzz::smoke(&workspace, &mut suites, full)?;
+            Ok(suites.finish())
+        }
+        Task::BenchBurst { contender, report } => {
+            bench::run_burst(&workspace, &contender, &report).map(|()| true)
+        }
+    }
+}
+
+/// Prints how a check ended; true when it did not fail.
+fn show(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Passed(note) => println!("{note}"),
+        Verdict::Skipped(reason) => println!("SKIPPED: {reason}"),
+        Verdict::Failed(reason) => {
+            println!("FAILED: {reason}");
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,88 @@
+//! A private network namespace for what uses up ports: the machine's own port range is never touched. A part of a
+//! command runs itself again inside the namespace; as root directly, otherwise inside a user namespace where the kernel
+//! allows one. Where neither may be had, the reason is told and the part is skipped.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::interrupt::INSIDE;
+use crate::process::{self, Running};
+use crate::workspace::{is_root, which};
+
+/// Local ports inside: few, so that running out takes a second instead of a minute.
+pub const FIRST_PORT: u16 = 20_000;
+/// The last local port inside.
+pub const LAST_PORT: u16 = 21_999;
+
+/// How a namespace is entered here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Isolation {
+    /// `unshare --net`, as root.
+    Root,
+    /// `unshare --user --map-root-user --net`, as anybody.
+    User,
+}
+
+impl Isolation {
+    /// What works on this machine; the error says why nothing does.
+    pub fn find() -> Result<Self> {
+        for program in ["unshare", "ip"] {
+            if which(program).is_none() {
+                bail!("there is no `{program}` on this system (Debian: util-linux, iproute2)");
+            }
+        }
+        let wanted = if is_root() { Self::Root } else { Self::User };
+        let done = process::run("unshare", wanted.wrap("true").arg("x"), Duration::from_secs(10))?;
+        if !done.status.success() {
+            bail!("a private network namespace is refused: {}", done.stderr.trim());
+        }
+        Ok(wanted)
+    }
+
+    /// A command that runs `program` (with arguments added by the caller) inside a fresh namespace.
+    pub fn command(self, program: &Path) -> Command {
+        self.wrap(&program.to_string_lossy())
+    }
+
+    fn wrap(self, program: &str) -> Command {
+        let mut command = Command::new("unshare");
+        match self {
+            Self::Root => command.arg("--net"),
+            Self::User => command.args(["--user", "--map-root-user", "--net"]),
+        };
+        command.arg("--").arg(program);
+        command
+    }
+}
+
+/// Inside a fresh namespace: brings loopback up, narrows the port range and forbids that waiting ports are used again,
+/// which on loopback is the kernel's default and on a network between two hosts is not.
+pub fn set_up() -> Result<()> {
+    let up =
+        process::run("ip", Command::new("ip").args(["link", "set", "lo", "up"]), Duration::from_secs(10))?;
+    if !up.status.success() {
+        bail!("loopback does not come up: {}", up.stderr.trim());
+    }
+    set("net/ipv4/ip_local_port_range", &format!("{FIRST_PORT} {LAST_PORT}"))?;
+    set("net/ipv4/tcp_tw_reuse", "0")?;
+    set("net/core/somaxconn", "16384")
+}
+
+fn set(key: &str, value: &str) -> Result<()> {
+    std::fs::write(format!("/proc/sys/{key}"), value).with_context(|| format!("cannot set {key} to {value}"))
+}
+
+/// Runs this very program again inside a fresh namespace, with these arguments and its output on ours.
+pub fn run_self(isolation: Isolation, arguments: &[String], limit: Duration) -> Result<()> {
+    let program = std::env::current_exe().context("where this program lies is unknown")?;
+    let mut command = isolation.command(&program);
+    let mut running = Running::spawn_inherited("namespace", command.args(arguments).env(INSIDE, "1"))?;
+    let status = running.wait(limit)?;
+    if !status.success() {
+        bail!("the part inside the namespace failed ({status})");
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What the kernel tells about processes and sockets: resident memory in KiB, connections by state. CPU time is read by
+//! the load generator, which knows when its measured window opens and closes.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// Resident memory in KiB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    /// Now.
+    pub resident: u64,
+    /// The highest since the process began or [`reset_peak`].
+    pub peak: u64,
+}
+
+/// Resident memory of a process.
+pub fn memory(pid: u32) -> Result<Memory> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    Ok(Memory { resident: field(&text, "VmRSS:"), peak: field(&text, "VmHWM:") })
+}
+
+fn field(status: &str, name: &str) -> u64 {
+    let value = status.lines().find_map(|line| line.strip_prefix(name));
+    value.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// TCP sockets of this network namespace that have to do with a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sockets {
+    /// Established connections towards the port (each is two sockets on loopback; the clients' are counted).
+    pub established: usize,
+    /// Sockets in TIME_WAIT towards or from the port: local ports that nobody can use.
+    pub time_wait: usize,
+}
+
+/// Counts the sockets of each port. One reading of the kernel's table takes milliseconds: a few times per second at most.
+pub fn sockets<const N: usize>(ports: [u16; N]) -> [Sockets; N] {
+    let table = fs::read_to_string("/proc/self/net/tcp").unwrap_or_default();
+    ports.map(|port| count_sockets(&table, port))
+}
+
+/// Connections of one process to a port of this machine.
+pub fn connections_to(pid: u32, port: u16) -> usize {
+    let inodes: std::collections::HashSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = fs::read_to_string("/proc/self/net/tcp").unwrap_or_default();
+    let suffix = format!(":{port:04X}");
+    let mine = |line: &&str| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        fields.len() > 9 && fields[2].ends_with(&suffix) && fields[3] == "01" && inodes.contains(fields[9])
+    };
+    table.lines().filter(mine).count()
+}
+
+fn count_sockets(table: &str, port: u16) -> Sockets {
+    let mut sockets = Sockets::default();
+    for line in table.lines().skip(1) {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (Some(local), Some(peer), Some(state)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let is_port = |address: &str| {
+            address.rsplit_once(':').is_some_and(|(_, digits)| u16::from_str_radix(digits, 16) == Ok(port))
+        };
+        match state {
+            "01" if is_port(peer) => sockets.established += 1,
+            "06" if is_port(peer) || is_port(local) => sockets.time_wait += 1,
+            _ => {}
+        }
+    }
+    sockets
+}
+
+/// What machine this is, without its name: for the head of a table of measurements.
+pub fn machine() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = field(&meminfo, "MemTotal:") / (1024 * 1024);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // Only the version: what follows names a build.
+    let kernel = kernel.split('-').next().unwrap_or("unknown").trim();
+    format!(
+        "{cores} cores ({}), {memory} GiB, Linux {kernel}",
+        model.trim_start_matches([' ', '\t', ':']).trim()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_a_process_are_counted_by_port() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let _client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert_eq!(connections_to(std::process::id(), port), 1);
+        assert_eq!(sockets([port])[0].established, 1);
+    }
+
+    #[test]
+    fn own_memory_is_not_zero() {
+        let memory = memory(std::process::id()).unwrap();
+        assert!(memory.resident > 0 && memory.peak >= memory.resident);
+    }
+
+    #[test]
+    fn sockets_are_counted_by_port_and_state() {
+        let table = "  sl  local_address rem_address   st\n\
+             0: 0100007F:2BCB 00000000:0000 0A 0\n\
+             1: 0100007F:C350 0100007F:2BCB 01 0\n\
+             2: 0100007F:2BCB 0100007F:C350 01 0\n\
+             3: 0100007F:C351 0100007F:2BCB 06 0\n\
+             4: 0100007F:C352 0100007F:0050 06 0\n";
+        assert_eq!(count_sockets(table, 0x2BCB), Sockets { established: 1, time_wait: 1 });
+    }
+}

@@ -1,0 +1,229 @@
+//! `cargo xtask test`: everything that decides whether the tree is good, in the order of cost, with the time of each.
+//! Bounds: each cargo command ends within [`SUITE_LIMIT`] or has failed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::install::{self, Tools};
+use crate::process::{self, Stream};
+use crate::suites::{Suites, Verdict};
+use crate::workspace::{Profile, Workspace, which};
+use crate::{fuzz, layering, tidy};
+
+/// No suite may hang: past this it is ended and has failed. The first cargo suite pays for the build.
+const SUITE_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// The package whose integration tests are the end-to-end suites.
+const SERVER: &str = "weir";
+
+/// What the command line chose.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Options {
+    /// Install nothing; what is missing is skipped, and said.
+    #[arg(long)]
+    no_install: bool,
+    /// The long suites too: more property cases, ignored tests, longer fuzzing.
+    #[arg(long)]
+    full: bool,
+}
+
+/// Runs every suite; the last line printed is the sum.
+pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
+    let tools = install::prepare(workspace, !options.no_install)?;
+    let before = tracked_changes(workspace);
+    let mut suites = Suites::new();
+
+    suites.check("fmt", || {
+        quiet(workspace.cargo().args(["fmt", "--all", "--check"]), "every file is formatted")
+    });
+    suites.check("tidy", || tidy::verdict(workspace));
+    suites.check("layering", || layering::verdict(workspace));
+    suites.check("clippy", || {
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        loud(workspace.cargo().args(clippy), "no warning")
+    });
+    suites.check("doc", || {
+        let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+        loud(workspace.cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"), "every link resolves")
+    });
+    suites.check("licences, bans, sources", || deny(workspace, &tools));
+    suites.check("alert rules (promtool)", || alert_rules(workspace));
+    suites.check("build", || {
+        loud(workspace.cargo().args(["build", "--workspace", "--bins"]), "every binary is built")
+    });
+
+    let command = |arguments: &[&str]| {
+        let mut command = workspace.cargo();
+        command.args(["test", "--workspace"]).args(arguments).arg("--no-fail-fast");
+        environment(&mut command, workspace, &tools, options);
+        command
+    };
+    let harness: &[&str] =
+        if options.full { &["--", "--show-output", "--include-ignored"] } else { &["--", "--show-output"] };
+    let with_harness = |arguments: &[&str]| {
+        let mut command = command(arguments);
+        command.args(harness);
+        command
+    };
+    suites.cargo("unit", vec![command(&["--lib", "--bins"]), command(&["--doc"])], SUITE_LIMIT);
+    let mut targets = BTreeMap::new();
+    suites.check("list of integration tests", || {
+        targets = test_targets(workspace)?;
+        Ok(Verdict::Passed(format!("{} packages have some", targets.len())))
+    });
+    let libraries: Vec<&str> = targets
+        .iter()
+        .filter(|(package, _)| package.as_str() != SERVER)
+        .flat_map(|(_, names)| names)
+        .flat_map(|name| ["--test", name.as_str()])
+        .collect();
+    // Without a name cargo would run every test there is.
+    if !libraries.is_empty() {
+        suites.cargo("property and simulation", vec![with_harness(&libraries)], SUITE_LIMIT);
+    }
+    for name in targets.get(SERVER).into_iter().flatten() {
+        suites.cargo(&format!("{SERVER}: {name}"), vec![with_harness(&["--test", name])], SUITE_LIMIT);
+    }
+    fuzz::smoke(workspace, &mut suites, options.full)?;
+    // Elsewhere somebody may be editing while the tests run.
+    if std::env::var_os("CI").is_some() {
+        suites.check("tree unchanged", || {
+            let after = tracked_changes(workspace);
+            if before == after {
+                return Ok(Verdict::Passed("no suite changed a tracked file".into()));
+            }
+            Ok(Verdict::Failed(format!("a generated file is out of date; commit what changed:\n{after}")))
+        });
+    }
+    Ok(suites.finish())
+}
+
+/// What the end-to-end suites are told of the machine.
+fn environment(command: &mut Command, workspace: &Workspace, tools: &Tools, options: Options) {
+    command.env("WEIR_TEST_BINARIES", workspace.binaries(Profile::Dev));
+    if let Some(python) = &tools.python {
+        command.env("WEIR_TEST_PYTHON", python);
+    }
+    if options.full {
+        command.env("WEIR_TEST_FULL", "1").env("PROPTEST_CASES", "4096");
+    }
+}
+
+/// Runs a command and shows what it said only when it failed.
+fn quiet(command: &mut Command, good: &str) -> Result<Verdict> {
+    let done = process::run("cargo", command, SUITE_LIMIT)?;
+    if done.status.success() {
+        return Ok(Verdict::Passed(good.to_owned()));
+    }
+    Ok(Verdict::Failed(format!("it ended with {}\n{}{}", done.status, done.stdout, done.stderr)))
+}
+
+/// Runs a command that takes long and shows what it says.
+fn loud(command: &mut Command, good: &str) -> Result<Verdict> {
+    let status = process::stream("cargo", command, SUITE_LIMIT, |stream, line| match stream {
+        Stream::Out => println!("{line}"),
+        Stream::Err => eprintln!("{line}"),
+    })?;
+    Ok(if status.success() {
+        Verdict::Passed(good.to_owned())
+    } else {
+        Verdict::Failed(format!("it ended with {status}"))
+    })
+}
+
+/// linkerd's three checks; `advisories` needs a database from the open internet and is no gate.
+fn deny(workspace: &Workspace, tools: &Tools) -> Result<Verdict> {
+    let Some(program) = &tools.cargo_deny else {
+        return Ok(Verdict::Skipped("cargo-deny is not here".into()));
+    };
+    let mut command = Command::new(program);
+    command.current_dir(workspace.root()).args(["--offline", "--workspace", "--log-level", "error"]);
+    command.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
+    quiet(&mut command, "licences, banned crates and sources are as deny.toml says")
+}
+
+fn alert_rules(workspace: &Workspace) -> Result<Verdict> {
+    let Some(promtool) = which("promtool") else {
+        return Ok(Verdict::Skipped("promtool is not here (Debian: prometheus)".into()));
+    };
+    let (rules, tests) = tidy::alert_files(workspace)?;
+    if rules.is_empty() || tests.is_empty() {
+        return Ok(Verdict::Failed("alerts/ holds no rule or no test".into()));
+    }
+    let mut check = Command::new(&promtool);
+    let checked = quiet(check.current_dir(workspace.root()).args(["check", "rules"]).args(&rules), "")?;
+    if let Verdict::Failed(_) = checked {
+        return Ok(checked);
+    }
+    let mut test = Command::new(&promtool);
+    test.current_dir(workspace.root()).args(["test", "rules"]).args(&tests);
+    quiet(&mut test, &format!("{} rule files, {} test files", rules.len(), tests.len()))
+}
+
+/// The integration tests of each package, as cargo knows them.
+fn test_targets(workspace: &Workspace) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut command = workspace.cargo();
+    command.args(["metadata", "--no-deps", "--format-version", "1"]);
+    let done = process::run("cargo metadata", &mut command, Duration::from_secs(60))?;
+    if !done.status.success() {
+        bail!("cargo metadata failed:\n{}", done.stderr);
+    }
+    parse_targets(&done.stdout)
+}
+
+fn parse_targets(metadata: &str) -> Result<BTreeMap<String, Vec<String>>> {
+    let metadata: serde_json::Value = serde_json::from_str(metadata).context("cargo metadata is no JSON")?;
+    let mut targets: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let name = package["name"].as_str().unwrap_or_default();
+        for target in package["targets"].as_array().into_iter().flatten() {
+            let is_test =
+                target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "test"));
+            if is_test && let Some(test) = target["name"].as_str() {
+                targets.entry(name.to_owned()).or_default().push(test.to_owned());
+            }
+        }
+    }
+    targets.values_mut().for_each(|names| names.sort());
+    Ok(targets)
+}
+
+/// What git calls changed, to see whether a suite wrote over a tracked file. Without git, nothing ever changes.
+fn tracked_changes(workspace: &Workspace) -> String {
+    let mut git = Command::new("git");
+    // A digest of the differences, not the list: a file that was changed before may be changed again.
+    git.current_dir(workspace.root()).args(["diff", "--stat=200", "HEAD"]);
+    match process::run("git", &mut git, Duration::from_secs(60)) {
+        Ok(done) if done.status.success() => done.stdout,
+        _ => String::new(),
+    }
+}
+
+/// `cargo xtask ci`: `.ci/run` as the automation runs it.
+pub fn ci(workspace: &Workspace) -> Result<bool> {
+    let script: PathBuf = workspace.root().join(".ci/run");
+    let mut command = Command::new("bash");
+    command.current_dir(workspace.root()).arg(script).env("CI", "true");
+    let mut running = process::Running::spawn_inherited(".ci/run", &mut command)?;
+    Ok(running.wait(Duration::from_secs(90 * 60))?.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integration_tests_are_found_by_package() {
+        let metadata = r#"{"packages":[
+            {"name":"weir","targets":[{"kind":["lib"],"name":"weir"},{"kind":["test"],"name":"storm"},
+                                      {"kind":["test"],"name":"clients"}]},
+            {"name":"weir-engine","targets":[{"kind":["test"],"name":"simulation"}]}]}"#;
+        let targets = parse_targets(metadata).unwrap();
+        assert_eq!(targets["weir"], ["clients", "storm"]);
+        assert_eq!(targets["weir-engine"], ["simulation"]);
+    }
+}
