@@ -1,0 +1,453 @@
+//! One worker's state and the calls its driver makes each loop turn:
+//! `client_input` / `lane_input` for what was read, `end_turn`, then `take_dirty_*` and write.
+
+use crate::OutBuffer;
+use crate::admit::Budgets;
+use crate::caller::{FIRST_ESTIMATE, Identity, Known};
+use crate::client::{Asked, Client, ClientSummary, CloseHow};
+use crate::ledger::{IdentityTally, Ledger};
+use crate::multiplex::{CutCause, KeysWork, Lane, Owner, Server};
+use crate::route::Ring;
+use crate::settings::Settings;
+use crate::units::{ClientId, Instant, LaneId, ListenerId, PoolId, ServerId};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use weir_memcached::{DecodeLimits, RequestDecoder, Verb};
+
+/// Recycled key lists kept per worker.
+const SPARE_KEYS_MAX: usize = 256;
+/// A recycled key list keeps at most this much memory.
+const SPARE_KEYS_BYTES: usize = 32 << 10;
+/// While the request bytes of all clients are over their bound, a client that has sent more than this of a request
+/// waits until it is the favoured one.
+const CROWDED_INPUT: usize = 4 << 10;
+/// Input kept beyond the largest request: what one more read brings.
+const READ_AHEAD: usize = 64 << 10;
+
+pub(crate) struct Pool {
+    pub(crate) ring: Ring,
+    pub(crate) servers: Vec<ServerId>,
+}
+
+impl Pool {
+    pub(crate) fn server_for(&self, key: &[u8]) -> ServerId {
+        self.servers[self.ring.server_for(key)]
+    }
+}
+
+/// One worker's data path: clients, lanes, queues and the ledger. Not shared, not locked.
+pub struct Engine {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) budgets: Arc<Budgets>,
+    pub(crate) workers: u64,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) free: Vec<u32>,
+    pub(crate) known: Vec<Known>,
+    pub(crate) known_by_identity: FxHashMap<Arc<Identity>, u32>,
+    pub(crate) free_known: Vec<u32>,
+    /// Number and identities of each principal.
+    pub(crate) principals: FxHashMap<Arc<str>, (u32, u32)>,
+    pub(crate) next_principal: u32,
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) ledger: Ledger,
+    pub(crate) spare_keys: Vec<Box<KeysWork>>,
+    pub(crate) dirty_clients: Vec<ClientId>,
+    pub(crate) dirty_lanes: Vec<LaneId>,
+    /// Lanes with an open batch.
+    pub(crate) open_batches: Vec<LaneId>,
+    /// Clients with held input that may go on.
+    pub(crate) resume: Vec<ClientId>,
+    pub(crate) paced: std::collections::BinaryHeap<std::cmp::Reverse<(Instant, u32, u32)>>,
+    pub(crate) cuts: Vec<(LaneId, CutCause)>,
+    pub(crate) slow: Vec<ClientId>,
+    pub(crate) invalid: Vec<(ListenerId, &'static str)>,
+    pub(crate) reply_bytes: usize,
+    pub(crate) input_bytes: usize,
+    /// The bound on request bytes made clients wait.
+    input_crowded: bool,
+    /// The client that is read all the same, so that somebody's request becomes whole.
+    favoured: Option<ClientId>,
+    pub(crate) desyncs: u64,
+    pub(crate) requests: u64,
+    pub(crate) retries: u64,
+    pub(crate) next_scan: Instant,
+}
+
+impl Engine {
+    /// A worker's engine. Caps per server are the pool's divided by `workers`; `seed` makes request ids differ between
+    /// workers and runs.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, budgets: Arc<Budgets>, workers: u32, seed: u64) -> Engine {
+        let mut engine = Engine {
+            settings: settings.clone(),
+            budgets,
+            workers: u64::from(workers.max(1)),
+            clients: Vec::new(),
+            free: Vec::new(),
+            known: Vec::new(),
+            known_by_identity: FxHashMap::default(),
+            free_known: Vec::new(),
+            principals: FxHashMap::default(),
+            next_principal: 0,
+            pools: Vec::new(),
+            servers: Vec::new(),
+            lanes: Vec::new(),
+            ledger: Ledger::new(seed),
+            spare_keys: Vec::new(),
+            dirty_clients: Vec::new(),
+            dirty_lanes: Vec::new(),
+            open_batches: Vec::new(),
+            resume: Vec::new(),
+            paced: std::collections::BinaryHeap::new(),
+            cuts: Vec::new(),
+            slow: Vec::new(),
+            invalid: Vec::new(),
+            reply_bytes: 0,
+            input_bytes: 0,
+            input_crowded: false,
+            favoured: None,
+            desyncs: 0,
+            requests: 0,
+            retries: 0,
+            next_scan: Instant(0),
+        };
+        for index in 0..settings.pools.len() {
+            let pool = engine.lay_out(PoolId(index as u32));
+            engine.pools.push(pool);
+        }
+        engine
+    }
+
+    /// A new client connection.
+    pub fn open_client(&mut self, listener: ListenerId, identity: Arc<Identity>, now: Instant) -> ClientId {
+        let known = self.learn_identity(identity);
+        let settings = &self.settings.listeners[listener.0 as usize];
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.clients.push(Client::closed());
+            self.clients.len() as u32 - 1
+        });
+        let client = &mut self.clients[slot as usize];
+        let generation = client.generation;
+        let limits = DecodeLimits { line: settings.line_max, value: settings.value_max };
+        *client = Client {
+            generation,
+            open: true,
+            listener,
+            pool: settings.pool,
+            known,
+            decoder: RequestDecoder::new(limits),
+            input_max: settings.line_max.max(settings.value_max) + READ_AHEAD,
+            still_since: now,
+            ..Client::closed()
+        };
+        ClientId { slot, generation }
+    }
+
+    /// Attribution arrived: later requests bear the new name. Requests under way keep the old one.
+    pub fn rename_client(&mut self, id: ClientId, identity: Arc<Identity>) {
+        if self.client(id).is_none() {
+            return;
+        }
+        let known = self.learn_identity(identity);
+        let old = std::mem::replace(&mut self.clients[id.slot as usize].known, known);
+        if let Some(held) = self.clients[id.slot as usize].granted.take() {
+            // admitted but not yet passed on: it is admitted again, under the new name
+            self.known[old as usize].state.release(held.operations, held.bytes);
+        }
+        self.known[old as usize].clients -= 1;
+        self.forget_identity(old);
+    }
+
+    /// Whether this socket should be read at all; asked again whenever the client is dirty.
+    #[must_use]
+    pub fn client_wants_input(&self, id: ClientId) -> bool {
+        let Some(client) = self.client(id) else { return false };
+        let crowded = self.input_crowded && self.favoured != Some(id);
+        let max = if crowded { CROWDED_INPUT } else { client.input_max };
+        client.closing.is_none() && client.input.len() < max
+    }
+
+    /// The bytes on their way to a client.
+    pub fn client_out(&mut self, id: ClientId) -> &mut OutBuffer {
+        &mut self.clients[id.slot as usize].out
+    }
+
+    /// The socket took `n` bytes (after [`OutBuffer::wrote`]); a request that waited for the reader may go on.
+    pub fn client_wrote(&mut self, id: ClientId, n: usize, now: Instant) {
+        let Some(client) = self.client_mut(id) else { return };
+        if client.out.is_empty() {
+            client.out.release();
+            if client.eof || client.closing.is_some() {
+                self.mark_client(id); // it may be closed now
+            }
+        }
+        self.reply_bytes = self.reply_bytes.saturating_sub(n);
+        self.reader_caught_up(id, now);
+    }
+
+    /// Whether (and how) to close this connection once its output is written.
+    #[must_use]
+    pub fn client_closing(&self, id: ClientId) -> Option<CloseHow> {
+        let client = self.client(id)?;
+        if !client.out.is_empty() || !client.asked.is_empty() {
+            return None;
+        }
+        if client.closing.is_some() {
+            return client.closing;
+        }
+        // an incomplete request is never completed after the end of the input
+        let stuck =
+            client.hold.is_none() && client.bulk.is_none() && client.stale.is_none() && !client.resuming;
+        (client.eof && stuck).then_some(CloseHow::Client)
+    }
+
+    /// Nothing in flight, unread or unsent.
+    #[must_use]
+    pub fn client_idle(&self, id: ClientId) -> bool {
+        self.client(id).is_none_or(Client::idle)
+    }
+
+    /// The client closed its sending side: what it asked is still carried out and answered.
+    pub fn client_eof(&mut self, id: ClientId) {
+        if let Some(client) = self.client_mut(id) {
+            client.eof = true;
+        }
+        self.mark_client(id);
+    }
+
+    /// The connection is gone: what was passed on keeps its slot and its reply falls on the floor.
+    pub fn close_client(&mut self, id: ClientId, now: Instant) -> ClientSummary {
+        if self.client(id).is_none() {
+            return ClientSummary { requests: 0 };
+        }
+        self.abandon_all(id, now);
+        for server in &mut self.servers {
+            if !server.small.remove(id) {
+                server.bulk.remove(id);
+            }
+        }
+        let client = &mut self.clients[id.slot as usize];
+        let (requests, known, held) = (client.requests, client.known, client.granted.take());
+        let bulk = client.bulk.take();
+        self.reply_bytes = self.reply_bytes.saturating_sub(client.out.len());
+        self.input_bytes = self.input_bytes.saturating_sub(client.input.len());
+        let generation = client.generation.wrapping_add(1);
+        *client = Client { generation, ..Client::closed() };
+        self.free.push(id.slot);
+        if let Some(bulk) = bulk {
+            self.drop_bulk(*bulk);
+        }
+        if let Some(held) = held {
+            self.known[known as usize].state.release(held.operations, held.bytes);
+        }
+        self.known[known as usize].clients -= 1;
+        self.forget_identity(known);
+        ClientSummary { requests }
+    }
+
+    /// The bytes on their way to a server.
+    pub fn lane_out(&mut self, id: LaneId) -> &mut OutBuffer {
+        &mut self.lanes[id.0 as usize].out
+    }
+
+    /// Lanes with bytes to write.
+    pub fn take_dirty_lanes(&mut self, into: &mut Vec<LaneId>) {
+        for id in self.dirty_lanes.drain(..) {
+            self.lanes[id.0 as usize].dirty = false;
+            into.push(id);
+        }
+    }
+
+    /// Clients with bytes to write, that may be read again, or that may be closed.
+    pub fn take_dirty_clients(&mut self, into: &mut Vec<ClientId>) {
+        for id in self.dirty_clients.drain(..) {
+            let client = &mut self.clients[id.slot as usize];
+            if client.open && client.generation == id.generation {
+                client.dirty = false;
+                into.push(id);
+            }
+        }
+    }
+
+    /// Lanes that must be cut; the driver then calls `lane_lost`.
+    pub fn take_cuts(&mut self, into: &mut Vec<(LaneId, CutCause)>) {
+        into.append(&mut self.cuts);
+    }
+
+    /// Clients to close as slow readers.
+    pub fn take_slow(&mut self, into: &mut Vec<ClientId>) {
+        into.append(&mut self.slow);
+    }
+
+    /// Refused lines since the last call: the listener and the bounded cause.
+    pub fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str)>) {
+        into.append(&mut self.invalid);
+    }
+
+    /// What was asked, done and spent.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Visits and resets what each identity did since the last call, and frees identities nobody bears any more.
+    pub fn fold(&mut self, mut f: impl FnMut(u32, &Arc<Identity>, &IdentityTally)) {
+        let known = &self.known;
+        self.ledger.fold(|slot, tally| f(slot, &known[slot as usize].identity, tally));
+        let mut reusable = Vec::new();
+        self.ledger.take_reusable(&mut reusable);
+        for slot in reusable {
+            let known = &self.known[slot as usize];
+            if known.unused() && self.known_by_identity.get(&known.identity) == Some(&slot) {
+                self.known_by_identity.remove(&known.identity);
+                self.free_known.push(slot);
+                if let Some((_, identities)) = self.principals.get_mut(&known.identity.principal) {
+                    *identities -= 1;
+                    if *identities == 0 {
+                        self.principals.remove(&known.identity.principal);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds a request to those the client is owed an answer for. Its name is kept until it is accounted for.
+    pub(crate) fn ask(&mut self, id: ClientId, asked: Asked) -> u64 {
+        self.known[asked.known as usize].requests += 1;
+        self.requests += 1;
+        self.clients[id.slot as usize].ask(asked)
+    }
+
+    /// Too many reply bytes are unread: no further reads start.
+    pub(crate) fn replies_crowded(&self) -> bool {
+        self.reply_bytes as u64 > self.settings.reply_bytes_max.0 / self.workers
+    }
+
+    /// Keeps the bound on request bytes, and chooses who is read while it is reached.
+    pub(crate) fn watch_input(&mut self) {
+        let crowded = self.input_bytes as u64 > self.settings.input_bytes_max.0 / self.workers;
+        if !crowded && !self.input_crowded {
+            return;
+        }
+        let all = |engine: &Engine| -> Vec<ClientId> {
+            let open = engine.clients.iter().enumerate().filter(|(_, client)| client.open);
+            let waiting = open.filter(|(_, client)| client.input.len() >= CROWDED_INPUT);
+            waiting.map(|(slot, c)| ClientId { slot: slot as u32, generation: c.generation }).collect()
+        };
+        self.input_crowded = crowded;
+        if !crowded {
+            self.favoured = None;
+            for id in all(self) {
+                self.mark_client(id);
+            }
+            return;
+        }
+        // only a client whose request is not whole gains by being read
+        let partial = |client: &Client| {
+            let reply_buffer = self.settings.listeners[client.listener.0 as usize].reply_buffer;
+            client.input.len() >= CROWDED_INPUT && client.may_decode(reply_buffer)
+        };
+        if self.favoured.is_some_and(|id| self.client(id).is_some_and(partial)) {
+            return;
+        }
+        let candidates = all(self).into_iter().filter_map(|id| Some((self.client(id)?, id)));
+        let fullest = candidates.filter(|(client, _)| partial(client)).max_by_key(|(c, _)| c.input.len());
+        self.favoured = fullest.map(|(_, id)| id);
+        if let Some(id) = self.favoured {
+            self.mark_client(id);
+        }
+    }
+
+    pub(crate) fn client(&self, id: ClientId) -> Option<&Client> {
+        self.clients.get(id.slot as usize).filter(|c| c.open && c.generation == id.generation)
+    }
+
+    pub(crate) fn client_mut(&mut self, id: ClientId) -> Option<&mut Client> {
+        self.clients.get_mut(id.slot as usize).filter(|c| c.open && c.generation == id.generation)
+    }
+
+    pub(crate) fn mark_client(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id.slot as usize) else { return };
+        if client.open && client.generation == id.generation && !client.dirty {
+            client.dirty = true;
+            self.dirty_clients.push(id);
+        }
+    }
+
+    pub(crate) fn mark_lane(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0 as usize];
+        if !lane.dirty {
+            lane.dirty = true;
+            self.dirty_lanes.push(id);
+        }
+    }
+
+    pub(crate) fn new_keys(&mut self, verb: Verb, owner: Owner) -> Box<KeysWork> {
+        match self.spare_keys.pop() {
+            Some(mut keys) => {
+                keys.renew(verb, owner);
+                keys
+            }
+            None => Box::new(KeysWork::new(verb, owner)),
+        }
+    }
+
+    pub(crate) fn recycle(&mut self, keys: Box<KeysWork>) {
+        self.reply_bytes = self.reply_bytes.saturating_sub(keys.values.len());
+        if self.spare_keys.len() < SPARE_KEYS_MAX && keys.bytes.capacity() <= SPARE_KEYS_BYTES {
+            self.spare_keys.push(keys);
+        }
+    }
+
+    pub(crate) fn learn_identity(&mut self, identity: Arc<Identity>) -> u32 {
+        if let Some(&slot) = self.known_by_identity.get(&identity) {
+            if self.known[slot as usize].unused() {
+                self.ledger.revive(slot);
+            }
+            self.known[slot as usize].clients += 1;
+            return slot;
+        }
+        let principal = match self.principals.get_mut(&identity.principal) {
+            Some((id, identities)) => {
+                *identities += 1;
+                *id
+            }
+            None => {
+                self.next_principal = self.next_principal.wrapping_add(1);
+                self.principals.insert(identity.principal.clone(), (self.next_principal, 1));
+                self.next_principal
+            }
+        };
+        let budget = identity.budget(&self.settings);
+        let known = Known {
+            identity: identity.clone(),
+            state: self.budgets.of(&budget.key),
+            limits: budget.limits,
+            principal,
+            clients: 1,
+            requests: 0,
+            reply_bytes: FIRST_ESTIMATE,
+        };
+        let slot = match self.free_known.pop() {
+            Some(slot) => {
+                self.known[slot as usize] = known;
+                self.ledger.revive(slot);
+                slot
+            }
+            None => {
+                self.known.push(known);
+                self.known.len() as u32 - 1
+            }
+        };
+        self.known_by_identity.insert(identity, slot);
+        slot
+    }
+
+    /// Gives an identity up once nobody bears it and nothing it asked is under way.
+    pub(crate) fn forget_identity(&mut self, slot: u32) {
+        if self.known[slot as usize].unused() {
+            self.ledger.retire(slot);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! From a client's bytes to admitted requests: decode, answer what needs no server, price, admit, or hold.
+//! `issue` passes on what was admitted.
+
+use crate::admit::{Ask, Verdict, admit, book};
+use crate::client::{Asked, Held, Hold, StaleDelete, Target};
+use crate::engine::Engine;
+use crate::error::{Failure, refusal};
+use crate::ledger::Outcome;
+use crate::settings::{FlushPolicy, LimitMode};
+use crate::units::{Bytes, ClientId, Instant, Operations, Span};
+use std::cmp::Reverse;
+use weir_memcached::{Meta, Request, Step, Verb, text};
+
+/// Entries of the list of paced clients that may belong to connections closed since, beyond one per client.
+const STALE_PACED_MAX: usize = 64;
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Its bytes are used up.
+    Taken,
+    /// It is held; its bytes stay in front of the input.
+    Held,
+}
+
+impl Engine {
+    /// Bytes a client sent. Whole requests are carried out straight from `bytes`; only the rest is copied.
+    pub fn client_input(&mut self, id: ClientId, bytes: &[u8], now: Instant) {
+        if self.client(id).is_none() {
+            return;
+        }
+        let slot = id.slot as usize;
+        if self.clients[slot].input.is_empty() {
+            let used = self.decode(id, bytes, now);
+            let rest = &bytes[used..];
+            if !rest.is_empty() {
+                self.input_bytes += rest.len();
+                self.clients[slot].input.push(rest);
+            }
+        } else {
+            self.input_bytes += bytes.len();
+            self.clients[slot].input.push(bytes);
+            self.decode_held(id, now);
+        }
+    }
+
+    /// Goes on with input that was held.
+    pub(crate) fn decode_held(&mut self, id: ClientId, now: Instant) {
+        let slot = id.slot as usize;
+        let mut input = std::mem::take(&mut self.clients[slot].input);
+        let used = self.decode(id, input.unread(), now);
+        input.consume(used);
+        self.clients[slot].input = input;
+        self.input_bytes = self.input_bytes.saturating_sub(used);
+        if used > 0 {
+            self.mark_client(id); // it may be read again
+        }
+    }
+
+    fn decode(&mut self, id: ClientId, input: &[u8], now: Instant) -> usize {
+        let slot = id.slot as usize;
+        let mut at = 0;
+        if self.clients[slot].stale.is_some() && !self.pass_stale(id, now) {
+            return 0;
+        }
+        while at < input.len() {
+            let client = &mut self.clients[slot];
+            let reply_buffer = self.settings.listeners[client.listener.0 as usize].reply_buffer;
+            if !client.may_decode(reply_buffer) {
+                if client.closing.is_some() {
+                    return input.len();
+                }
+                break;
+            }
+            match client.decoder.decode(&input[at..]) {
+                Step::Incomplete { .. } => break,
+                Step::Swallowed { consumed } => at += consumed,
+                Step::Request { request, consumed } => {
+                    if self.accept(id, &request, consumed, now) == Fate::Held {
+                        break;
+                    }
+                    at += consumed;
+                }
+                Step::Reject { reply, consumed } => {
+                    let stale = reply.stale_key().map(|key| stale(&input[at..][key.range()], key.base64()));
+                    at += consumed;
+                    self.invalid.push((self.clients[slot].listener, reply.cause()));
+                    self.local(id, Verb::Mn, 0, reply.reply(), Outcome::Invalid, consumed, now);
+                    if reply.close() {
+                        self.clients[slot].closing = Some(crate::CloseHow::Protocol);
+                    }
+                    if let Some(stale) = stale {
+                        self.clients[slot].stale = Some(Box::new(stale));
+                        if !self.pass_stale(id, now) {
+                            break;
+                        }
+                    }
+                }
+                Step::Binary { reply, .. } => {
+                    self.invalid.push((self.clients[slot].listener, "binary_protocol"));
+                    self.local(id, Verb::Mn, 0, &reply[..], Outcome::Invalid, input.len() - at, now);
+                    self.clients[slot].closing = Some(crate::CloseHow::Protocol);
+                    return input.len();
+                }
+            }
+        }
+        at
+    }
+
+    /// Answers without asking any server; in its place among the answers owed. An empty line is no answer.
+    #[expect(clippy::too_many_arguments, reason = "one call per command kind, all of them needed")]
+    fn local(
+        &mut self,
+        id: ClientId,
+        verb: Verb,
+        operations: u64,
+        line: &[u8],
+        outcome: Outcome,
+        bytes_in: usize,
+        now: Instant,
+    ) {
+        let client = &mut self.clients[id.slot as usize];
+        let arrived = client.held_since.take().unwrap_or(now);
+        let mut asked = Asked::new(client.known, verb, arrived, operations, bytes_in as u64);
+        asked.outcome = outcome;
+        let seq = self.ask(id, asked);
+        self.reply_bytes += self.clients[id.slot as usize].answer(seq, line);
+        self.finish(Target { client: id, seq }, now);
+    }
+
+    fn accept(&mut self, id: ClientId, request: &Request<'_>, consumed: usize, now: Instant) -> Fate {
+        let slot = id.slot as usize;
+        let verb = request.verb();
+        let hidden = noreply(request);
+        if let Some(failure) = self.clients[slot].doomed.take() {
+            self.drop_grant(id);
+            let line = failure.line(&self.pool_name_of(id));
+            self.refuse(id, request, &line, Outcome::Timeout, consumed, now);
+            return Fate::Taken;
+        }
+        match request {
+            Request::Quit => {
+                self.clients[slot].closing = Some(crate::CloseHow::Client);
+                self.mark_client(id);
+                return Fate::Taken;
+            }
+            Request::MetaNoop => {
+                self.local(id, verb, 0, text::META_NOOP, Outcome::Ok, consumed, now);
+                return Fate::Taken;
+            }
+            Request::Verbosity { .. } => {
+                let line = if hidden { b"" } else { text::OK };
+                self.local(id, verb, 0, line, Outcome::Ok, consumed, now);
+                return Fate::Taken;
+            }
+            Request::Shutdown => {
+                self.local(id, verb, 0, text::SHUTDOWN_DISABLED, Outcome::Refused, consumed, now);
+                return Fate::Taken;
+            }
+            Request::Stats { args } if *args == b"weir" => {
+                let lines = self.stats_weir();
+                self.local(id, verb, 0, &lines, Outcome::Ok, consumed, now);
+                return Fate::Taken;
+            }
+            Request::FlushAll { .. } => {
+                let client = &self.clients[slot];
+                let allowed = self.settings.pools[client.pool.0 as usize].flush_all == FlushPolicy::Allow;
+                if client.held_since.is_none() {
+                    self.ledger.flush_all(client.known, allowed);
+                }
+                if !allowed {
+                    self.drop_grant(id);
+                    self.refuse(
+                        id,
+                        request,
+                        &Failure::FlushRefused.line(""),
+                        Outcome::Refused,
+                        consumed,
+                        now,
+                    );
+                    return Fate::Taken;
+                }
+            }
+            _ => {}
+        }
+        if self.clients[slot].granted.is_none()
+            && let Some(fate) = self.admit(id, verb, request, consumed, now)
+        {
+            return fate;
+        }
+        let fate = self.issue(id, request, consumed as u64, now);
+        if fate == Fate::Taken {
+            self.clients[slot].held_since = None;
+        }
+        fate
+    }
+
+    /// Answers a request that is not carried out; one that wanted no reply is only counted.
+    fn refuse(
+        &mut self,
+        id: ClientId,
+        request: &Request<'_>,
+        line: &[u8],
+        outcome: Outcome,
+        consumed: usize,
+        now: Instant,
+    ) {
+        let hidden = noreply(request);
+        if hidden {
+            self.ledger.noreply_dropped(1);
+        }
+        let line = if hidden { b"" } else { line };
+        self.local(id, request.verb(), price(request), line, outcome, consumed, now);
+    }
+
+    /// None: admitted (booked as `granted`). Some: refused and answered, or held.
+    fn admit(
+        &mut self,
+        id: ClientId,
+        verb: Verb,
+        request: &Request<'_>,
+        consumed: usize,
+        now: Instant,
+    ) -> Option<Fate> {
+        let client = &mut self.clients[id.slot as usize];
+        let known = &self.known[client.known as usize];
+        let price = price(request);
+        let first_look = client.held_since.is_none();
+        if first_look {
+            self.ledger.asked(client.known, verb, price);
+        }
+        let ask = Ask {
+            operations: Operations(price),
+            bytes: Bytes(known.reply_bytes.saturating_mul(price)),
+            waited: client.waited(now),
+            invalidation: matches!(verb, Verb::Delete | Verb::Touch | Verb::Md),
+        };
+        let enforced = self.settings.listeners[client.listener.0 as usize].switches.limits;
+        let verdict = if enforced {
+            admit(&known.state, &known.limits, ask, now)
+        } else {
+            book(&known.state, ask);
+            Verdict::Admit { over: None }
+        };
+        match verdict {
+            Verdict::Admit { over } => {
+                if let Some(kind) = over {
+                    self.ledger.over_limit(client.known, kind, LimitMode::Observe);
+                }
+                client.granted = Some(Held { operations: ask.operations, bytes: ask.bytes });
+                None
+            }
+            Verdict::Wait { wait, kind } => {
+                if first_look {
+                    self.ledger.over_limit(client.known, kind, LimitMode::Pace);
+                }
+                client.hold = Some(Hold::Paced);
+                client.held_since.get_or_insert(now);
+                self.pace(id, now.after(wait));
+                Some(Fate::Held)
+            }
+            Verdict::Refuse { kind, ceiling } => {
+                self.ledger.over_limit(client.known, kind, LimitMode::Refuse);
+                let line = refusal(kind, &known.identity.name, Operations(price), ceiling);
+                self.refuse(id, request, &line, Outcome::Refused, consumed, now);
+                Some(Fate::Taken)
+            }
+        }
+    }
+
+    fn pace(&mut self, id: ClientId, until: Instant) {
+        let most = 2 * (self.clients.len() - self.free.len()) + STALE_PACED_MAX;
+        if self.paced.len() >= most {
+            let clients = &self.clients;
+            self.paced.retain(|Reverse((_, slot, generation))| {
+                clients.get(*slot as usize).is_some_and(|c| c.open && c.generation == *generation)
+            });
+        }
+        self.paced.push(Reverse((until, id.slot, id.generation)));
+    }
+
+    pub(crate) fn paced_due(&mut self, now: Instant) {
+        while let Some(&Reverse((due, slot, generation))) = self.paced.peek() {
+            if due > now {
+                break;
+            }
+            self.paced.pop();
+            let id = ClientId { slot, generation };
+            let Some(client) = self.client_mut(id) else { continue };
+            if client.hold == Some(Hold::Paced) {
+                client.hold = None;
+                self.decode_held(id, now);
+            }
+        }
+        if self.paced.is_empty() && self.paced.capacity() > STALE_PACED_MAX {
+            self.paced = std::collections::BinaryHeap::new();
+        }
+    }
+
+    pub(crate) fn next_paced(&self) -> Option<Instant> {
+        self.paced.peek().map(|Reverse((due, ..))| *due)
+    }
+
+    fn drop_grant(&mut self, id: ClientId) {
+        let client = &mut self.clients[id.slot as usize];
+        if let Some(held) = client.granted.take() {
+            self.known[client.known as usize].state.release(held.operations, held.bytes);
+        }
+    }
+
+    pub(crate) fn pool_name_of(&self, id: ClientId) -> String {
+        let pool = self.clients[id.slot as usize].pool;
+        format!("pool {}", self.settings.pools[pool.0 as usize].name)
+    }
+
+    pub(crate) fn queue_wait(&self, asked: &Asked) -> Span {
+        asked.issued.map_or(Span(0), |issued| issued.since(asked.arrived))
+    }
+}
+
+/// memcached forgets the old value when it refuses a new one (too large); so must the server behind weir.
+fn stale(key: &[u8], base64: bool) -> StaleDelete {
+    if !base64 {
+        let line = [b"delete ", key, b"\r\n"].concat();
+        return StaleDelete { line, key: key.to_vec(), verb: Verb::Delete };
+    }
+    let line = [b"md ", key, b" b\r\n"].concat();
+    let meta = Meta { verb: Verb::Md, key, line: b"", data: None, quiet: false, base64, plain_read: false };
+    let mut scratch = [0; 256];
+    StaleDelete { key: meta.routing_key(&mut scratch).to_vec(), line, verb: Verb::Md }
+}
+
+fn noreply(request: &Request<'_>) -> bool {
+    match request {
+        Request::Store(store) => store.noreply,
+        Request::Mutate(mutate) => mutate.noreply,
+        Request::FlushAll { noreply, .. } | Request::Verbosity { noreply } => *noreply,
+        _ => false,
+    }
+}
+
+/// Operations a request is charged before it runs.
+pub(crate) fn price(request: &Request<'_>) -> u64 {
+    match request {
+        Request::Retrieve(retrieve) => retrieve.keys.len() as u64,
+        Request::Store(store) => Bytes(store.data.len() as u64).as_operations().0.max(1),
+        Request::Meta(meta) => meta.data.map_or(1, |data| Bytes(data.len() as u64).as_operations().0.max(1)),
+        _ => 1,
+    }
+}

@@ -1,0 +1,38 @@
+//! Every decision of the data path, with no socket, no clock and no randomness of its own: bytes and `now` go in, bytes
+//! for sockets come out of [`OutBuffer`]s. One [`Engine`] is one worker's state; nothing in it is locked.
+//!
+//! The modules in the order a request meets them:
+//! `client` (a connection and what it asked) -> `intake` (bytes to requests) -> `admit` (limits) -> `issue` (requests to
+//! commands) -> `split` (big multigets) -> `route` (which server) -> `queue` (whose turn) -> `multiplex` (few
+//! connections) -> `gather` (answers back) -> `settle` and `ledger` (what it cost).
+//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `reload` (new settings).
+
+pub mod admit;
+pub mod buffer;
+pub mod caller;
+mod client;
+mod engine;
+pub mod error;
+mod gather;
+mod intake;
+mod invariants;
+mod issue;
+mod lanes;
+pub mod ledger;
+mod lifecycle;
+mod multiplex;
+pub mod queue;
+mod reload;
+pub mod route;
+pub mod settings;
+mod settle;
+mod snapshot;
+mod split;
+mod stats;
+pub mod units;
+
+pub use buffer::OutBuffer;
+pub use client::{ClientSummary, CloseHow};
+pub use engine::Engine;
+pub use multiplex::{CutCause, Desync, LaneInfo, LaneState};
+pub use snapshot::{EngineSnapshot, LaneSnapshot, ServerSnapshot};

@@ -1,0 +1,168 @@
+//! What happens around requests: the end of a turn, time-outs, stalls, slow readers.
+
+use crate::client::Target;
+use crate::engine::Engine;
+use crate::error::Failure;
+use crate::ledger::Outcome;
+use crate::multiplex::{CutCause, LaneState};
+use crate::units::{ClientId, Instant, LaneId, ServerId, Span};
+
+/// How often time-outs are looked for.
+const SCAN: Span = Span::millis(100);
+/// Once too many reply bytes are unread in all, a client that took none for this long is closed.
+const CROWDED_READER: Span = Span::millis(1_000);
+/// How often queues and held input are looked at in one turn before sockets are looked at again.
+const ROUNDS: usize = 4;
+
+impl Engine {
+    /// Ends a loop turn: held input goes on, queues are served, open batches are closed.
+    pub fn end_turn(&mut self, now: Instant) {
+        self.pump_all(now);
+        for _ in 0..ROUNDS {
+            if self.resume.is_empty() {
+                break;
+            }
+            for id in std::mem::take(&mut self.resume) {
+                self.resume(id, now);
+            }
+            self.pump_all(now);
+        }
+        for lane in std::mem::take(&mut self.open_batches) {
+            self.lanes[lane.0 as usize].close_batch(now);
+            self.mark_lane(lane);
+        }
+        self.watch_input();
+        if self.next_scan == Instant(0) && self.may_time_out() {
+            self.next_scan = now.after(SCAN);
+        }
+    }
+
+    fn pump_all(&mut self, now: Instant) {
+        for index in 0..self.servers.len() {
+            if !self.servers[index].small.is_empty() || !self.servers[index].bulk.is_empty() {
+                self.pump(ServerId(index as u32), now);
+            }
+        }
+    }
+
+    fn resume(&mut self, id: ClientId, now: Instant) {
+        let Some(client) = self.client_mut(id) else { return };
+        client.resuming = false;
+        if client.hold.is_none() && client.bulk.is_none() {
+            self.decode_held(id, now);
+        }
+        if self.client(id).is_some_and(|client| client.eof) {
+            self.mark_client(id); // it may be closed now
+        }
+    }
+
+    /// More held input is waiting than one turn may take: the driver should come back without sleeping.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.resume.is_empty()
+    }
+
+    fn may_time_out(&self) -> bool {
+        self.reply_bytes > 0
+            || self.lanes.iter().any(|lane| !lane.owed.is_empty())
+            || self.servers.iter().any(|s| !s.small.is_empty() || !s.bulk.is_empty())
+    }
+
+    /// When `on_timer` should be called next, at the latest. `None` while nothing is under way.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let scan = (self.next_scan > Instant(0)).then_some(self.next_scan);
+        match (scan, self.next_paced()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Time-outs, stalls, pacing, slow readers. `end_turn` must follow.
+    pub fn on_timer(&mut self, now: Instant) {
+        self.paced_due(now);
+        if self.next_scan == Instant(0) || now < self.next_scan {
+            return;
+        }
+        for index in 0..self.lanes.len() {
+            self.scan_lane(LaneId(index as u32), now);
+        }
+        let mut expired = Vec::new();
+        for server in &mut self.servers {
+            if now.0 > server.queue_timeout.0 {
+                let before = Instant(now.0 - server.queue_timeout.0);
+                server.small.expire(before, &mut expired);
+                server.bulk.expire(before, &mut expired);
+            }
+        }
+        for id in expired {
+            self.expire(id, now);
+        }
+        self.scan_readers(now);
+        self.next_scan = if self.may_time_out() { now.after(SCAN) } else { Instant(0) };
+    }
+
+    fn scan_lane(&mut self, id: LaneId, now: Instant) {
+        let lane = &mut self.lanes[id.0 as usize];
+        let server = &self.servers[lane.info.server.0 as usize];
+        let Some(front) = lane.owed.front() else { return };
+        let quiet_since = lane.heard.max(front.sent);
+        let connected = matches!(lane.state, LaneState::Up | LaneState::Retired);
+        if connected && now.since(quiet_since) >= server.stall_timeout && !lane.cut {
+            lane.cut = true;
+            self.cuts.push((id, CutCause::Stalled));
+        }
+        // commands are in the order of their `sent`
+        let late = lane.owed.partition_point(|pending| now.since(pending.sent) >= server.request_timeout);
+        for index in 0..late {
+            self.time_out(id, index, now);
+        }
+    }
+
+    fn expire(&mut self, id: ClientId, now: Instant) {
+        let Some(client) = self.client_mut(id) else { return };
+        client.hold = None;
+        let Some(seq) = client.bulk.as_ref().map(|bulk| bulk.seq) else {
+            client.doomed = Some(Failure::QueueTimeout);
+            self.decode_held(id, now);
+            return;
+        };
+        let line = Failure::QueueTimeout.line(&self.pool_name_of(id));
+        if let Some(asked) = self.client_mut(id).and_then(|client| client.request(seq))
+            && asked.error.is_none()
+        {
+            asked.error = Some(line);
+            asked.outcome = Outcome::Timeout;
+        }
+        self.end_bulk(Target { client: id, seq }, now);
+    }
+
+    fn scan_readers(&mut self, now: Instant) {
+        let crowded = self.replies_crowded();
+        let mut worst: Option<(usize, ClientId)> = None;
+        for (slot, client) in self.clients.iter_mut().enumerate() {
+            if !client.open || client.out.is_empty() {
+                continue;
+            }
+            if client.still_at != client.out.written_offset() {
+                client.still_at = client.out.written_offset();
+                client.still_since = now;
+                continue;
+            }
+            let id = ClientId { slot: slot as u32, generation: client.generation };
+            let settings = &self.settings.listeners[client.listener.0 as usize];
+            let still = now.since(client.still_since);
+            if still >= settings.slow_reader_timeout
+                || (client.unread() > settings.reply_buffer_max && still >= CROWDED_READER)
+            {
+                self.slow.push(id);
+            } else if crowded
+                && still >= CROWDED_READER
+                && worst.is_none_or(|(unread, _)| client.unread() > unread)
+            {
+                worst = Some((client.unread(), id));
+            }
+        }
+        self.slow.extend(worst.map(|(_, id)| id));
+    }
+}

@@ -1,0 +1,171 @@
+//! New settings while requests are under way: limits, switches and time-outs hold at once. A pool whose servers changed
+//! gets new lanes; what was passed on to the old ones is still answered there, and no client's later command goes to a
+//! new lane before that (on another connection it could overtake).
+
+use crate::admit::{Ask, book};
+use crate::client::Hold;
+use crate::engine::{Engine, Pool};
+use crate::error::Failure;
+use crate::multiplex::{Lane, LaneInfo, LaneState, Server};
+use crate::route::Ring;
+use crate::settings::{PoolSettings, Settings};
+use crate::units::{Bytes, ClientId, Instant, LaneId, Operations, PoolId, ServerId, Span};
+use std::sync::Arc;
+
+impl Engine {
+    /// Lays out servers and lanes of a pool, after those that exist.
+    pub(crate) fn lay_out(&mut self, id: PoolId) -> Pool {
+        let settings = &self.settings.pools[id.0 as usize];
+        let mut servers = Vec::new();
+        for server in &settings.servers {
+            let server_id = ServerId(self.servers.len() as u32);
+            let first_lane = LaneId(self.lanes.len() as u32);
+            for _ in 0..settings.connections_per_server {
+                self.lanes.push(Lane::new(LaneInfo {
+                    pool: id,
+                    server: server_id,
+                    address: server.address.clone(),
+                    auth_file: settings.auth_file.clone(),
+                }));
+            }
+            let name = server.address.to_string().into();
+            self.servers.push(Server::new(id, name, first_lane, settings, self.workers));
+            servers.push(server_id);
+        }
+        Pool { ring: Ring::new(settings.ring, &settings.servers), servers }
+    }
+
+    /// New settings: limits, switches and time-outs hold at once; a pool whose servers or connections changed gets new
+    /// lanes (see [`Engine::lanes`]), and its old ones are cut when nothing is owed on them. The listeners must be the
+    /// same, in number and order. `end_turn` must follow.
+    pub fn apply(&mut self, settings: Arc<Settings>, now: Instant) {
+        let same: Vec<bool> = (0..self.pools.len())
+            .map(|index| {
+                let new = settings.pools.get(index);
+                new.is_some_and(|new| same_servers(&self.settings.pools[index], new))
+            })
+            .collect();
+        let moves = |client: &crate::client::Client| {
+            let pool = settings.pool_of(client.listener);
+            client.open && (pool != client.pool || !same[pool.0 as usize])
+        };
+        let moved: Vec<ClientId> = (0..self.clients.len())
+            .filter(|slot| moves(&self.clients[*slot]))
+            .map(|slot| ClientId { slot: slot as u32, generation: self.clients[slot].generation })
+            .collect();
+        for id in &moved {
+            self.unhook(*id, now);
+        }
+        self.settings = settings;
+        for index in 0..self.known.len() {
+            self.new_limits(index as u32);
+        }
+        for (index, same) in same.into_iter().enumerate() {
+            if same {
+                let servers = self.pools[index].servers.clone();
+                for server in servers {
+                    let settings = &self.settings.pools[index];
+                    self.servers[server.0 as usize].tune(settings, self.workers);
+                }
+            } else {
+                for server in std::mem::take(&mut self.pools[index].servers) {
+                    self.retire(server, now);
+                }
+                if index < self.settings.pools.len() {
+                    self.pools[index] = self.lay_out(PoolId(index as u32));
+                }
+            }
+        }
+        self.pools.truncate(self.settings.pools.len());
+        for index in self.pools.len()..self.settings.pools.len() {
+            let pool = self.lay_out(PoolId(index as u32));
+            self.pools.push(pool);
+        }
+        for id in moved {
+            self.rehook(id, now);
+        }
+    }
+
+    /// Takes a client out of the queues of servers that leave.
+    fn unhook(&mut self, id: ClientId, now: Instant) {
+        self.pass_waiting_parts(id, now);
+        let client = &mut self.clients[id.slot as usize];
+        if let Some(Hold::Queued(server) | Hold::Bulk(server)) = client.hold {
+            client.hold = None;
+            let server = &mut self.servers[server.0 as usize];
+            if !server.small.remove(id) {
+                server.bulk.remove(id);
+            }
+        }
+    }
+
+    /// Lets a client go on at the servers that came, once what it asked the others is answered.
+    fn rehook(&mut self, id: ClientId, now: Instant) {
+        let client = &mut self.clients[id.slot as usize];
+        client.pool = self.settings.pool_of(client.listener);
+        client.barrier = client.next_seq();
+        if let Some(bulk) = &mut client.bulk {
+            bulk.moved = true;
+            if client.hold.is_none() {
+                self.queue_bulk(id, now);
+            }
+        } else {
+            self.resume_later(id);
+        }
+    }
+
+    /// The limits in force for an identity. What its requests hold goes along to the budget they come back to.
+    fn new_limits(&mut self, slot: u32) {
+        let known = &self.known[slot as usize];
+        if self.known_by_identity.get(&known.identity) != Some(&slot) {
+            return; // given up
+        }
+        let budget = known.identity.budget(&self.settings);
+        let state = self.budgets.of(&budget.key);
+        if !Arc::ptr_eq(&state, &known.state) {
+            let (operations, bytes) = self.held_by(slot);
+            self.known[slot as usize].state.release(operations, bytes);
+            book(&state, Ask { operations, bytes, waited: Span(0), invalidation: false });
+        }
+        let known = &mut self.known[slot as usize];
+        (known.limits, known.state) = (budget.limits, state);
+    }
+
+    fn held_by(&self, known: u32) -> (Operations, Bytes) {
+        let (mut operations, mut bytes) = (Operations(0), Bytes(0));
+        for client in self.clients.iter().filter(|client| client.open) {
+            let asked = client.asked.iter().filter(|asked| asked.known == known);
+            let granted = client.granted.filter(|_| client.known == known);
+            for held in asked.filter_map(|asked| asked.held).chain(granted) {
+                operations += held.operations;
+                bytes += held.bytes;
+            }
+        }
+        (operations, bytes)
+    }
+
+    fn retire(&mut self, server: ServerId, now: Instant) {
+        for id in self.servers[server.0 as usize].lane_ids() {
+            let lane = &mut self.lanes[id.0 as usize];
+            lane.close_batch(now);
+            let up = lane.is_up();
+            lane.state = LaneState::Retired;
+            if !up {
+                // it will never be connected
+                lane.out.reset();
+                for pending in std::mem::take(&mut lane.owed) {
+                    self.fail_pending(id, pending, Failure::NotSent, now);
+                }
+            }
+            self.mark_lane(id);
+            self.cut_if_retired(id);
+        }
+    }
+}
+
+fn same_servers(old: &PoolSettings, new: &PoolSettings) -> bool {
+    old.servers == new.servers
+        && old.connections_per_server == new.connections_per_server
+        && old.ring == new.ring
+        && old.auth_file == new.auth_file
+}

@@ -1,0 +1,113 @@
+//! What an operator is shown: how servers, lanes and queues stand right now.
+
+use crate::engine::Engine;
+use crate::multiplex::LaneState;
+use crate::units::{Bytes, Instant, Operations, PoolId, Span};
+use std::sync::Arc;
+
+/// One worker at one moment.
+#[derive(Clone, Debug)]
+pub struct EngineSnapshot {
+    /// Servers of all pools.
+    pub servers: Vec<ServerSnapshot>,
+    /// Per identity: principal, name, operations and bytes under way (of the whole budget, over all workers).
+    pub budgets: Vec<(Arc<crate::caller::Identity>, Operations, Bytes, u32)>,
+    /// Client connections.
+    pub clients: usize,
+    /// Reply bytes clients have not taken.
+    pub reply_bytes: usize,
+    /// Request bytes not yet carried out.
+    pub input_bytes: usize,
+    /// Replies that did not fit the question, since the start.
+    pub desyncs: u64,
+    /// Reads asked again after a lost connection, since the start.
+    pub retries: u64,
+}
+
+/// One server.
+#[derive(Clone, Debug)]
+pub struct ServerSnapshot {
+    /// Its pool.
+    pub pool: PoolId,
+    /// `host:port` or `unix:/path`.
+    pub name: Arc<str>,
+    /// Its connections.
+    pub lanes: Vec<LaneSnapshot>,
+    /// Operations under way.
+    pub operations: Operations,
+    /// Estimated reply bytes under way.
+    pub bytes: Bytes,
+    /// Keys of split multigets under way.
+    pub bulk_keys: Operations,
+    /// Clients waiting for their turn.
+    pub waiting: usize,
+    /// How long the first of them has waited (at most).
+    pub oldest_wait: Span,
+    /// Operations passed on since the start.
+    pub operations_total: u64,
+}
+
+/// One connection to a server.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneSnapshot {
+    /// How it stands.
+    pub state: LaneState,
+    /// Commands without their reply.
+    pub owed: usize,
+    /// Bytes not yet written.
+    pub unsent: usize,
+}
+
+impl Engine {
+    /// How this worker stands.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> EngineSnapshot {
+        let current =
+            |index: usize| self.pools.iter().any(|pool| pool.servers.iter().any(|s| s.0 as usize == index));
+        let servers = self.servers.iter().enumerate().filter(|(index, _)| current(*index));
+        let servers = servers.map(|(_, server)| {
+            let lanes = &self.lanes[server.first_lane.0 as usize..][..server.lanes as usize];
+            let oldest = server.small.oldest().into_iter().chain(server.bulk.oldest()).min();
+            ServerSnapshot {
+                pool: server.pool,
+                name: server.name.clone(),
+                lanes: lanes
+                    .iter()
+                    .map(|lane| LaneSnapshot {
+                        state: lane.state,
+                        owed: lane.owed.len(),
+                        unsent: lane.out.len(),
+                    })
+                    .collect(),
+                operations: Operations(server.in_flight.operations),
+                bytes: Bytes(server.in_flight.bytes),
+                bulk_keys: Operations(server.in_flight.bulk),
+                waiting: server.small.len() + server.bulk.len(),
+                oldest_wait: oldest.map_or(Span(0), |since| now.since(since)),
+                operations_total: server.backend_operations,
+            }
+        });
+        EngineSnapshot {
+            servers: servers.collect(),
+            budgets: self
+                .known
+                .iter()
+                .filter(|known| known.clients > 0)
+                .map(|known| {
+                    let state = &known.state;
+                    (
+                        known.identity.clone(),
+                        state.operations_in_flight(),
+                        state.bytes_in_flight(),
+                        known.clients,
+                    )
+                })
+                .collect(),
+            clients: self.clients.len() - self.free.len(),
+            reply_bytes: self.reply_bytes,
+            input_bytes: self.input_bytes,
+            desyncs: self.desyncs,
+            retries: self.retries,
+        }
+    }
+}
