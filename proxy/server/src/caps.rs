@@ -1,0 +1,146 @@
+//! How many client connections there may be: per listener, and per principal on a listener. Counted over all workers.
+//!
+//! The number of principals is bounded too: entries nobody holds are forgotten beyond [`PRINCIPALS_KEPT`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use weir_engine::settings::ListenerSettings;
+use weir_engine::units::ListenerId;
+
+/// Principals without a connection that are remembered.
+const PRINCIPALS_KEPT: usize = 1_024;
+
+/// The counts of all listeners.
+#[derive(Debug)]
+pub struct Caps {
+    listeners: Box<[Arc<AtomicU32>]>,
+    principals: Mutex<HashMap<(ListenerId, Arc<str>), Arc<AtomicU32>>>,
+}
+
+/// One connection's place. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Place {
+    held: [Arc<AtomicU32>; 2],
+}
+
+/// Which cap is reached, and its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// `max_connections`.
+    Listener(u32),
+    /// `max_connections_per_principal`.
+    Principal(u32),
+}
+
+impl Full {
+    /// The line for the client.
+    #[must_use]
+    pub fn farewell(self) -> String {
+        match self {
+            Full::Listener(cap) => {
+                format!("SERVER_ERROR weir: too many connections on this listener (max_connections is {cap})\r\n")
+            }
+            Full::Principal(cap) => format!(
+                "SERVER_ERROR weir: too many connections of this caller (max_connections_per_principal is {cap})\r\n"
+            ),
+        }
+    }
+}
+
+impl Caps {
+    /// No connections yet.
+    #[must_use]
+    pub fn new(listeners: usize) -> Caps {
+        Caps { listeners: (0..listeners).map(|_| Arc::default()).collect(), principals: Mutex::default() }
+    }
+
+    /// Takes a place for a connection of `principal` through `listener`.
+    ///
+    /// # Errors
+    /// The cap that is reached.
+    pub fn take(
+        &self,
+        listener: ListenerId,
+        principal: &Arc<str>,
+        settings: &ListenerSettings,
+    ) -> Result<Place, Full> {
+        let all = &self.listeners[listener.0 as usize];
+        let cap = settings.max_connections;
+        if !up_to(all, cap) {
+            return Err(Full::Listener(cap));
+        }
+        let own = self.of(listener, principal);
+        let cap = settings.max_connections_per_principal;
+        if !up_to(&own, cap) {
+            all.fetch_sub(1, Relaxed);
+            return Err(Full::Principal(cap));
+        }
+        Ok(Place { held: [all.clone(), own] })
+    }
+
+    /// Connections of a listener now.
+    #[must_use]
+    pub fn open(&self, listener: ListenerId) -> u32 {
+        self.listeners.get(listener.0 as usize).map_or(0, |count| count.load(Relaxed))
+    }
+
+    fn of(&self, listener: ListenerId, principal: &Arc<str>) -> Arc<AtomicU32> {
+        let mut all = self.principals.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= PRINCIPALS_KEPT {
+            // only this map hands out clones, under its lock: a count nobody else holds is not in use
+            all.retain(|_, count| Arc::strong_count(count) > 1);
+        }
+        all.entry((listener, principal.clone())).or_default().clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for count in &self.held {
+            count.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+fn up_to(count: &AtomicU32, cap: u32) -> bool {
+    count.fetch_update(Relaxed, Relaxed, |now| (now < cap).then_some(now + 1)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_engine::settings::Address;
+    use weir_engine::units::PoolId;
+
+    #[test]
+    fn places_are_taken_and_given_back() {
+        let caps = Caps::new(1);
+        let address = Address::Unix { path: "/x".into() };
+        let mut settings = ListenerSettings::new("cache", address, PoolId(0));
+        (settings.max_connections, settings.max_connections_per_principal) = (3, 2);
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let take = |who| caps.take(ListenerId(0), who, &settings);
+        let first = take(&a).expect("room");
+        let _second = take(&a).expect("room");
+        assert_eq!(take(&a).expect_err("full"), Full::Principal(2));
+        assert_eq!(caps.open(ListenerId(0)), 2, "a refused one holds nothing");
+        let _third = take(&b).expect("room");
+        assert_eq!(take(&b).expect_err("full"), Full::Listener(3));
+        drop(first);
+        assert_eq!(caps.open(ListenerId(0)), 2);
+        assert!(take(&a).is_ok());
+    }
+
+    #[test]
+    fn principals_nobody_holds_are_forgotten() {
+        let caps = Caps::new(1);
+        let address = Address::Unix { path: "/x".into() };
+        let settings = ListenerSettings::new("cache", address, PoolId(0));
+        let _kept = caps.take(ListenerId(0), &"kept".into(), &settings).expect("room");
+        for uid in 0..10_000 {
+            drop(caps.take(ListenerId(0), &format!("uid:{uid}").into(), &settings).expect("room"));
+        }
+        assert!(caps.principals.lock().expect("lock").len() <= PRINCIPALS_KEPT);
+    }
+}

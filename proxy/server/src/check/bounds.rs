@@ -1,0 +1,133 @@
+//! The bounds a configuration sets, a line or two per section.
+
+use crate::config::quantity::{show_bytes, show_count, show_span};
+use crate::config::schema::Worded as _;
+use crate::config::{Config, PrincipalKind};
+use crate::overrides::Class;
+use std::fmt::Write as _;
+use weir_engine::settings::{Address, CallerLimits, FlushPolicy};
+use weir_engine::units::{Bytes, ListenerId};
+
+/// The effective bounds, for a reader.
+#[must_use]
+pub fn bounds(config: &Config) -> String {
+    let mut text = String::new();
+    let process = &config.process;
+    let workers = u64::from(process.workers);
+    let shared = config.settings.reply_bytes_max + config.settings.input_bytes_max;
+    let _ = writeln!(
+        text,
+        "process: {} (hash {}); metrics {}; control {}",
+        counted(workers, "worker"),
+        config.hash,
+        list(&process.metrics),
+        list(&process.admin)
+    );
+    let _ = writeln!(
+        text,
+        "  buffers of all clients: at most {}; overrides kept in {}",
+        show_bytes(Bytes(shared.0.saturating_mul(workers))),
+        process.state_dir.as_ref().map_or_else(|| "nothing".to_owned(), |path| path.display().to_string())
+    );
+    for pool in &config.settings.pools {
+        let servers = pool.servers.len() as u64;
+        let connections = servers * u64::from(pool.connections_per_server) * workers;
+        let flush = match &pool.flush_all {
+            FlushPolicy::Allow => "allowed".to_owned(),
+            FlushPolicy::Refuse => "refused".to_owned(),
+            FlushPolicy::Prefix(prefix) => {
+                format!("deletes {}* only", crate::config::problem::Escaped(prefix))
+            }
+        };
+        let _ = writeln!(
+            text,
+            "pool {}: {}, ring {}, {} in all; flush_all {flush}",
+            pool.name,
+            counted(servers, "server"),
+            pool.ring.word(),
+            counted(connections, "connection")
+        );
+        let _ = writeln!(
+            text,
+            "  per server in flight: {} operations, {} keys of big multigets (chunks of {}), {}; split {}, batching {}, single flight {}",
+            show_count(pool.operations_in_flight.0),
+            show_count(pool.bulk_keys_in_flight.0),
+            show_count(pool.chunk_keys.into()),
+            show_bytes(pool.bytes_in_flight),
+            on_off(pool.split),
+            on_off(pool.batching),
+            on_off(pool.single_flight)
+        );
+        let _ = writeln!(
+            text,
+            "  time-outs: connect {}, request {}, stall {}, queue {}",
+            show_span(pool.connect_timeout),
+            show_span(pool.request_timeout),
+            show_span(pool.stall_timeout),
+            show_span(pool.queue_timeout)
+        );
+    }
+    for (listener, door) in config.settings.listeners.iter().zip(&config.doors) {
+        let pool = config.settings.pools.get(listener.pool.0 as usize).map_or("?", |pool| &pool.name);
+        let principals = match door.principal {
+            PrincipalKind::Listener => {
+                format!("one principal ({})", config.principal_of(door.listener, None))
+            }
+            PrincipalKind::Uid => "a principal per uid".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "listener {}: {} -> {pool}; {principals}; closes by {}",
+            listener.name,
+            listener.address,
+            door.on_client_close.word()
+        );
+        let _ = writeln!(
+            text,
+            "  at most {} connections ({} per principal), lines of {}, values of {}, {} unread",
+            show_count(listener.max_connections.into()),
+            show_count(listener.max_connections_per_principal.min(listener.max_connections).into()),
+            show_bytes(Bytes(listener.line_max as u64)),
+            show_bytes(Bytes(listener.value_max as u64)),
+            show_bytes(Bytes(listener.reply_buffer_max as u64))
+        );
+    }
+    for (name, limits) in &config.settings.callers {
+        let who = config.principals.iter().find(|rule| rule.caller == *name).map(|rule| {
+            let listener = |id: ListenerId| {
+                config.settings.listeners.get(id.0 as usize).map_or("?", |listener| &listener.name).to_owned()
+            };
+            match (rule.uid, rule.listener) {
+                (Some(uid), Some(id)) => format!("uid {uid} on {}", listener(id)),
+                (Some(uid), None) => format!("uid {uid}"),
+                (None, Some(id)) => format!("clients of {}", listener(id)),
+                (None, None) => String::new(),
+            }
+        });
+        let who = who.map_or_else(String::new, |who| format!(" ({who})"));
+        let _ = writeln!(text, "caller {name}{who}: {}", limits_line(limits));
+    }
+    let _ = writeln!(text, "everybody else: {}", limits_line(&config.settings.undeclared));
+    text
+}
+
+fn limits_line(limits: &CallerLimits) -> String {
+    let shown = crate::overrides::describe(limits);
+    let shown = if shown == "nothing" { "no limit".to_owned() } else { format!("at most {shown}") };
+    format!("{shown}, {}", Class::from(limits.class).word())
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", show_count(count), if count == 1 { "" } else { "s" })
+}
+
+fn list(addresses: &[Address]) -> String {
+    if addresses.is_empty() {
+        return "not served".to_owned();
+    }
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

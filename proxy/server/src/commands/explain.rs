@@ -1,0 +1,406 @@
+//! `weir explain`: one caller, in words for somebody who was just woken up: who it is, what it asks for, what weir did,
+//! and the commands that cap it.
+
+use super::text::{bytes, grouped, length, micros, rate, share, shell, utc};
+use super::{Failure, client, json_line, print};
+use crate::admin::model::{CallerRow, ExpensiveRow, HeavyRow, Largest, LimitsReport, Snapshot};
+use crate::cli::ExplainArgs;
+use crate::config::is_name;
+use crate::config::problem::Escaped;
+use crate::overrides::{Class, Mode, Override, Target};
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// The ceiling that is proposed when a caller has none: the default of undeclared callers.
+const USUAL_CEILING: u64 = 2_000;
+/// Expensive requests that are told.
+const REQUESTS_SHOWN: usize = 3;
+
+/// Everything that is known about a caller.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The caller that was asked for.
+    pub caller: String,
+    /// The line on-call wants.
+    pub summary: String,
+    /// Its rows: one per listener.
+    pub rows: Vec<CallerRow>,
+    /// Its place in the heavy-hitter list.
+    pub heavy: Option<HeavyRow>,
+    /// Its most expensive requests of late, largest first.
+    pub expensive: Vec<ExpensiveRow>,
+    /// Overrides of its limits.
+    pub overrides: Vec<Override>,
+    /// Commands to copy.
+    pub commands: Vec<Advice>,
+    /// Limits are switched off on the listener of its first row.
+    pub limits_off: bool,
+    #[serde(skip)]
+    now_unix_ms: u64,
+}
+
+/// A command, and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// What it does.
+    pub does: String,
+    /// The command, quoted for a shell.
+    pub command: String,
+}
+
+pub(super) async fn run(args: &ExplainArgs) -> Result<u8, Failure> {
+    let client = client(&args.admin)?;
+    let snapshot: Snapshot = client.get("/snapshot").await?;
+    let limits: LimitsReport = client.get("/limits").await?;
+    // A socket that was named on the command line must be named in the commands too; one of the environment is known.
+    let from_environment = std::env::var("WEIR_ADMIN").ok();
+    let admin = args
+        .admin
+        .admin
+        .as_ref()
+        .map(ToString::to_string)
+        .filter(|admin| from_environment.as_ref() != Some(admin));
+    let Some(found) = explain(&args.caller, &snapshot, &limits, admin.as_deref()) else {
+        let names = snapshot.callers.iter().map(|row| row.caller.as_str());
+        let near = names
+            .map(|name| (strsim::jaro_winkler(&args.caller, name), name))
+            .filter(|(likeness, _)| *likeness > 0.75)
+            .max_by(|(a, _), (b, _)| a.total_cmp(b));
+        let hint = match near {
+            Some((_, near)) => format!("did you mean {}?", shell(near)),
+            None => "weir top shows who there is".to_owned(),
+        };
+        return Err(Failure::unknown(format!("no caller of this name was seen; {hint}")));
+    };
+    print(&if args.json { json_line(&found)? } else { found.to_text() })?;
+    Ok(0)
+}
+
+/// What is known about `caller` (a label, a principal, or a name that selects limits). Nothing when it was never seen.
+#[must_use]
+pub fn explain(
+    caller: &str,
+    snapshot: &Snapshot,
+    limits: &LimitsReport,
+    admin: Option<&str>,
+) -> Option<Explanation> {
+    let rows = |matches: &dyn Fn(&CallerRow) -> bool| -> Vec<CallerRow> {
+        let mut rows: Vec<_> = snapshot.callers.iter().filter(|row| matches(row)).cloned().collect();
+        rows.sort_by(|a, b| b.operations_per_second.total_cmp(&a.operations_per_second));
+        rows
+    };
+    let mut own = rows(&|row| row.caller == caller);
+    if own.is_empty() {
+        own = rows(&|row| row.principal == caller || row.limited_as == caller);
+    }
+    let heavy = snapshot.heavy_hitters.iter().find(|row| row.caller == caller).cloned();
+    let is_own = |name: &str| name == caller || own.iter().any(|row| row.caller == name);
+    let mut expensive: Vec<_> =
+        snapshot.expensive.iter().filter(|row| is_own(&row.caller)).cloned().collect();
+    expensive.sort_by_key(|row| std::cmp::Reverse(row.operations));
+    expensive.truncate(REQUESTS_SHOWN);
+    if own.is_empty() && heavy.is_none() && expensive.is_empty() {
+        return None;
+    }
+    let overrides = limits
+        .overrides
+        .iter()
+        .filter(|entry| match &entry.target {
+            Target::Limits { caller: name, .. } => {
+                name == caller || own.iter().any(|row| row.limited_as == *name || row.caller == *name)
+            }
+            Target::SwitchOff { .. } => false,
+        })
+        .cloned()
+        .collect();
+    let limits_off = own.first().is_some_and(|row| {
+        let listener = snapshot.listeners.iter().find(|listener| listener.name == row.listener);
+        listener.is_some_and(|listener| listener.switched_off.iter().any(|off| off == "limits"))
+    });
+    let mut found = Explanation {
+        limits_off,
+        caller: caller.to_owned(),
+        summary: String::new(),
+        rows: own,
+        heavy,
+        expensive,
+        overrides,
+        commands: Vec::new(),
+        now_unix_ms: snapshot.taken_at_unix_ms,
+    };
+    found.summary = summary(&found);
+    found.commands = commands(&found, limits, admin);
+    Some(found)
+}
+
+fn largest(found: &Explanation) -> Option<Largest> {
+    let of_rows =
+        found.rows.iter().filter_map(|row| row.largest_last_minute.clone().or(row.largest_ever.clone()));
+    of_rows.max_by_key(|largest| largest.operations)
+}
+
+/// Who, which method, how many keys, since when, what weir did.
+fn summary(found: &Explanation) -> String {
+    let name = Escaped(&found.caller);
+    let Some(row) = found.rows.first() else {
+        return format!(
+            "{name} has no label of its own (it is part of _other); it is known by its work only"
+        );
+    };
+    let Some(largest) = largest(found) else {
+        return format!("{name} has asked for nothing of late");
+    };
+    let method = Escaped(&largest.method);
+    let since = first_seen(row);
+    let asked = grouped(largest.operations);
+    match row.limits.operations_per_request {
+        Some(limit) if largest.operations > limit => {
+            let times = largest.operations as f64 / limit as f64;
+            let did = match row.limits.mode {
+                _ if found.limits_off => "let it pass (limits are switched off on the listener)",
+                // A size cannot be waited out, so pace refuses it too.
+                Some(Mode::Refuse | Mode::Pace) => "refused it",
+                _ => "let it pass and counted it",
+            };
+            format!(
+                "{name} asks for {asked} keys in one {method}: {times:.1} times its ceiling of {}; weir {did}; first seen {since}",
+                grouped(limit)
+            )
+        }
+        Some(limit) => format!(
+            "{name} stays below its ceiling: {asked} keys in one {method} of {} allowed; first seen {since}",
+            grouped(limit)
+        ),
+        None => format!(
+            "{name} asks for up to {asked} keys in one {method} and has no ceiling; first seen {since}"
+        ),
+    }
+}
+
+/// The name to give to `weir limits set`: the caller's own, which limits it and nobody else. Where its principal has
+/// limits of its own in the file, the principal's: a name that the file does not know would start from the limits of
+/// undeclared callers, which may be looser.
+fn name_to_limit<'f>(found: &'f Explanation, limits: &LimitsReport) -> &'f str {
+    let Some(row) = found.rows.first() else { return &found.caller };
+    let known = |name: &str| limits.callers.contains_key(name);
+    let own = is_name(&row.caller) && !is_reserved(&row.caller);
+    if row.limited_as.is_empty() || (own && (known(&row.caller) || !known(&row.limited_as))) {
+        &row.caller
+    } else {
+        &row.limited_as
+    }
+}
+
+/// Names that stand for many callers.
+fn is_reserved(name: &str) -> bool {
+    matches!(name, "_other" | "_invalid")
+}
+
+fn commands(found: &Explanation, limits: &LimitsReport, admin: Option<&str>) -> Vec<Advice> {
+    let row = found.rows.first();
+    let selects = name_to_limit(found, limits);
+    if is_reserved(selects) {
+        return Vec::new();
+    }
+    let tail = admin.map_or_else(String::new, |admin| format!(" --admin {}", shell(admin)));
+    let name = shell(selects);
+    let mut all = Vec::new();
+    let mut advise = |does: String, command: String| {
+        all.push(Advice { does, command: format!("weir {command}{tail}") });
+    };
+    let ceiling = row.and_then(|row| row.limits.operations_per_request).unwrap_or(USUAL_CEILING);
+    let why = largest(found).map_or_else(String::new, |largest| {
+        format!(" --why 'asks for {} operations at once'", grouped(largest.operations))
+    });
+    advise(
+        format!("refuse requests above {} operations", grouped(ceiling)),
+        format!("limits set {name} --operations-per-request {ceiling} --mode refuse --for 1h{why}"),
+    );
+    let now = found.rows.iter().map(|row| row.operations_per_second).sum::<f64>();
+    if now >= 200.0 {
+        let half = two_digits(now / 2.0);
+        advise(
+            format!("halve its work: {} operations/s", grouped(half)),
+            format!(
+                "limits set {name} --operations-per-second {half} --mode pace --for 1h --why 'asks for {} operations/s'",
+                rate(now)
+            ),
+        );
+    }
+    if row.is_some_and(|row| row.class != Some(Class::Batch)) {
+        advise("let everybody else go first".to_owned(), format!("limits set {name} --class batch --for 1h"));
+    }
+    for entry in &found.overrides {
+        if let Target::Limits { caller, .. } = &entry.target {
+            advise("end the override".to_owned(), format!("limits clear {}", shell(caller)));
+        }
+    }
+    advise("watch its requests".to_owned(), format!("tap --caller {}", shell(&found.caller)));
+    all
+}
+
+/// Rounded down to two significant digits.
+fn two_digits(value: f64) -> u64 {
+    let value = value as u64;
+    let scale = 10u64.pow(value.max(1).ilog10().saturating_sub(1));
+    value / scale * scale
+}
+
+impl Explanation {
+    /// For a reader.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{}\n", self.summary);
+        for row in &self.rows {
+            self.row(&mut text, row);
+        }
+        if let Some(heavy) = &self.heavy {
+            let least = match heavy.error {
+                0 => String::new(),
+                error => format!("{} to ", grouped(heavy.operations.saturating_sub(error))),
+            };
+            let most = grouped(heavy.operations);
+            field(&mut text, "by work", &format!("{least}{most} operations in the heavy-hitter list"));
+        }
+        for (index, request) in self.expensive.iter().enumerate() {
+            field(&mut text, if index == 0 { "expensive" } else { "" }, &expensive(request));
+        }
+        for entry in &self.overrides {
+            field(&mut text, "override", &super::limits::describe_override(entry, self.now_unix_ms / 1_000));
+        }
+        if !self.commands.is_empty() {
+            text.push_str("\nwhat you can do:\n");
+        }
+        for advice in &self.commands {
+            let _ = writeln!(text, "  # {}\n  {}", advice.does, advice.command);
+        }
+        text
+    }
+
+    fn row(&self, text: &mut String, row: &CallerRow) {
+        let _ = writeln!(text);
+        let process = row
+            .process
+            .as_deref()
+            .map_or_else(|| "process unknown".to_owned(), |process| format!("process {}", Escaped(process)));
+        field(
+            text,
+            "who",
+            &format!(
+                "principal {} on listener {}, {process}, {}",
+                Escaped(&row.principal),
+                Escaped(&row.listener),
+                row.class.map_or("class unknown", Class::word)
+            ),
+        );
+        field(text, "limited as", &Escaped(&row.limited_as).to_string());
+        let ago = |at: u64| length(self.now_unix_ms.saturating_sub(at) / 1_000);
+        let first = match row.first_seen_unix_ms {
+            0 => first_seen(row),
+            at => format!("{} ({} ago)", first_seen(row), ago(at)),
+        };
+        let last = row.last_seen_unix_ms.map_or_else(String::new, |at| format!(", last {} ago", ago(at)));
+        field(text, "seen", &format!("first {first}{last}; {} connections now", grouped(row.connections)));
+        let ratio = if row.request_share > 0.0 {
+            format!(" ({:.1} times its part of the requests)", row.work_share / row.request_share)
+        } else {
+            String::new()
+        };
+        field(
+            text,
+            "work",
+            &format!(
+                "{} operations/s in {} requests/s; {} of all operations, {} of all requests{ratio}",
+                rate(row.operations_per_second),
+                rate(row.requests_per_second),
+                share(row.work_share),
+                share(row.request_share),
+            ),
+        );
+        field(text, "", &since_start(row));
+        let sized = |largest: &Option<Largest>| {
+            largest.as_ref().map_or_else(
+                || "none".to_owned(),
+                |largest| {
+                    format!("{} operations by {}", grouped(largest.operations), Escaped(&largest.method))
+                },
+            )
+        };
+        field(
+            text,
+            "largest",
+            &format!(
+                "{} in the last minute; {} ever",
+                sized(&row.largest_last_minute),
+                sized(&row.largest_ever)
+            ),
+        );
+        field(
+            text,
+            "under way",
+            &format!(
+                "{} operations, {}; {} operations queued",
+                grouped(row.operations_in_flight),
+                bytes(row.bytes_in_flight),
+                grouped(row.operations_queued)
+            ),
+        );
+        field(text, "limits", &super::limits::describe_limits(&row.limits));
+        field(
+            text,
+            "weir did",
+            &format!(
+                "{} let pass and counted (refuse would have refused them), {} paced, {} refused",
+                grouped(row.limited.observed),
+                grouped(row.limited.paced),
+                grouped(row.limited.refused)
+            ),
+        );
+    }
+}
+
+/// Since when; a caller whose start was not recorded is not told as one of 1970.
+fn first_seen(row: &CallerRow) -> String {
+    match row.first_seen_unix_ms {
+        0 => "at an unknown time".to_owned(),
+        at => utc(at / 1_000),
+    }
+}
+
+fn since_start(row: &CallerRow) -> String {
+    let looked_up = row.hits + row.misses;
+    let found = if looked_up == 0 {
+        String::new()
+    } else {
+        format!(", {} found", share(row.hits as f64 / looked_up as f64))
+    };
+    let sent = if row.operations == 0 {
+        String::new()
+    } else {
+        format!(", {:.2} backend operations each", row.backend_operations as f64 / row.operations as f64)
+    };
+    format!(
+        "{} operations in {} requests since the start{found}{sent}",
+        grouped(row.operations),
+        grouped(row.requests)
+    )
+}
+
+fn expensive(row: &ExpensiveRow) -> String {
+    format!(
+        "{} {} of {} operations in {} chunks, {} (queued {}, backend {}), {}, request {}",
+        utc(row.at_unix_ms / 1_000),
+        Escaped(&row.method),
+        grouped(row.operations),
+        grouped(row.chunks),
+        micros(row.total_us),
+        micros(row.queue_wait_us),
+        micros(row.backend_us),
+        Escaped(&row.outcome),
+        Escaped(&row.request_id)
+    )
+}
+
+fn field(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "  {name:<11} {value}");
+}

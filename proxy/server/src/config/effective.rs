@@ -1,0 +1,257 @@
+//! The effective configuration: every key with the value in force, as a file, as a tree, as a hash, and compared with
+//! another one. The file form reads back to the same configuration.
+
+use super::checked::{Config, ConfigHash};
+use super::keys::{CALLER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, ProcessDraft};
+use super::schema::{Key, Kind, ModeBits, Tighter, Value, quoted};
+use md5::{Digest as _, Md5};
+use std::fmt::Write as _;
+use weir_engine::settings::CallerLimits;
+
+/// One section with every key.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// `pool`, `listener`, `callers`, `undeclared`, or empty for the top.
+    pub kind: &'static str,
+    /// Its name, where the kind has names.
+    pub name: String,
+    /// Its keys.
+    pub rows: Vec<Row>,
+}
+
+impl Section {
+    /// `pool.main`, `undeclared`, or empty for the top.
+    #[must_use]
+    pub fn path(&self) -> String {
+        if self.name.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.name) }
+    }
+}
+
+/// One key with the value in force.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The key.
+    pub key: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// Which direction takes something away.
+    pub tighter: Tighter,
+    /// The value.
+    pub value: Value,
+}
+
+/// Every section with every key, in the order of the reference.
+#[must_use]
+pub fn sections(config: &Config) -> Vec<Section> {
+    let top = ProcessDraft {
+        process: config.process.clone(),
+        reply_bytes_max: config.settings.reply_bytes_max,
+        input_bytes_max: config.settings.input_bytes_max,
+    };
+    let mut all = vec![Section { kind: "", name: String::new(), rows: rows(&[PROCESS], &top) }];
+    for pool in &config.settings.pools {
+        all.push(Section { kind: "pool", name: pool.name.to_string(), rows: rows(&[POOL], pool) });
+    }
+    for index in 0..config.settings.listeners.len() {
+        let draft = listener_draft(config, index);
+        let name = draft.settings.name.to_string();
+        all.push(Section { kind: "listener", name, rows: rows(&[LISTENER], &draft) });
+    }
+    for (name, limits) in &config.settings.callers {
+        let draft = caller_draft(config, name, limits);
+        all.push(Section { kind: "callers", name: name.to_string(), rows: rows(&CALLER, &draft) });
+    }
+    let undeclared = rows(&[LIMITS], &config.settings.undeclared);
+    all.push(Section { kind: "undeclared", name: String::new(), rows: undeclared });
+    all
+}
+
+fn rows<T>(keys: &[&[Key<T>]], held: &T) -> Vec<Row> {
+    keys.iter()
+        .flat_map(|keys| keys.iter())
+        .map(|key| Row { key: key.name, kind: key.kind, tighter: key.tighter, value: (key.get)(held) })
+        .collect()
+}
+
+fn listener_draft(config: &Config, index: usize) -> ListenerDraft {
+    let settings = config.settings.listeners[index].clone();
+    let door = &config.doors[index];
+    ListenerDraft {
+        address: Some(settings.address.clone()),
+        pool: config.settings.pools.get(settings.pool.0 as usize).map(|pool| pool.name.clone()),
+        settings,
+        mode: ModeBits(door.mode),
+        group: door.group.as_ref().map(|group| group.name.clone()),
+        backlog: door.backlog,
+        on_client_close: Some(door.on_client_close),
+        principal: door.principal,
+        allow_remote: door.allow_remote,
+    }
+}
+
+fn caller_draft(config: &Config, name: &str, limits: &CallerLimits) -> CallerDraft {
+    let rule = config.principals.iter().find(|rule| &*rule.caller == name);
+    let listener = rule
+        .and_then(|rule| rule.listener)
+        .and_then(|id| config.settings.listeners.get(id.0 as usize))
+        .map(|listener| listener.name.clone());
+    CallerDraft { limits: limits.clone(), uid: rule.and_then(|rule| rule.uid), listener }
+}
+
+/// The effective configuration as a `weir.toml`.
+#[must_use]
+pub fn to_toml(config: &Config) -> String {
+    let mut text = String::new();
+    for section in sections(config) {
+        if !section.kind.is_empty() {
+            let name =
+                if section.name.is_empty() { String::new() } else { format!(".{}", bare(&section.name)) };
+            let _ = writeln!(text, "\n[{}{name}]", section.kind);
+        }
+        for row in &section.rows {
+            if let Some(value) = row.value.to_toml(row.kind) {
+                let _ = writeln!(text, "{} = {value}", row.key);
+            }
+        }
+    }
+    text
+}
+
+/// A name as a part of a TOML header.
+fn bare(name: &str) -> String {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    if plain && !name.is_empty() { name.to_owned() } else { quoted(name) }
+}
+
+/// The effective configuration as a tree.
+#[must_use]
+pub fn to_json(config: &Config) -> serde_json::Value {
+    let mut root = serde_json::Map::new();
+    for section in sections(config) {
+        let tree: serde_json::Map<String, serde_json::Value> =
+            section.rows.iter().map(|row| (row.key.to_owned(), row.value.to_json())).collect();
+        match (section.kind, section.name.is_empty()) {
+            ("", _) => root.extend(tree),
+            (kind, true) => {
+                root.insert(kind.to_owned(), tree.into());
+            }
+            (kind, false) => {
+                if let Some(named) =
+                    root.entry(kind).or_insert_with(|| serde_json::Map::new().into()).as_object_mut()
+                {
+                    named.insert(section.name, tree.into());
+                }
+            }
+        }
+    }
+    root.into()
+}
+
+/// Identifies the effective content: half of the MD5 of [`to_toml`], the same on every machine and in every version
+/// that knows the same keys.
+#[must_use]
+pub fn hash(config: &Config) -> ConfigHash {
+    let digest: [u8; 16] = Md5::digest(to_toml(config).as_bytes()).into();
+    let (first, _) = digest.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    ConfigHash(u64::from_be_bytes(*first))
+}
+
+/// One difference between two configurations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// `pool.main.chunk_keys`, or a section's path.
+    pub path: String,
+    /// What happened.
+    pub change: ValueChange,
+    /// Whether it takes something away from clients.
+    pub tighter: bool,
+}
+
+/// How something differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueChange {
+    /// The section is only in the new one.
+    Added,
+    /// The section is only in the old one.
+    Lost,
+    /// The key's value, old and new, as written in a file.
+    Changed {
+        /// Before.
+        old: String,
+        /// After.
+        new: String,
+    },
+}
+
+/// Whether a difference cannot be taken over by a running weir: its threads, sockets and upstream connections are made
+/// once. A reload with such a difference is refused whole, so that what /config says is always what is in force.
+#[must_use]
+pub fn needs_restart(difference: &Difference) -> bool {
+    let mut parts = difference.path.split('.');
+    let (section, key) =
+        (parts.next().unwrap_or_default(), difference.path.rsplit('.').next().unwrap_or_default());
+    match (section, &difference.change) {
+        ("callers" | "undeclared", _) => false,
+        ("pool" | "listener", ValueChange::Added | ValueChange::Lost) => true,
+        ("pool", _) => matches!(key, "servers" | "ring" | "connections_per_server" | "auth_file"),
+        ("listener", _) => matches!(key, "address" | "pool" | "mode" | "group" | "backlog" | "principal"),
+        _ => !matches!(key, "drain_timeout" | "reply_bytes_max" | "input_bytes_max"),
+    }
+}
+
+/// What differs between an old configuration and a new one, in the order of the reference.
+#[must_use]
+pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
+    let (before, after) = (sections(old), sections(new));
+    let mut found = Vec::new();
+    for section in &before {
+        let path = section.path();
+        let Some(other) = after.iter().find(|other| other.path() == path) else {
+            found.push(Difference { path, change: ValueChange::Lost, tighter: section.kind == "listener" });
+            continue;
+        };
+        for (row, other) in
+            section.rows.iter().zip(&other.rows).filter(|(row, other)| row.value != other.value)
+        {
+            let shown = |row: &Row| row.value.to_toml(row.kind).unwrap_or_else(|| "(nothing)".to_owned());
+            let path = if path.is_empty() { row.key.to_owned() } else { format!("{path}.{}", row.key) };
+            let change = ValueChange::Changed { old: shown(row), new: shown(other) };
+            found.push(Difference { path, change, tighter: is_tighter(row, &other.value) });
+        }
+    }
+    for section in &after {
+        let path = section.path();
+        if !before.iter().any(|other| other.path() == path) {
+            found.push(Difference { path, change: ValueChange::Added, tighter: section.kind == "callers" });
+        }
+    }
+    found
+}
+
+fn is_tighter(old: &Row, new: &Value) -> bool {
+    match old.tighter {
+        Tighter::Neither => false,
+        Tighter::Less => match (amount(&old.value), amount(new)) {
+            (None, Some(_)) => true,
+            (Some(old), Some(new)) => new < old,
+            (_, None) => false,
+        },
+        Tighter::LaterWord => {
+            let Kind::Word(words) = old.kind else { return false };
+            let rank = |value: &Value| match value {
+                Value::Word(word) => words.iter().position(|(name, _)| name == word),
+                _ => None,
+            };
+            rank(new) > rank(&old.value)
+        }
+    }
+}
+
+fn amount(value: &Value) -> Option<u64> {
+    match value {
+        Value::Count(count) => Some(*count),
+        Value::Size(bytes) => Some(bytes.0),
+        Value::Span(span) => Some(span.0),
+        _ => None,
+    }
+}

@@ -1,0 +1,220 @@
+//! Keys of `[listener.NAME]`.
+
+use crate::config::checked::{OnClientClose, PrincipalKind};
+use crate::config::schema::{Absent, Key, Kind, ModeBits, Tighter};
+use crate::config_key as key;
+use std::sync::Arc;
+use weir_engine::settings::{Address, ListenerSettings};
+use weir_engine::units::{PoolId, Span};
+
+const CLOSES: &[(&str, &str)] = &[
+    ("reset", "RST: the client's port is free at once and nothing stays in TIME_WAIT"),
+    ("fin", "an ordinary close"),
+];
+const PRINCIPALS: &[(&str, &str)] = &[
+    ("listener", "all clients of the listener are one principal"),
+    ("uid", "each uid is one (Unix sockets)"),
+];
+const MS: Span = Span::millis(1);
+const HOUR: Span = Span::secs(3_600);
+const DAY: Span = Span::secs(86_400);
+
+/// A listener while its file is read: references are names, and what depends on others is open.
+#[derive(Clone, Debug)]
+pub struct ListenerDraft {
+    /// Where it listens.
+    pub address: Option<Address>,
+    /// The pool's name.
+    pub pool: Option<Arc<str>>,
+    /// What the engine is told; its address and pool are filled in at the end.
+    pub settings: ListenerSettings,
+    /// Permission bits of a Unix socket.
+    pub mode: ModeBits,
+    /// Group of a Unix socket.
+    pub group: Option<Arc<str>>,
+    /// Connections the kernel holds.
+    pub backlog: u32,
+    /// How a connection ends; by default it depends on the address.
+    pub on_client_close: Option<OnClientClose>,
+    /// What tells principals apart.
+    pub principal: PrincipalKind,
+    /// Other machines may reach it.
+    pub allow_remote: bool,
+}
+
+impl ListenerDraft {
+    /// A listener with every default.
+    #[must_use]
+    pub fn new(name: &str) -> ListenerDraft {
+        let nowhere = Address::Tcp { host: "".into(), port: 0 };
+        ListenerDraft {
+            address: None,
+            pool: None,
+            settings: ListenerSettings::new(name, nowhere, PoolId(0)),
+            mode: ModeBits(0o660),
+            group: None,
+            backlog: 16_384,
+            on_client_close: None,
+            principal: PrincipalKind::Listener,
+            allow_remote: false,
+        }
+    }
+}
+
+/// Keys of a listener.
+pub static LISTENER: &[Key<ListenerDraft>] = &[
+    key!(
+        ListenerDraft,
+        "address",
+        address,
+        Kind::Address,
+        Absent::Required,
+        Tighter::Neither,
+        "Where it listens: `\"host:port\"` or `\"unix:/path\"`. Loopback only unless `allow_remote` is true."
+    ),
+    key!(
+        ListenerDraft,
+        "pool",
+        pool,
+        Kind::Name,
+        Absent::Words("the only pool of the file"),
+        Tighter::Neither,
+        "The pool its clients reach."
+    ),
+    key!(
+        ListenerDraft,
+        "allow_remote",
+        allow_remote,
+        Kind::Flag,
+        Absent::Default,
+        Tighter::Neither,
+        "Let other machines reach this listener. memcached has no encryption; weir adds none."
+    ),
+    key!(
+        ListenerDraft,
+        "mode",
+        mode,
+        Kind::FileMode,
+        Absent::Default,
+        Tighter::Neither,
+        "Permission bits of a Unix socket."
+    ),
+    key!(
+        ListenerDraft,
+        "group",
+        group,
+        Kind::Name,
+        Absent::Words("weir's own"),
+        Tighter::Neither,
+        "Group of a Unix socket, by name or number."
+    ),
+    key!(
+        ListenerDraft,
+        "backlog",
+        backlog,
+        Kind::Count(1, 1_000_000),
+        Absent::Default,
+        Tighter::Neither,
+        "Connections the kernel holds until weir accepts them. The kernel cuts it to `net.core.somaxconn`."
+    ),
+    key!(
+        ListenerDraft,
+        "on_client_close",
+        on_client_close,
+        Kind::Word(CLOSES),
+        Absent::Words("`reset` on loopback TCP, `fin` elsewhere"),
+        Tighter::Neither,
+        "How weir closes a connection that the client has closed, once nothing is in flight, unread or unsent. Clients that \
+         close only their writing side and go on reading (`nc -N`, `socat`) need `fin`."
+    ),
+    key!(
+        ListenerDraft,
+        "principal",
+        principal,
+        Kind::Word(PRINCIPALS),
+        Absent::Default,
+        Tighter::Neither,
+        "What weir takes as the verified identity of a client; limits, queues and shared results are kept apart by it."
+    ),
+    key!(
+        ListenerDraft,
+        "trusted_names",
+        settings.trusted_names,
+        Kind::Names(256),
+        Absent::Default,
+        Tighter::Neither,
+        "Declared names (here: process names) that select limits of their own. Other names only refine labels."
+    ),
+    key!(
+        ListenerDraft,
+        "max_connections",
+        settings.max_connections,
+        Kind::Count(1, 1_000_000),
+        Absent::Default,
+        Tighter::Less,
+        "Client connections at once."
+    ),
+    key!(
+        ListenerDraft,
+        "max_connections_per_principal",
+        settings.max_connections_per_principal,
+        Kind::Count(1, 1_000_000),
+        Absent::Default,
+        Tighter::Less,
+        "Client connections at once of one principal."
+    ),
+    key!(
+        ListenerDraft,
+        "line_max",
+        settings.line_max,
+        Kind::Size(2_048, 64 << 20),
+        Absent::Default,
+        Tighter::Less,
+        "Bytes of one command line. 8 MiB hold about 30,000 keys of the longest size."
+    ),
+    key!(
+        ListenerDraft,
+        "value_max",
+        settings.value_max,
+        Kind::Size(1, 1 << 30),
+        Absent::Default,
+        Tighter::Less,
+        "Bytes of one value in a store command (memcached's `-I`)."
+    ),
+    key!(
+        ListenerDraft,
+        "reply_buffer",
+        settings.reply_buffer,
+        Kind::Size(4 << 10, 1 << 30),
+        Absent::Default,
+        Tighter::Neither,
+        "Unread reply bytes of one client above which weir asks for nothing more on its behalf."
+    ),
+    key!(
+        ListenerDraft,
+        "reply_buffer_max",
+        settings.reply_buffer_max,
+        Kind::Size(4 << 10, 4 << 30),
+        Absent::Default,
+        Tighter::Less,
+        "Unread reply bytes of one client above which it is closed as a slow reader. At least `reply_buffer`."
+    ),
+    key!(
+        ListenerDraft,
+        "slow_reader_timeout",
+        settings.slow_reader_timeout,
+        Kind::Duration(MS, HOUR),
+        Absent::Default,
+        Tighter::Less,
+        "A client that has a reply to read and takes no byte for this time is closed."
+    ),
+    key!(
+        ListenerDraft,
+        "idle_timeout",
+        settings.idle_timeout,
+        Kind::Duration(Span(0), DAY),
+        Absent::Default,
+        Tighter::Neither,
+        "A client that sends nothing for this time is closed. `\"0s\"`: never."
+    ),
+];

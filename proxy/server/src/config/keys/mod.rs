@@ -1,0 +1,26 @@
+//! Every key of `weir.toml`, section by section. The order here is the order of the reference and of the effective
+//! configuration.
+
+mod caller;
+mod listener;
+mod pool;
+mod process;
+
+pub use caller::{CALLER, CallerDraft, LIMITS};
+pub use listener::{LISTENER, ListenerDraft};
+pub use pool::{POOL, SERVER, ServerDraft};
+pub use process::{PROCESS, ProcessDraft};
+
+/// Pools, listeners and named callers one file may hold.
+pub const POOLS_MAX: usize = 64;
+/// See [`POOLS_MAX`].
+pub const LISTENERS_MAX: usize = 64;
+/// See [`POOLS_MAX`].
+pub const CALLERS_MAX: usize = 1_024;
+/// Servers of one pool.
+pub const SERVERS_MAX: usize = 512;
+/// Bytes of a configuration file.
+pub const FILE_MAX: u64 = 4 << 20;
+
+/// The sections besides the top level, as their headers are written.
+pub const SECTIONS: &[&str] = &["pool", "listener", "callers", "undeclared"];

@@ -1,0 +1,115 @@
+//! Keys of the process: the top of the file, before the first section.
+
+use crate::config::checked::ProcessConfig;
+use crate::config::schema::{Absent, Key, Kind, Tighter};
+use crate::config_key as key;
+use weir_engine::units::{Bytes, Span};
+
+/// The top of the file while it is read: the process, and the bounds that all listeners share.
+#[derive(Clone, Debug)]
+pub struct ProcessDraft {
+    /// What concerns the process.
+    pub process: ProcessConfig,
+    /// Unread reply bytes of all clients of one worker.
+    pub reply_bytes_max: Bytes,
+    /// Request bytes not yet carried out, of all clients of one worker.
+    pub input_bytes_max: Bytes,
+}
+
+/// Keys at the top of the file.
+pub static PROCESS: &[Key<ProcessDraft>] = &[
+    key!(
+        ProcessDraft,
+        "workers",
+        process.workers,
+        Kind::Count(1, 64),
+        Absent::Words("1; 2 from four cores on"),
+        Tighter::Neither,
+        "Data-path threads. Each has upstream connections of its own; limits hold over all of them together."
+    ),
+    key!(
+        ProcessDraft,
+        "metrics",
+        process.metrics,
+        Kind::Addresses(16),
+        Absent::Words("not served"),
+        Tighter::Neither,
+        "Where /metrics, /healthz and /readyz are served, and nothing else. May be reachable from other machines."
+    ),
+    key!(
+        ProcessDraft,
+        "admin",
+        process.admin,
+        Kind::Addresses(16),
+        Absent::Words("`unix:$XDG_RUNTIME_DIR/weir/admin.sock`, or under `/run`"),
+        Tighter::Neither,
+        "Where the control socket listens (`weir top`, `weir limits`, ...). A Unix socket is created with mode 0600 and \
+         serves the same user and root; TCP is loopback only and needs `admin_token_file`. `[]` opens none."
+    ),
+    key!(
+        ProcessDraft,
+        "admin_token_file",
+        process.admin_token_file,
+        Kind::Path,
+        Absent::Words("none"),
+        Tighter::Neither,
+        "File with the token that clients of a TCP control socket must present."
+    ),
+    key!(
+        ProcessDraft,
+        "state_dir",
+        process.state_dir,
+        Kind::Path,
+        Absent::Words("`$STATE_DIRECTORY`, else none"),
+        Tighter::Neither,
+        "Directory in which overrides (`weir limits set`, `weir switch`) are kept over a restart. Without it they last \
+         until weir ends."
+    ),
+    key!(
+        ProcessDraft,
+        "drain_timeout",
+        process.drain_timeout,
+        Kind::Duration(Span(0), Span::secs(3_600)),
+        Absent::Default,
+        Tighter::Less,
+        "After SIGTERM: the longest wait for requests under way before connections are closed."
+    ),
+    key!(
+        ProcessDraft,
+        "max_callers",
+        process.max_callers,
+        Kind::Count(1, 1_024),
+        Absent::Default,
+        Tighter::Neither,
+        "Callers that get a label value of their own in the metrics; the rest is `_other`. Callers of this file have \
+         reserved places."
+    ),
+    key!(
+        ProcessDraft,
+        "nofile",
+        process.nofile,
+        Kind::Count(64, 1 << 30),
+        Absent::Words("the hard limit"),
+        Tighter::Less,
+        "Open files to ask the kernel for at start."
+    ),
+    key!(
+        ProcessDraft,
+        "reply_bytes_max",
+        reply_bytes_max,
+        Kind::Size(1 << 20, 64 << 30),
+        Absent::Default,
+        Tighter::Less,
+        "Unread reply bytes of all clients of one worker. Above it no further reads start and slow readers are closed."
+    ),
+    key!(
+        ProcessDraft,
+        "input_bytes_max",
+        input_bytes_max,
+        Kind::Size(1 << 20, 64 << 30),
+        Absent::Default,
+        Tighter::Less,
+        "Request bytes not yet carried out, of all clients of one worker. Above it large senders are not read. At least \
+         the largest `line_max` and `value_max`."
+    ),
+];

@@ -1,0 +1,69 @@
+//! Checks against the machine: open files, backlog, files that must exist. Warnings, where weir can run all the same.
+
+use crate::config::file::{Collector, FileShape};
+use crate::config::host::Host;
+use crate::config::problem::Problem;
+use weir_engine::settings::PoolSettings;
+
+/// Descriptors weir needs besides its connections: listeners, event queues, admin connections, logs.
+const OWN_FILES: u64 = 160;
+
+pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, pools: &[PoolSettings], host: &Host) {
+    open_files(problems, shape, pools, host);
+    for draft in &shape.listeners {
+        if let Some(most) = host.somaxconn
+            && draft.held.backlog > most
+        {
+            let problem = Problem::warning(
+                format!("listener.{}.backlog", draft.name),
+                format!("the kernel cuts backlog = {} to net.core.somaxconn = {most}", draft.held.backlog),
+            )
+            .help(format!("run sysctl -w net.core.somaxconn={}, or lower backlog", draft.held.backlog));
+            problems.add(draft.place("backlog"), problem);
+        }
+    }
+    let process = &shape.process;
+    if let Some(file) = &process.held.process.admin_token_file
+        && host.is_missing(file)
+    {
+        let what = format!("{} does not exist", file.display());
+        problems.add(process.place("admin_token_file"), Problem::error("admin_token_file", what));
+    }
+}
+
+/// Descriptors that the caps of the file add up to.
+fn needed(shape: &FileShape, pools: &[PoolSettings]) -> (u64, u64) {
+    let clients = shape.listeners.iter().map(|draft| u64::from(draft.held.settings.max_connections)).sum();
+    let workers = u64::from(shape.process.held.process.workers);
+    let upstream: u64 =
+        pools.iter().map(|pool| pool.servers.len() as u64 * u64::from(pool.connections_per_server)).sum();
+    (clients, upstream * workers)
+}
+
+fn open_files(problems: &mut Collector<'_>, shape: &FileShape, pools: &[PoolSettings], host: &Host) {
+    let process = &shape.process;
+    if let (Some(asked), Some(hard)) = (process.held.process.nofile, host.nofile_hard)
+        && asked > hard
+    {
+        let what = format!("{asked} open files are above the hard limit {hard} of this process");
+        problems.add(process.place("nofile"), Problem::warning("nofile", what));
+    }
+    let have = match (process.held.process.nofile, host.nofile_hard) {
+        (Some(asked), Some(hard)) => asked.min(hard),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => return,
+    };
+    let (clients, upstream) = needed(shape, pools);
+    let all = clients + upstream + OWN_FILES;
+    if all > have {
+        let problem = Problem::warning(
+            "",
+            format!(
+                "the caps add up to {all} open files ({clients} clients, {upstream} upstream, {OWN_FILES} of weir's \
+                 own), and this process may have {have}"
+            ),
+        )
+        .help("raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower max_connections");
+        problems.add(None, problem);
+    }
+}

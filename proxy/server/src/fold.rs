@@ -1,0 +1,326 @@
+//! From a worker's plain numbers to shared metrics: every [`INTERVAL`] while something changed, and when somebody looks.
+//!
+//! Handles are resolved once per identity. Besides the metrics, each worker keeps one [`Row`] per identity for the
+//! control socket (totals, the last second, the last minute): at most [`ROWS_MAX`], later identities share `_other`.
+
+pub mod window;
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+use weir_engine::Engine;
+use weir_engine::caller::Identity;
+use weir_engine::error::LimitKind as EngineLimit;
+use weir_engine::ledger::{IdentityTally, Tally};
+use weir_engine::settings::{LimitMode as EngineMode, Settings};
+use weir_engine::units::{Instant, ListenerId, Span};
+use weir_memcached::Verb;
+use weir_telemetry::labels::OTHER;
+use weir_telemetry::{
+    BackendMetrics, CallerMetrics, Event, Example, FlushResult, LimitKind, LimitMode, LookupResult,
+    MethodDelta, MethodIdx, Observed, PoolMetrics, ProtocolLabels, RejectReason, Severity, Telemetry,
+};
+use window::{Largest, Window, Work};
+
+use crate::clock::seconds;
+
+/// The longest time a number stays in its worker.
+pub const INTERVAL: Span = Span::millis(20);
+/// Identities with a row of their own.
+pub const ROWS_MAX: usize = 1_024;
+
+/// The protocol's name in labels, and its methods in the order of [`Verb::index`].
+pub static PROTOCOLS: LazyLock<[ProtocolLabels; 1]> = LazyLock::new(|| {
+    static METHODS: LazyLock<[&str; Verb::COUNT]> = LazyLock::new(|| Verb::ALL.map(Verb::name));
+    [ProtocolLabels { name: "memcached", methods: &*METHODS }]
+});
+
+/// What one identity did through one worker since the start.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Who.
+    pub identity: Arc<Identity>,
+    /// Requests.
+    pub requests: u64,
+    /// Operations asked.
+    pub operations: u64,
+    /// Operations that went to a backend.
+    pub backend_operations: u64,
+    /// Keys found.
+    pub hits: u64,
+    /// Keys not found.
+    pub misses: u64,
+    /// Bytes of requests.
+    pub bytes_in: u64,
+    /// Bytes of replies.
+    pub bytes_out: u64,
+    /// Requests above a limit, by the mode the limit was in.
+    pub limited: [u64; LimitMode::COUNT],
+    /// The last second and the last minute.
+    pub window: Window,
+    /// The largest request asked.
+    pub largest: Option<Largest>,
+    /// When it was first folded.
+    pub first_seen: Instant,
+    /// When it last asked for something.
+    pub last_seen: Instant,
+}
+
+impl Row {
+    fn new(identity: Arc<Identity>, now: Instant) -> Row {
+        Row {
+            identity,
+            requests: 0,
+            operations: 0,
+            backend_operations: 0,
+            hits: 0,
+            misses: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            limited: [0; LimitMode::COUNT],
+            window: Window::default(),
+            largest: None,
+            first_seen: now,
+            last_seen: now,
+        }
+    }
+
+    fn add(&mut self, tally: &IdentityTally, now: Instant) {
+        self.last_seen = now;
+        for (verb, tally) in tally.tallies() {
+            let requests: u64 = tally.requests.iter().sum();
+            self.requests += requests;
+            self.operations += tally.operations;
+            self.backend_operations += tally.backend_operations;
+            self.hits += tally.hits;
+            self.misses += tally.misses;
+            self.bytes_in += tally.bytes_in;
+            self.bytes_out += tally.bytes_out;
+            let largest =
+                (tally.largest > 0).then_some(Largest { operations: tally.largest, verb, at: now });
+            if largest.is_some_and(|new| self.largest.is_none_or(|old| old.operations < new.operations)) {
+                self.largest = largest;
+            }
+            self.window.add(now, &Work { requests, operations: tally.operations, largest });
+        }
+        for (_, mode, requests) in tally.over_limits() {
+            self.limited[shown_mode(mode).index()] += requests;
+        }
+    }
+}
+
+/// What is resolved once per identity.
+#[derive(Debug)]
+struct Handles {
+    caller: Arc<CallerMetrics>,
+    row: usize,
+}
+
+/// One worker's books.
+#[derive(Debug)]
+pub struct Books {
+    telemetry: Arc<Telemetry>,
+    /// By the engine's identity slot.
+    handles: Vec<Option<Handles>>,
+    rows: Vec<Row>,
+    row_of: HashMap<Arc<Identity>, usize>,
+    pools: Vec<Arc<PoolMetrics>>,
+    /// By pool, in the order of its servers.
+    backends: Vec<Vec<Arc<BackendMetrics>>>,
+    invalid: Vec<(ListenerId, &'static str)>,
+}
+
+impl Books {
+    /// Empty books.
+    #[must_use]
+    pub fn new(telemetry: Arc<Telemetry>, settings: &Settings) -> Books {
+        let mut books = Books {
+            telemetry,
+            handles: Vec::new(),
+            rows: Vec::new(),
+            row_of: HashMap::new(),
+            pools: Vec::new(),
+            backends: Vec::new(),
+            invalid: Vec::new(),
+        };
+        books.apply(settings);
+        books
+    }
+
+    /// New settings.
+    pub fn apply(&mut self, settings: &Settings) {
+        self.pools = settings.pools.iter().map(|pool| self.telemetry.pool(&pool.name)).collect();
+        let servers = settings.pools.iter().map(|pool| pool.servers.iter());
+        self.backends = servers
+            .map(|servers| servers.map(|server| self.telemetry.backend(&server.address.to_string())).collect())
+            .collect();
+    }
+
+    /// Every identity that was ever folded here.
+    #[must_use]
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Moves what the engine counted into the shared metrics and the rows.
+    pub fn fold(&mut self, engine: &mut Engine, settings: &Settings, now: Instant) {
+        engine.take_invalid(&mut self.invalid);
+        for (listener, cause) in std::mem::take(&mut self.invalid) {
+            if let Some(listener) = settings.listeners.get(listener.0 as usize) {
+                self.telemetry.listener(&listener.name).invalid(cause);
+            }
+        }
+        let dropped = engine.ledger().take_noreply_dropped();
+        if dropped > 0 {
+            self.telemetry.noreply_dropped(dropped);
+        }
+        engine.fold(|slot, identity, tally| self.fold_one(slot as usize, identity, tally, settings, now));
+    }
+
+    fn fold_one(
+        &mut self,
+        slot: usize,
+        identity: &Arc<Identity>,
+        tally: &IdentityTally,
+        settings: &Settings,
+        now: Instant,
+    ) {
+        if self.handles.get(slot).is_none_or(Option::is_none) {
+            let handles = self.resolve(identity, now);
+            if self.handles.len() <= slot {
+                self.handles.resize_with(slot + 1, || None);
+            }
+            self.handles[slot] = Some(handles);
+        }
+        let Some(Handles { caller, row }) = &self.handles[slot] else { return };
+        let pool = settings.pool_of(identity.listener).0 as usize;
+        for (verb, tally) in tally.tallies() {
+            fold_method(caller, verb, tally, now);
+            if tally.coalesced > 0 {
+                self.pools[pool].lookups(LookupResult::Coalesced, tally.coalesced);
+            }
+            // The ledger does not say which server: exact where a pool has one.
+            if tally.backend_operations > 0
+                && let Some(backend) = self.backends[pool].first()
+            {
+                caller.backend_operations(backend, tally.backend_operations);
+            }
+        }
+        for (kind, mode, requests) in tally.over_limits() {
+            caller.rejected(shown_kind(kind).reason(), shown_mode(mode), requests);
+        }
+        let (sent, refused) = (tally.flushes_allowed(), tally.flushes_refused());
+        if sent + refused > 0 {
+            caller.flushes(FlushResult::Sent, sent);
+            caller.flushes(FlushResult::Refused, refused);
+            caller.rejected(RejectReason::FlushPolicy, LimitMode::Refuse, refused);
+            let event = Event::new(Severity::Warn, "flush_all", "flush_all asked")
+                .text("caller", &identity.name)
+                .text("principal", &identity.principal)
+                .text("pool", &settings.pools[pool].name)
+                .number("sent", sent)
+                .number("refused", refused);
+            self.telemetry.events().emit(&event, seconds(now));
+        }
+        self.rows[*row].add(tally, now);
+        if tally.retired() {
+            self.handles[slot] = None;
+        }
+    }
+
+    fn resolve(&mut self, identity: &Arc<Identity>, now: Instant) -> Handles {
+        let caller = self.telemetry.caller(&identity.name, seconds(now));
+        let row = match self.row_of.get(identity) {
+            Some(row) => *row,
+            None if self.rows.len() < ROWS_MAX => self.add_row(identity.clone(), now),
+            None => {
+                let listener = identity.listener;
+                let other =
+                    Arc::new(Identity { listener, principal: OTHER.into(), name: OTHER.into() });
+                match self.row_of.get(&other) {
+                    Some(row) => *row,
+                    // at most one more per listener
+                    None => self.add_row(other, now),
+                }
+            }
+        };
+        Handles { caller, row }
+    }
+
+    fn add_row(&mut self, identity: Arc<Identity>, now: Instant) -> usize {
+        self.rows.push(Row::new(identity.clone(), now));
+        self.row_of.insert(identity, self.rows.len() - 1);
+        self.rows.len() - 1
+    }
+}
+
+fn fold_method(caller: &CallerMetrics, verb: Verb, tally: &Tally, now: Instant) {
+    let method = MethodIdx(u16::try_from(verb.index()).unwrap_or(u16::MAX));
+    let example = tally
+        .exemplar
+        .map(|largest| Example { operations: largest.operations, request_id: largest.request.0 });
+    let delta = MethodDelta {
+        requests: &tally.requests,
+        size_class_operations: &tally.size_class_operations,
+        request_operations: Observed {
+            buckets: tally.request_operations.iter(),
+            sum: tally.request_operations.sum(),
+        },
+        durations: Observed { buckets: tally.durations.iter(), sum: tally.durations.sum() },
+        queue_waits: Observed { buckets: tally.queue_waits.iter(), sum: tally.queue_waits.sum() },
+        bytes_in: tally.bytes_in,
+        bytes_out: tally.bytes_out,
+        largest_asked: tally.largest,
+        example,
+    };
+    caller.method(method).fold(delta, seconds(now));
+}
+
+/// A limit of the engine as a label.
+#[must_use]
+pub fn shown_kind(kind: EngineLimit) -> LimitKind {
+    match kind {
+        EngineLimit::OperationsPerRequest => LimitKind::OperationsPerRequest,
+        EngineLimit::OperationsPerSecond => LimitKind::OperationsPerSecond,
+        EngineLimit::OperationsInFlight => LimitKind::OperationsInFlight,
+        EngineLimit::BytesInFlight => LimitKind::BytesInFlight,
+    }
+}
+
+/// A mode of the engine as a label.
+#[must_use]
+pub fn shown_mode(mode: EngineMode) -> LimitMode {
+    match mode {
+        EngineMode::Observe => LimitMode::Observe,
+        EngineMode::Pace => LimitMode::Pace,
+        EngineMode::Refuse => LimitMode::Refuse,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_engine::ledger::{Outcome, tally};
+    use weir_telemetry::{SizeClass, histogram};
+
+    #[test]
+    fn engine_and_telemetry_sort_alike() {
+        assert_eq!(tally::OPERATION_BOUNDS, histogram::OPERATION_BOUNDS);
+        assert_eq!(tally::DURATION_BOUNDS, histogram::DURATION_BOUNDS);
+        for operations in [0, 1, 2, 10, 11, 100, 101, 1_000, 1_001, 10_000, 10_001, 1 << 40] {
+            let class = tally::SIZE_CLASS_TOPS.partition_point(|top| *top < operations);
+            assert_eq!(class, SizeClass::of(operations).index(), "{operations}");
+        }
+        let outcomes = Outcome::ALL.map(Outcome::label);
+        assert_eq!(outcomes, weir_telemetry::Outcome::NAMES);
+        for kind in EngineLimit::ALL {
+            assert_eq!(shown_kind(kind).name(), kind.label());
+        }
+    }
+
+    #[test]
+    fn methods_are_in_the_order_of_the_verbs() {
+        for verb in Verb::ALL {
+            assert_eq!(PROTOCOLS[0].methods[verb.index()], verb.name());
+        }
+    }
+}

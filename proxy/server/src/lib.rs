@@ -1,0 +1,21 @@
+//! The `weir` binary's parts. The listing is the request path; `main.rs` is a page that puts them together.
+pub mod accept;
+pub mod admin;
+pub mod attribution;
+pub mod caps;
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod close;
+pub mod commands;
+pub mod config;
+pub mod drain;
+pub mod fold;
+pub mod identify;
+pub mod listen;
+pub mod notify;
+pub mod overrides;
+pub mod plane;
+pub mod run;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,361 @@
+//! Many workers' looks as one snapshot.
+
+use crate::admin::model::{
+    CallerRow, ExpensiveRow, HeavyRow, Instance, LaneRow, Largest, Limited, LimitsView, ListenerRow, PoolRow,
+    ServerRow, Snapshot, Totals,
+};
+use crate::caps::Caps;
+use crate::clock::{Clock, unix_now};
+use crate::config::Config;
+use crate::config::schema::Worded as _;
+use crate::fold::Row;
+use crate::fold::window::{self, Work};
+use crate::overrides::{Desk, Feature, UnixTime};
+use crate::worker::orders::{InForce, Look};
+use std::collections::HashMap;
+use std::sync::Arc;
+use weir_engine::LaneState;
+use weir_engine::caller::Identity;
+use weir_engine::settings::PoolSettings;
+use weir_engine::units::{Instant, ListenerId, PoolId};
+use weir_telemetry::LimitMode;
+
+/// Heavy hitters that are shown.
+const HEAVY_SHOWN: usize = 64;
+/// Expensive requests that are shown.
+const EXPENSIVE_SHOWN: usize = 64;
+
+/// What a snapshot needs besides the workers' looks.
+pub(super) struct View<'a> {
+    pub(super) clock: Clock,
+    pub(super) workers: usize,
+    pub(super) in_force: &'a InForce,
+    pub(super) caps: &'a Caps,
+    pub(super) desk: &'a Desk,
+    pub(super) not_ready: Option<String>,
+}
+
+/// The looks of all workers as one.
+pub(super) fn snapshot(view: &View<'_>, looks: &[Look]) -> Snapshot {
+    let now = view.clock.now();
+    let callers = callers(view, looks, now);
+    let listeners = listeners(view, looks);
+    let unix = UnixTime(unix_now());
+    Snapshot {
+        taken_at_unix_ms: view.clock.unix_ms(now),
+        instance: Instance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at_unix_ms: view.clock.started_unix_seconds().saturating_mul(1_000),
+            workers: u32::try_from(view.workers).unwrap_or(u32::MAX),
+            config_hash: view.in_force.config.hash.to_string(),
+            not_ready: view.not_ready.clone(),
+            overrides_active: u32::try_from(view.desk.overrides_active(unix)).unwrap_or(u32::MAX),
+        },
+        totals: Totals {
+            requests: callers.iter().map(|row| row.requests).sum(),
+            operations: callers.iter().map(|row| row.operations).sum(),
+            requests_per_second: callers.iter().map(|row| row.requests_per_second).sum(),
+            operations_per_second: callers.iter().map(|row| row.operations_per_second).sum(),
+            connections: listeners.iter().map(|row| row.connections).sum(),
+        },
+        expensive: expensive(view, looks),
+        heavy_hitters: heavy(looks),
+        pools: pools(view, looks),
+        callers,
+        listeners,
+    }
+}
+
+/// What all workers know about one identity.
+#[derive(Default)]
+struct Sum<'a> {
+    rows: Vec<&'a Row>,
+    connections: u64,
+    operations_in_flight: u64,
+    bytes_in_flight: u64,
+}
+
+fn callers(view: &View<'_>, looks: &[Look], now: Instant) -> Vec<CallerRow> {
+    let mut sums: HashMap<&Arc<Identity>, Sum<'_>> = HashMap::new();
+    for look in looks {
+        for row in &look.rows {
+            sums.entry(&row.identity).or_default().rows.push(row);
+        }
+        for (identity, operations, bytes, clients) in &look.engine.budgets {
+            let sum = sums.entry(identity).or_default();
+            sum.connections += u64::from(*clients);
+            // Workers share the budget: each of them tells the whole.
+            sum.operations_in_flight = sum.operations_in_flight.max(operations.0);
+            sum.bytes_in_flight = sum.bytes_in_flight.max(bytes.0);
+        }
+    }
+    let mut minute = (0, 0);
+    let rows: Vec<(CallerRow, Work)> = sums
+        .into_iter()
+        .map(|(identity, sum)| {
+            let (row, work) = caller(view, identity, &sum, now);
+            minute.0 += work.requests;
+            minute.1 += work.operations;
+            (row, work)
+        })
+        .collect();
+    rows.into_iter()
+        .map(|(row, work)| CallerRow {
+            request_share: share(work.requests, minute.0),
+            work_share: share(work.operations, minute.1),
+            ..row
+        })
+        .collect()
+}
+
+fn caller(view: &View<'_>, identity: &Identity, sum: &Sum<'_>, now: Instant) -> (CallerRow, Work) {
+    let settings = &view.in_force.settings;
+    let budget = identity.budget(settings);
+    let listener = &settings.listeners[identity.listener.0 as usize];
+    let total = |of: fn(&Row) -> u64| sum.rows.iter().map(|row| of(row)).sum::<u64>();
+    let limited = |mode: LimitMode| sum.rows.iter().map(|row| row.limited[mode.index()]).sum::<u64>();
+    let over = |of: fn(&Row, Instant) -> Work| {
+        sum.rows.iter().fold(Work::default(), |sum, row| sum.plus(&of(row, now)))
+    };
+    let second = over(|row, now| row.window.last_second(now));
+    let minute = over(|row, now| row.window.last_minute(now));
+    let largest = sum.rows.iter().filter_map(|row| row.largest).max_by_key(|largest| largest.operations);
+    let at = |instant: Instant| view.clock.unix_ms(instant);
+    let is_process = identity.name != identity.principal && !identity.name.starts_with("uid:");
+    let row = CallerRow {
+        caller: identity.name.to_string(),
+        principal: identity.principal.to_string(),
+        limited_as: budget.key.to_string(),
+        listener: listener.name.to_string(),
+        process: is_process.then(|| identity.name.to_string()),
+        class: Some(budget.limits.class.into()),
+        connections: sum.connections,
+        requests: total(|row| row.requests),
+        operations: total(|row| row.operations),
+        backend_operations: total(|row| row.backend_operations),
+        hits: total(|row| row.hits),
+        misses: total(|row| row.misses),
+        bytes_in: total(|row| row.bytes_in),
+        bytes_out: total(|row| row.bytes_out),
+        requests_per_second: second.requests as f64,
+        operations_per_second: second.operations as f64,
+        largest_last_minute: minute.largest.map(|largest| size(view, largest)),
+        largest_ever: largest.map(|largest| size(view, largest)),
+        work_share: 0.0,
+        request_share: 0.0,
+        limited: Limited {
+            observed: limited(LimitMode::Observe),
+            paced: limited(LimitMode::Pace),
+            refused: limited(LimitMode::Refuse),
+        },
+        limits: LimitsView::from(&budget.limits),
+        override_until_unix: view.desk.override_until(&budget.key, UnixTime(unix_now())),
+        operations_in_flight: sum.operations_in_flight,
+        bytes_in_flight: sum.bytes_in_flight,
+        operations_queued: 0,
+        first_seen_unix_ms: sum.rows.iter().map(|row| at(row.first_seen)).min().unwrap_or(at(now)),
+        last_seen_unix_ms: sum.rows.iter().map(|row| at(row.last_seen)).max(),
+    };
+    (row, minute)
+}
+
+fn size(view: &View<'_>, largest: window::Largest) -> Largest {
+    Largest {
+        operations: largest.operations,
+        method: largest.verb.name().to_owned(),
+        at_unix_ms: Some(view.clock.unix_ms(largest.at)),
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn expensive(view: &View<'_>, looks: &[Look]) -> Vec<ExpensiveRow> {
+    let mut all: Vec<_> = looks.iter().flat_map(|look| &look.expensive).collect();
+    // The largest of all workers are kept, and shown newest first.
+    all.sort_by_key(|kept| std::cmp::Reverse(kept.entry.operations));
+    all.truncate(EXPENSIVE_SHOWN);
+    all.sort_by_key(|kept| std::cmp::Reverse(kept.entry.at));
+    let listener = |id: ListenerId| {
+        view.in_force.settings.listeners.get(id.0 as usize).map_or_else(String::new, |own| own.name.to_string())
+    };
+    let row = |kept: &weir_engine::ledger::Expensive| {
+        let entry = &kept.entry;
+        ExpensiveRow {
+            at_unix_ms: view.clock.unix_ms(entry.at),
+            caller: kept.name.to_string(),
+            listener: listener(kept.listener),
+            method: entry.verb.name().to_owned(),
+            operations: entry.operations,
+            chunks: u64::from(entry.chunks),
+            backend_operations: entry.backend_operations,
+            hits: entry.hits,
+            misses: entry.misses,
+            coalesced: entry.coalesced,
+            bytes_in: entry.bytes_in,
+            bytes_out: entry.bytes_out,
+            queue_wait_us: entry.queue_wait.0,
+            backend_us: entry.backend_time.0,
+            total_us: entry.total.0,
+            outcome: entry.outcome.label().to_owned(),
+            request_id: kept.request.to_string(),
+        }
+    };
+    all.into_iter().map(row).collect()
+}
+
+fn heavy(looks: &[Look]) -> Vec<HeavyRow> {
+    let mut sums: HashMap<&str, (u64, u64)> = HashMap::new();
+    for hitter in looks.iter().flat_map(|look| &look.heavy) {
+        let sum = sums.entry(&hitter.name).or_default();
+        sum.0 += hitter.operations;
+        sum.1 += hitter.error;
+    }
+    let mut rows: Vec<HeavyRow> = sums
+        .into_iter()
+        .map(|(caller, (operations, error))| HeavyRow { caller: caller.to_owned(), operations, error })
+        .collect();
+    rows.sort_by(|a, b| b.operations.cmp(&a.operations).then_with(|| a.caller.cmp(&b.caller)));
+    rows.truncate(HEAVY_SHOWN);
+    rows
+}
+
+fn pools(view: &View<'_>, looks: &[Look]) -> Vec<PoolRow> {
+    let pools = view.in_force.settings.pools.iter().enumerate();
+    pools
+        .map(|(index, pool)| PoolRow {
+            name: pool.name.to_string(),
+            ring: pool.ring.word().to_owned(),
+            servers: (0..pool.servers.len())
+                .map(|server| server_row(PoolId(u32::try_from(index).unwrap_or(u32::MAX)), pool, server, looks))
+                .collect(),
+        })
+        .collect()
+}
+
+fn server_row(id: PoolId, pool: &PoolSettings, server: usize, looks: &[Look]) -> ServerRow {
+    let server = &pool.servers[server];
+    let address = server.address.to_string();
+    let mut row = ServerRow {
+        weight: server.weight,
+        operations_in_flight_max: pool.operations_in_flight.0,
+        bulk_keys_in_flight_max: pool.bulk_keys_in_flight.0,
+        bytes_in_flight_max: pool.bytes_in_flight.0,
+        ..ServerRow::default()
+    };
+    for look in looks {
+        let engines = look.engine.servers.iter();
+        for state in engines.filter(|state| state.pool == id && *state.name == *address) {
+            row.operations_in_flight += state.operations.0;
+            row.bulk_keys_in_flight += state.bulk_keys.0;
+            row.bytes_in_flight += state.bytes.0;
+            row.queue += state.waiting as u64;
+            row.lanes.extend(state.lanes.iter().map(|lane| LaneRow {
+                worker: look.worker,
+                state: lane_state(lane.state).to_owned(),
+                in_flight: lane.owed as u64,
+                unsent_bytes: lane.unsent as u64,
+            }));
+        }
+        let sockets = look.upstreams.iter();
+        for socket in sockets.filter(|socket| socket.pool == id && *socket.name == *address) {
+            row.opens += socket.opens;
+            row.open_errors += socket.open_errors;
+            row.operations_per_second += socket.operations_per_second;
+            row.last_error = row.last_error.take().or_else(|| socket.last_error.clone());
+        }
+    }
+    let up = row.lanes.iter().filter(|lane| lane.state == "up").count();
+    row.state = match up {
+        0 => "down",
+        up if up == row.lanes.len() => "up",
+        _ => "degraded",
+    }
+    .to_owned();
+    row.address = address;
+    row
+}
+
+fn lane_state(state: LaneState) -> &'static str {
+    match state {
+        LaneState::Up => "up",
+        LaneState::Connecting => "connecting",
+        LaneState::Down => "waiting",
+        LaneState::Retired => "retired",
+    }
+}
+
+fn listeners(view: &View<'_>, looks: &[Look]) -> Vec<ListenerRow> {
+    let settings = &view.in_force.settings;
+    let row = |(index, listener): (usize, &weir_engine::settings::ListenerSettings)| {
+        let doors = || looks.iter().filter_map(|look| look.doors.get(index));
+        let closed: u64 = doors().map(|door| door.closed).sum();
+        let short: u64 = doors().map(|door| door.short).sum();
+        let switches = listener.switches;
+        let off = [
+            (Feature::Split, switches.split),
+            (Feature::Batching, switches.batching),
+            (Feature::SingleFlight, switches.single_flight),
+            (Feature::Limits, switches.limits),
+        ];
+        ListenerRow {
+            name: listener.name.to_string(),
+            address: listener.address.to_string(),
+            pool: settings.pools.get(listener.pool.0 as usize).map_or_else(String::new, |pool| pool.name.to_string()),
+            connections: u64::from(view.caps.open(ListenerId(u32::try_from(index).unwrap_or(u32::MAX)))),
+            connections_max: u64::from(listener.max_connections),
+            accepts_per_second: doors().map(|door| door.accepts_last_second).sum::<u64>() as f64,
+            one_request_share: (closed > 0).then(|| share(short, closed)),
+            switched_off: off.iter().filter(|(_, on)| !on).map(|(what, _)| what.word().to_owned()).collect(),
+        }
+    };
+    settings.listeners.iter().enumerate().map(row).collect()
+}
+
+/// Bounds by configuration key, in the key's unit. Where several pools or listeners have a value, the smallest: it is
+/// the one that is met first.
+pub(super) fn bounds(config: &Config) -> Vec<(&'static str, f64)> {
+    let seconds = |span: weir_engine::units::Span| span.0 as f64 / 1e6;
+    let settings = &config.settings;
+    let mut all: Vec<(&'static str, f64)> = vec![
+        ("workers", f64::from(config.process.workers)),
+        ("max_callers", f64::from(config.process.max_callers)),
+        ("drain_timeout", seconds(config.process.drain_timeout)),
+        ("reply_bytes_max", settings.reply_bytes_max.0 as f64),
+        ("input_bytes_max", settings.input_bytes_max.0 as f64),
+    ];
+    for pool in &settings.pools {
+        all.extend([
+            ("connections_per_server", f64::from(pool.connections_per_server)),
+            ("chunk_keys", f64::from(pool.chunk_keys)),
+            ("bulk_keys_in_flight", pool.bulk_keys_in_flight.0 as f64),
+            ("operations_in_flight", pool.operations_in_flight.0 as f64),
+            ("bytes_in_flight", pool.bytes_in_flight.0 as f64),
+            ("batch_keys", f64::from(pool.batch_keys)),
+            ("request_timeout", seconds(pool.request_timeout)),
+            ("stall_timeout", seconds(pool.stall_timeout)),
+            ("queue_timeout", seconds(pool.queue_timeout)),
+        ]);
+    }
+    for (listener, door) in settings.listeners.iter().zip(&config.doors) {
+        all.extend([
+            ("backlog", f64::from(door.backlog)),
+            ("max_connections", f64::from(listener.max_connections)),
+            ("max_connections_per_principal", f64::from(listener.max_connections_per_principal)),
+            ("line_max", listener.line_max as f64),
+            ("value_max", listener.value_max as f64),
+            ("reply_buffer", listener.reply_buffer as f64),
+            ("reply_buffer_max", listener.reply_buffer_max as f64),
+        ]);
+    }
+    let mut smallest: Vec<(&'static str, f64)> = Vec::new();
+    for (name, value) in all {
+        match smallest.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, least)) => *least = least.min(value),
+            None => smallest.push((name, value)),
+        }
+    }
+    smallest
+}

@@ -1,0 +1,313 @@
+//! `weir run`: build everything, say `ready`, wait, drain, exit code.
+
+use crate::accept::{Acceptor, Doorway};
+use crate::admin::{AdminListener, Plane, serve};
+use crate::attribution::{Attribution, Deliver, Desk as AttributionDesk};
+use crate::caps::Caps;
+use crate::cli::RunArgs;
+use crate::clock::{Clock, seconds, unix_now};
+use crate::config::{Config, Door};
+use crate::drain::{Signals, until_the_end};
+use crate::fold::PROTOCOLS;
+use crate::listen::{self, BindError, Inherited};
+use crate::notify::Notify;
+use crate::overrides::{Desk, Store, UnixTime};
+use crate::plane::RunningPlane;
+use crate::worker::orders::{Board, InForce, WorkerHandle, client_of};
+use crate::worker::{self, Running, Setup};
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use weir_engine::admit::Budgets;
+use weir_engine::settings::Address;
+use weir_telemetry::{Event, Severity, Telemetry, TelemetryConfig};
+
+/// Runs weir until it is told to end.
+#[must_use]
+pub fn run(args: RunArgs) -> ExitCode {
+    match start(args) {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("weir: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
+    let notify = Notify::from_environment();
+    let config = Config::from_flags(&args).map_err(|problems| anyhow::anyhow!("cannot start:\n{problems}"))?;
+    for warning in &config.warnings {
+        eprintln!("weir: {warning}");
+    }
+    warn_about_descriptors(&config);
+    let clock = Clock::start();
+    let telemetry = Telemetry::new(TelemetryConfig {
+        max_callers: config.process.max_callers as usize,
+        configured_callers: config.settings.callers.keys().map(ToString::to_string).collect(),
+        version: env!("CARGO_PKG_VERSION"),
+        ..TelemetryConfig::new(&*PROTOCOLS, clock.started_unix_seconds())
+    });
+    log_panics(telemetry.clone(), clock);
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::take()?
+    };
+    let doorways = open_doors(&config)?;
+    let admin = runtime.block_on(open_admin(&config))?;
+    let ready = ready_line(&config, &admin);
+    let (workers, process) = (config.process.workers.max(1), config.process.clone());
+
+    let now = UnixTime(unix_now());
+    let (store, trouble) = Store::open(process.state_dir.as_deref(), now);
+    trouble.iter().for_each(|trouble| eprintln!("weir: {trouble}"));
+    let desk = Desk::new(args, config, store, now);
+    let config = desk.config().clone();
+    let settings = Arc::new(desk.effective(now));
+    let caps = Arc::new(Caps::new(settings.listeners.len()));
+    let board = Arc::new(Board::new(InForce { settings, config, drain: None }));
+
+    let answers = Answers::default();
+    let attribution = match Attribution::spawn(answers.deliver()) {
+        Ok(attribution) => Some(attribution),
+        Err(error) => {
+            eprintln!("weir: process names of TCP clients stay unknown: {error}");
+            None
+        }
+    };
+    let parts = Parts {
+        workers,
+        clock,
+        telemetry: telemetry.clone(),
+        board: board.clone(),
+        caps: caps.clone(),
+        attribution: attribution.as_ref().map(Attribution::desk),
+    };
+    let (running, acceptor) = parts.start(doorways)?;
+    let handles: Vec<WorkerHandle> = running.iter().map(|worker| worker.handle.clone()).collect();
+    answers.open(handles.clone());
+    let plane = Arc::new(RunningPlane::new(clock, telemetry, board, caps, handles, desk));
+    for listener in admin {
+        let plane: Arc<dyn Plane> = plane.clone();
+        runtime.spawn(serve(listener, plane));
+    }
+
+    plane.set_started();
+    // Nobody may be reading; weir serves all the same.
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{ready}").and_then(|()| stdout.flush());
+    notify.send("READY=1");
+
+    let (ended, threads): (Vec<_>, Vec<_>) =
+        running.into_iter().map(|worker| (worker.ended, worker.thread)).unzip();
+    let exit = runtime.block_on(until_the_end(plane, signals, ended, acceptor, &notify));
+    if matches!(exit, crate::drain::Exit::Drained { .. }) {
+        for thread in threads {
+            // A panic over there was printed by its own thread.
+            let _ = thread.join();
+        }
+        drop(attribution);
+    } else {
+        // A thread that does not end must not keep the process: leaving `main` ends it.
+        std::mem::forget(attribution);
+        runtime.shutdown_background();
+    }
+    Ok(exit.code())
+}
+
+/// What every worker shares.
+struct Parts {
+    workers: u32,
+    clock: Clock,
+    telemetry: Arc<Telemetry>,
+    board: Arc<Board>,
+    caps: Arc<Caps>,
+    attribution: Option<AttributionDesk>,
+}
+
+impl Parts {
+    /// One worker accepts for itself; several have an acceptor.
+    fn start(self, doorways: Vec<Doorway>) -> std::io::Result<(Vec<Running>, Option<Acceptor>)> {
+        let budgets = Arc::new(Budgets::default());
+        let (mut own, shared) = if self.workers == 1 { (doorways, Vec::new()) } else { (Vec::new(), doorways) };
+        let mut running = Vec::new();
+        for index in 0..self.workers {
+            running.push(worker::spawn(Setup {
+                index,
+                workers: self.workers,
+                clock: self.clock,
+                telemetry: self.telemetry.clone(),
+                board: self.board.clone(),
+                budgets: budgets.clone(),
+                caps: self.caps.clone(),
+                attribution: self.attribution.clone(),
+                doorways: std::mem::take(&mut own),
+                seed: seed(index),
+            })?);
+        }
+        let acceptor = if shared.is_empty() {
+            None
+        } else {
+            let arrivals = running.iter().map(|worker| worker.handle.arrivals.clone()).collect();
+            Some(Acceptor::spawn(shared, arrivals, self.telemetry, self.clock)?)
+        };
+        Ok((running, acceptor))
+    }
+}
+
+/// Where attribution's answers go: to the worker each one names. Answers wait for the workers to be there.
+#[derive(Clone, Default)]
+struct Answers {
+    workers: Arc<std::sync::OnceLock<Vec<WorkerHandle>>>,
+}
+
+impl Answers {
+    fn open(&self, workers: Vec<WorkerHandle>) {
+        // Called once.
+        let _ = self.workers.set(workers);
+    }
+
+    fn deliver(&self) -> Deliver {
+        let workers = self.workers.clone();
+        Box::new(move |answers| {
+            let mut by_worker: HashMap<u32, Vec<_>> = HashMap::new();
+            for answer in answers {
+                if let Some(name) = answer.name() {
+                    let (worker, id) = client_of(answer.token);
+                    by_worker.entry(worker).or_default().push((id, name));
+                }
+            }
+            for (index, names) in by_worker {
+                if let Some(worker) = workers.get().and_then(|workers| workers.get(index as usize)) {
+                    worker.name(names);
+                }
+            }
+        })
+    }
+}
+
+/// Opens every listener, those a service manager passed on included.
+fn open_doors(config: &Config) -> Result<Vec<Doorway>, anyhow::Error> {
+    let mut passed_on = listen::inherited().map_err(|error| anyhow::anyhow!("socket activation: {error}"))?;
+    let mut doorways = Vec::new();
+    for door in &config.doors {
+        let settings = &config.settings.listeners[door.listener.0 as usize];
+        let opened = open_door(door, &settings.name, &settings.address, &mut passed_on)?;
+        doorways.push(Doorway { listener: door.listener, name: settings.name.clone(), opened });
+    }
+    for unused in passed_on {
+        eprintln!("weir: the inherited socket {:?} belongs to no listener and is closed", unused.name);
+    }
+    Ok(doorways)
+}
+
+fn open_door(
+    door: &Door,
+    name: &str,
+    address: &Address,
+    passed_on: &mut Vec<Inherited>,
+) -> Result<listen::Listener, BindError> {
+    let wanted = listen::Door {
+        address: address.clone(),
+        backlog: door.backlog,
+        mode: door.mode,
+        group: door.group.as_ref().map(|group| group.gid.to_string().into()),
+    };
+    if let Some(warning) = listen::somaxconn_warning(door.backlog) {
+        eprintln!("weir: {name}: {warning}");
+    }
+    match listen::take_matching(passed_on, name, address) {
+        Some(socket) => listen::adopt(&wanted, socket),
+        None => listen::bind(&wanted),
+    }
+}
+
+async fn open_admin(config: &Config) -> Result<Vec<AdminListener>, anyhow::Error> {
+    let mut open = Vec::new();
+    for address in &config.process.metrics {
+        open.push(AdminListener::metrics(address).await?);
+    }
+    for address in &config.process.admin {
+        match AdminListener::control(address, config.process.admin_token_file.as_deref()).await {
+            Ok(listener) => open.push(listener),
+            Err(error) if config.process.admin_is_default => {
+                eprintln!("weir: no control socket: {error} (--admin chooses another place)");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(open)
+}
+
+/// `weir: memcached 127.0.0.1:11311 -> 127.0.0.1:11211; metrics 127.0.0.1:9150; ready`
+fn ready_line(config: &Config, admin: &[AdminListener]) -> String {
+    let mut parts = Vec::new();
+    for listener in &config.settings.listeners {
+        let servers: Vec<String> = config
+            .settings
+            .pools
+            .get(listener.pool.0 as usize)
+            .map(|pool| pool.servers.iter().map(|server| server.address.to_string()).collect())
+            .unwrap_or_default();
+        parts.push(format!("memcached {} -> {}", listener.address, servers.join(",")));
+    }
+    for listener in admin {
+        let kind = if config.process.metrics.contains(listener.address()) { "metrics" } else { "admin" };
+        parts.push(format!("{kind} {}", listener.address()));
+    }
+    format!("weir: {}; ready", parts.join("; "))
+}
+
+/// Raises the limit of open files and compares it with what the configuration may need.
+fn warn_about_descriptors(config: &Config) {
+    let (_, mut limit) = listen::raise_nofile();
+    if let Some(wanted) = config.process.nofile
+        && wanted < limit
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut asked = getrlimit(Resource::Nofile);
+        asked.current = Some(wanted);
+        // What the kernel says afterwards counts.
+        let _ = setrlimit(Resource::Nofile, asked);
+        limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    }
+    let clients: u64 = config.settings.listeners.iter().map(|own| u64::from(own.max_connections)).sum();
+    let lanes: u64 = config
+        .settings
+        .pools
+        .iter()
+        .map(|pool| pool.servers.len() as u64 * u64::from(pool.connections_per_server))
+        .sum::<u64>()
+        * u64::from(config.process.workers);
+    // Listeners, event queues, admin connections, /proc files.
+    let needed = clients + lanes + 256;
+    if needed > limit {
+        eprintln!(
+            "weir: {limit} open files are allowed, and max_connections of all listeners would need {needed}: clients \
+             beyond that are turned away (raise `ulimit -n` or LimitNOFILE)"
+        );
+    }
+}
+
+/// Tells workers' request ids and waits apart, and runs of weir from each other. Not a secret.
+fn seed(index: u32) -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one((std::process::id(), index))
+}
+
+/// A panic is one line of the log, and at most one a second: what contains it goes on.
+fn log_panics(telemetry: Arc<Telemetry>, clock: Clock) {
+    std::panic::set_hook(Box::new(move |info| {
+        let at = info.location().map(ToString::to_string).unwrap_or_default();
+        let what = info.payload_as_str().unwrap_or("(no message)");
+        let thread = std::thread::current();
+        let event = Event::new(Severity::Error, "panic_at", "a defect of weir")
+            .text("what", what)
+            .text("at", &at)
+            .text("thread", thread.name().unwrap_or("?"));
+        telemetry.events().emit(&event, seconds(clock.now()));
+    }));
+}

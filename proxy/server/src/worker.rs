@@ -1,0 +1,277 @@
+//! One worker: a thread with a single-threaded runtime whose one task owns all of the worker's sockets and its engine.
+//!
+//! A turn of its loop (`turn.rs`): every socket with something to read is read once, the engine ends the turn, then every
+//! lane and every client with something to write is written once. There is no task and no channel hop per request, and
+//! nothing is allocated per request here. A panic is contained to the socket whose event it was (`panics.rs`).
+//!
+//! Bounds: one shared read buffer ([`LANE_READ`]) for all sockets; at most [`CLIENT_READ`] per client and turn.
+
+mod clients;
+mod gauges;
+mod lanes;
+pub mod orders;
+mod panics;
+pub mod ready;
+pub mod sockets;
+mod turn;
+
+use crate::accept::{Doorway, Gate};
+use crate::attribution::{self, Lookup};
+use crate::caps::Caps;
+use crate::clock::Clock;
+use crate::fold::Books;
+use crate::fold::window::Window;
+use crate::identify::Identities;
+use crate::listen::Reserve;
+use gauges::Gauges;
+use orders::{Board, InForce, Mailbox, WorkerHandle};
+use panics::Panics;
+use ready::{Source, Token};
+use sockets::{ClientSocket, LaneSocket};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+use weir_engine::admit::Budgets;
+use weir_engine::units::{ClientId, Instant, LaneId, Span};
+use weir_engine::{CutCause, Engine};
+use weir_telemetry::{ListenerMetrics, Telemetry, WorkerMetrics};
+
+/// Bytes read from one client per turn: a short read says that no more is there, so this bounds a turn and no request.
+pub const CLIENT_READ: usize = 64 << 10;
+/// Bytes read from one lane per turn, and the size of the shared buffer.
+pub const LANE_READ: usize = 256 << 10;
+/// How often a worker looks after idle clients, gauges and the watchdog, whatever else happens.
+const TICK: Span = Span::secs(1);
+/// Turns of the loop between two looks at the kernel while there is always something to do.
+const TURNS_PER_LOOK: u32 = 2;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its number, from 0.
+    pub index: u32,
+    /// How many there are.
+    pub workers: u32,
+    /// The process's clock.
+    pub clock: Clock,
+    /// The process's metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// What is in force.
+    pub board: Arc<Board>,
+    /// Budgets of callers, shared by all workers.
+    pub budgets: Arc<Budgets>,
+    /// Connection caps, shared by all workers.
+    pub caps: Arc<Caps>,
+    /// Where to ask for process names.
+    pub attribution: Option<attribution::Desk>,
+    /// Listening sockets, when this worker accepts for itself.
+    pub doorways: Vec<Doorway>,
+    /// Tells this worker's request ids and waits from others'.
+    pub seed: u64,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everybody was served or the deadline passed; so many connections were cut.
+    Drained {
+        /// Connections that were not idle.
+        cut: usize,
+    },
+    /// Its engine panicked twice within a minute, or its loop did: it cannot go on.
+    Broken,
+}
+
+/// A worker's thread.
+#[derive(Debug)]
+pub struct Running {
+    /// The way to it.
+    pub handle: WorkerHandle,
+    /// Resolves when it ends, with nothing when its thread died.
+    pub ended: oneshot::Receiver<End>,
+    /// Its thread.
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts a worker.
+///
+/// # Errors
+/// When the system has no thread, descriptor or event queue to give.
+pub fn spawn(setup: Setup) -> io::Result<Running> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .event_interval(TURNS_PER_LOOK)
+        .max_blocking_threads(2) // names of servers, auth files
+        .build()?;
+    let (handle, mailbox) = WorkerHandle::pair();
+    let (tell, ended) = oneshot::channel();
+    let name = format!("worker-{}", setup.index);
+    let worker = {
+        let _entered = runtime.enter();
+        Worker::new(setup, mailbox)?
+    };
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        // A task of its own rather than the blocked-on future: waking that one costs a write to an eventfd each time.
+        let task = runtime.spawn(tokio::task::unconstrained(worker));
+        let end = runtime.block_on(task).unwrap_or(End::Broken);
+        // Whoever started the worker may be gone already.
+        let _ = tell.send(end);
+    })?;
+    Ok(Running { handle, ended, thread })
+}
+
+/// One listener as this worker sees it.
+#[derive(Debug)]
+struct DoorBook {
+    metrics: Arc<ListenerMetrics>,
+    accepts: Window,
+    closed: u64,
+    short: u64,
+}
+
+/// One listening socket of this worker.
+#[derive(Debug)]
+struct OwnGate {
+    gate: Gate,
+    source: Source,
+    /// Not looked at before.
+    rests_until: Option<Instant>,
+}
+
+/// All state of one worker.
+struct Worker {
+    index: u32,
+    clock: Clock,
+    telemetry: Arc<Telemetry>,
+    metrics: WorkerMetrics,
+    board: Arc<Board>,
+    board_version: u64,
+    in_force: InForce,
+    caps: Arc<Caps>,
+    attribution: Option<attribution::Desk>,
+    lookups: Vec<Lookup>,
+    mailbox: Mailbox,
+    arrivals_source: Source,
+    gates: Vec<OwnGate>,
+    reserve: Reserve,
+    engine: Engine,
+    books: Books,
+    gauges: Gauges,
+    doors: Vec<DoorBook>,
+    identities: Identities,
+    /// By the engine's slot.
+    clients: Vec<Option<ClientSocket>>,
+    open: usize,
+    /// By [`LaneId`].
+    lanes: Vec<LaneSocket>,
+    seed: u64,
+    scratch: Box<[u8]>,
+    /// The turn's time.
+    now: Instant,
+    batch: Vec<Token>,
+    /// Sources to be handled again next turn.
+    again: Vec<Token>,
+    dirty_lanes: Vec<LaneId>,
+    dirty_clients: Vec<ClientId>,
+    cuts: Vec<(LaneId, CutCause)>,
+    slow: Vec<ClientId>,
+    sleep: Pin<Box<Sleep>>,
+    /// What `sleep` is set to.
+    armed: Option<Instant>,
+    fold_at: Option<Instant>,
+    tick_at: Instant,
+    next_retry: Option<Instant>,
+    busy_before: u64,
+    /// Idle clients were swept after the grace of a shutdown.
+    swept: bool,
+    cut: usize,
+    panics: Panics,
+}
+
+impl Worker {
+    /// Must be called inside the worker's runtime.
+    fn new(setup: Setup, mailbox: Mailbox) -> io::Result<Worker> {
+        let now = setup.clock.now();
+        // In this order: what is posted in between is seen as new.
+        let board_version = setup.board.version();
+        let in_force = setup.board.read();
+        let settings = &in_force.settings;
+        let telemetry = setup.telemetry;
+        let engine = Engine::new(settings.clone(), setup.budgets, setup.workers, setup.seed);
+        let arrivals_source = Source::new(&mailbox.ready, Token::Arrivals);
+        let mut gates = Vec::new();
+        for (index, doorway) in setup.doorways.into_iter().enumerate() {
+            let source = Source::new(&mailbox.ready, Token::Gate(to_u32(index)));
+            gates.push(OwnGate { gate: Gate::open(doorway)?, source, rests_until: None });
+        }
+        let door = |name: &str| DoorBook {
+            metrics: telemetry.listener(name),
+            accepts: Window::default(),
+            closed: 0,
+            short: 0,
+        };
+        let mut worker = Worker {
+            index: setup.index,
+            clock: setup.clock,
+            metrics: telemetry.worker(setup.index as usize),
+            board_version,
+            board: setup.board,
+            caps: setup.caps,
+            attribution: setup.attribution,
+            lookups: Vec::new(),
+            arrivals_source,
+            reserve: Reserve::new()?,
+            books: Books::new(telemetry.clone(), settings),
+            gauges: Gauges::new(&telemetry),
+            doors: settings.listeners.iter().map(|listener| door(&listener.name)).collect(),
+            identities: Identities::default(),
+            clients: Vec::new(),
+            open: 0,
+            lanes: Vec::new(),
+            seed: setup.seed,
+            scratch: vec![0; LANE_READ].into_boxed_slice(),
+            now,
+            batch: Vec::new(),
+            again: Vec::new(),
+            dirty_lanes: Vec::new(),
+            dirty_clients: Vec::new(),
+            cuts: Vec::new(),
+            slow: Vec::new(),
+            sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            armed: None,
+            fold_at: None,
+            tick_at: now.after(TICK),
+            next_retry: None,
+            busy_before: 0,
+            swept: false,
+            cut: 0,
+            panics: Panics::default(),
+            gates,
+            mailbox,
+            engine,
+            in_force,
+            telemetry,
+        };
+        worker.add_lanes();
+        worker.again.extend([Token::Arrivals, Token::Orders]);
+        worker.again.extend((0..worker.gates.len()).map(|index| Token::Gate(to_u32(index))));
+        Ok(worker)
+    }
+}
+
+impl Future for Worker {
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        self.get_mut().turn(cx)
+    }
+}
+
+fn to_u32(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

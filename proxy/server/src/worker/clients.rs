@@ -1,0 +1,210 @@
+//! Clients' sockets: taking one in, reading, writing, closing.
+
+use super::ready::{Source, Token};
+use super::sockets::{ClientSocket, Reading, Stream};
+use super::{CLIENT_READ, Worker, orders};
+use crate::attribution::Lookup;
+use crate::caps::Full;
+use crate::clock::seconds;
+use crate::close::{self, Ending};
+use crate::fold::window::Work;
+use crate::listen::Peer;
+use rustix::net::SendFlags;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use weir_engine::CloseHow as EngineClose;
+use weir_engine::caller::Identity;
+use weir_engine::units::{ClientId, ListenerId};
+use weir_telemetry::{CloseHow, Event, LimitMode, RejectReason, Severity};
+
+impl Worker {
+    /// A new connection.
+    pub(super) fn admit(&mut self, listener: ListenerId, socket: OwnedFd, peer: Peer) {
+        let Some(door) = self.doors.get_mut(listener.0 as usize) else { return };
+        let counted = door.metrics.accepted();
+        door.accepts.add(self.now, &Work { requests: 1, ..Work::default() });
+        let then = self.clock.std(self.now);
+        let identity = self.identities.of(&self.in_force.config, listener, &socket, peer, then);
+        let settings = &self.in_force.settings.listeners[listener.0 as usize];
+        let place = match self.caps.take(listener, &identity.principal, settings) {
+            Ok(place) => place,
+            Err(full) => {
+                counted.closed(CloseHow::Cap, 0);
+                return self.turn_away(&socket, full, &identity);
+            }
+        };
+        let (stream, address) = match peer {
+            Peer::Tcp(address) => (Stream::tcp(socket), Some(address)),
+            Peer::Unix => (Stream::unix(socket), None),
+        };
+        let Ok(stream) = stream else {
+            counted.closed(CloseHow::Io, 0);
+            return;
+        };
+        let loopback = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
+        let id = self.engine.open_client(listener, identity.clone(), self.now);
+        if loopback {
+            self.look_up(id, &stream, address);
+        }
+        let source = Source::new(&self.mailbox.ready, Token::Client(id.slot));
+        let (reading, heard) = (Reading::Open, self.now);
+        let client =
+            ClientSocket { id, identity, listener, stream, source, reading, loopback, heard, counted, place };
+        let slot = id.slot as usize;
+        if self.clients.len() <= slot {
+            self.clients.resize_with(slot + 1, || None);
+        }
+        self.clients[slot] = Some(client);
+        self.open += 1;
+        self.read_client(id); // registers the waker
+    }
+
+    #[cold]
+    fn turn_away(&mut self, socket: &OwnedFd, full: Full, identity: &Identity) {
+        let farewell = full.farewell();
+        // Best effort: a client that does not take these few bytes is closed without them.
+        let _ = rustix::net::send(socket, farewell.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let caller = self.telemetry.caller(&identity.name, seconds(self.now));
+        caller.rejected(RejectReason::Connections, LimitMode::Refuse, 1);
+        let event = Event::new(Severity::Warn, "connection_cap", "a connection was refused")
+            .text("caller", &identity.name)
+            .text("principal", &identity.principal)
+            .text("answer", farewell.trim_end());
+        self.telemetry.events().emit(&event, seconds(self.now));
+    }
+
+    /// Asks for the process behind a loopback TCP client; the answer comes as an order, or never.
+    fn look_up(&mut self, id: ClientId, stream: &Stream, address: Option<SocketAddr>) {
+        let (Stream::Tcp(tcp), Some(client_local_addr), true) = (stream, address, self.attribution.is_some()) else {
+            return;
+        };
+        let (Ok(weir_addr), Some(token)) = (tcp.local_addr(), orders::token(self.index, id)) else { return };
+        self.lookups.push(Lookup { client_local_addr, weir_addr, token });
+    }
+
+    /// Attribution found a name: later requests bear it.
+    pub(super) fn rename(&mut self, id: ClientId, name: Arc<str>) {
+        let Some(Some(client)) = self.clients.get_mut(id.slot as usize) else { return };
+        if client.id != id {
+            return; // closed since, and the place was taken
+        }
+        if let Some(renamed) = self.identities.renamed(&self.in_force.config, &client.identity, name) {
+            client.identity = renamed.clone();
+            self.engine.rename_client(id, renamed);
+        }
+    }
+
+    pub(super) fn client_event(&mut self, slot: u32) {
+        let Some(Some(client)) = self.clients.get(slot as usize) else { return };
+        client.source.handled();
+        let id = client.id;
+        if !self.engine.client_out(id).is_empty() {
+            self.flush_client(id);
+        }
+        self.read_client(id);
+    }
+
+    /// Reads once, and once more where that only registers the waker or sees the end.
+    fn read_client(&mut self, id: ClientId) {
+        for _ in 0..2 {
+            let wants = self.engine.client_wants_input(id);
+            let Some(Some(client)) = self.clients.get_mut(id.slot as usize) else { return };
+            if client.id != id || client.reading == Reading::Ended {
+                return;
+            }
+            if !wants {
+                client.reading = Reading::Paused;
+                return;
+            }
+            client.reading = Reading::Open;
+            let mut cx = Context::from_waker(client.source.waker());
+            match client.stream.poll_read(&mut cx, &mut self.scratch[..CLIENT_READ]) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(0)) => {
+                    client.reading = Reading::Ended;
+                    self.engine.client_eof(id);
+                    return;
+                }
+                Poll::Ready(Ok(length)) => {
+                    client.heard = self.now;
+                    self.engine.client_input(id, &self.scratch[..length], self.now);
+                    if length == CLIENT_READ {
+                        break;
+                    }
+                }
+                Poll::Ready(Err(_)) => return self.close_client(id, CloseHow::Io),
+            }
+        }
+        // More may be there; others have their turn first.
+        self.again.push(Token::Client(id.slot));
+    }
+
+    /// Writes what is owed, closes what is to be closed, reads again what was held back.
+    pub(super) fn flush_client(&mut self, id: ClientId) {
+        loop {
+            let Some(Some(client)) = self.clients.get_mut(id.slot as usize) else { return };
+            if client.id != id {
+                return;
+            }
+            let out = self.engine.client_out(id);
+            if out.is_empty() {
+                break;
+            }
+            let mut cx = Context::from_waker(client.source.waker());
+            match client.stream.poll_write(&mut cx, out.unwritten()) {
+                Poll::Ready(Ok(length)) if length > 0 => {
+                    out.wrote(length);
+                    self.engine.client_wrote(id, length, self.now);
+                }
+                Poll::Pending => break,
+                Poll::Ready(_) => {
+                    let left = client.reading == Reading::Ended;
+                    return self.close_client(id, if left { CloseHow::Client } else { CloseHow::Io });
+                }
+            }
+        }
+        match self.engine.client_closing(id) {
+            Some(EngineClose::Client) => self.close_client(id, CloseHow::Client),
+            Some(EngineClose::Protocol) => self.close_client(id, CloseHow::Protocol),
+            None if self.is_leaving() && self.engine.client_idle(id) => self.close_client(id, CloseHow::Drain),
+            None => {
+                if self.may_resume(id) {
+                    self.again.push(Token::Client(id.slot));
+                }
+            }
+        }
+    }
+
+    /// Ends a connection.
+    pub(super) fn close_client(&mut self, id: ClientId, how: CloseHow) {
+        if self.client_mut(id).is_none() {
+            return;
+        }
+        let idle = self.engine.client_idle(id);
+        let summary = self.engine.close_client(id, self.now);
+        let Some(mut client) = self.clients[id.slot as usize].take() else { return };
+        self.open -= 1;
+        if how == CloseHow::Client && client.reading == Reading::Open {
+            // It said `quit`; most clients close right after it, and then the port can be given back.
+            let mut cx = Context::from_waker(client.source.waker());
+            let last = client.stream.poll_read(&mut cx, &mut self.scratch[..CLIENT_READ]);
+            if matches!(last, Poll::Ready(Ok(0))) {
+                client.reading = Reading::Ended;
+            }
+        }
+        let door = &mut self.doors[client.listener.0 as usize];
+        let ending = Ending {
+            how,
+            client_closed: client.reading == Reading::Ended,
+            loopback: client.loopback,
+            idle,
+            wanted: self.in_force.config.doors[client.listener.0 as usize].on_client_close,
+        };
+        let how = close::prepare(&client.stream, ending);
+        door.closed += 1;
+        door.short += u64::from(summary.requests <= 1);
+        client.counted.closed(how, summary.requests);
+    }
+}

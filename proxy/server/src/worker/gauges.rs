@@ -1,0 +1,120 @@
+//! This worker's part of the gauges: taken from a snapshot of its engine once a second, and when somebody scrapes.
+
+use super::orders::Upstream;
+use super::sockets::LaneSocket;
+use std::collections::HashMap;
+use std::sync::Arc;
+use weir_engine::EngineSnapshot;
+use weir_engine::units::{Instant, PoolId};
+use weir_telemetry::{GaugeShare, Telemetry};
+
+/// Gauges of one backend, over all pools that name it.
+#[derive(Debug)]
+struct Backend {
+    operations: GaugeShare,
+    bytes: GaugeShare,
+    queued: GaugeShare,
+}
+
+/// Operations of one server when it was last looked at.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    total: u64,
+    at: Instant,
+    per_second: f64,
+}
+
+/// The parts this worker holds.
+#[derive(Debug)]
+pub(super) struct Gauges {
+    telemetry: Arc<Telemetry>,
+    input: GaugeShare,
+    reply: GaugeShare,
+    backends: HashMap<Arc<str>, Backend>,
+    seen: HashMap<(PoolId, Arc<str>), Seen>,
+}
+
+impl Gauges {
+    pub(super) fn new(telemetry: &Arc<Telemetry>) -> Gauges {
+        Gauges {
+            telemetry: telemetry.clone(),
+            input: telemetry.client_input_bytes(),
+            reply: telemetry.client_reply_bytes(),
+            backends: HashMap::new(),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Makes the gauges what the engine says.
+    pub(super) fn show(&mut self, snapshot: &EngineSnapshot) {
+        self.input.set(snapshot.input_bytes as u64);
+        self.reply.set(snapshot.reply_bytes as u64);
+        let mut sums: HashMap<Arc<str>, [u64; 3]> = HashMap::new();
+        for server in &snapshot.servers {
+            let sum = sums.entry(server.name.clone()).or_default();
+            sum[0] += server.operations.0;
+            sum[1] += server.bytes.0;
+            sum[2] += server.waiting as u64;
+        }
+        // a backend that left the settings takes its parts with it
+        self.backends.retain(|name, _| sums.contains_key(name));
+        for (name, [operations, bytes, queued]) in sums {
+            let telemetry = &self.telemetry;
+            let backend = self.backends.entry(name).or_insert_with_key(|name| {
+                let metrics = telemetry.backend(name);
+                Backend {
+                    operations: metrics.inflight_operations(),
+                    bytes: metrics.inflight_bytes(),
+                    queued: metrics.queue_depth(),
+                }
+            });
+            backend.operations.set(operations);
+            backend.bytes.set(bytes);
+            backend.queued.set(queued);
+        }
+    }
+
+    /// Notes what each server has done so far, for its rate. Called once per tick.
+    pub(super) fn note_rates(&mut self, snapshot: &EngineSnapshot, now: Instant) {
+        self.seen.retain(|(pool, name), _| {
+            snapshot.servers.iter().any(|server| server.pool == *pool && server.name == *name)
+        });
+        for server in &snapshot.servers {
+            let total = server.operations_total;
+            let seen = self.seen.entry((server.pool, server.name.clone()));
+            let seen = seen.or_insert(Seen { total, at: now, per_second: 0.0 });
+            let elapsed = now.since(seen.at).0;
+            if elapsed > 0 {
+                let per_second = total.saturating_sub(seen.total) as f64 * 1e6 / elapsed as f64;
+                *seen = Seen { total, at: now, per_second };
+            }
+        }
+    }
+
+    /// The servers as this worker's sockets see them, one per pool and address.
+    pub(super) fn upstreams(&self, lanes: &[LaneSocket]) -> Vec<Upstream> {
+        let mut all: Vec<Upstream> = Vec::new();
+        for lane in lanes.iter().filter(|lane| !lane.retired) {
+            let known = all.iter_mut().find(|other| other.pool == lane.info.pool && other.name == lane.name);
+            match known {
+                Some(upstream) => {
+                    upstream.opens += lane.opens;
+                    upstream.open_errors += lane.open_errors;
+                    upstream.last_error = upstream.last_error.take().or_else(|| lane.last_error.clone());
+                }
+                None => all.push(Upstream {
+                    pool: lane.info.pool,
+                    name: lane.name.clone(),
+                    opens: lane.opens,
+                    open_errors: lane.open_errors,
+                    last_error: lane.last_error.clone(),
+                    operations_per_second: self
+                        .seen
+                        .get(&(lane.info.pool, lane.name.clone()))
+                        .map_or(0.0, |seen| seen.per_second),
+                }),
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,246 @@
+//! Upstream sockets: a fixed set, connected again whenever one is lost.
+//!
+//! A lane that worked is dialled again at once when it is lost (requests wait meanwhile); one that could not be had, or
+//! was lost before it delivered a byte, waits its back-off, and after a failed attempt requests fail fast.
+
+use super::ready::{Source, Token};
+use super::sockets::{LaneSocket, Link};
+use super::{LANE_READ, Worker};
+use crate::clock::seconds;
+use crate::upstream::{Backoff, ConnectError, Connecting};
+use std::task::{Context, Poll};
+use weir_engine::units::{Instant, LaneId, Span};
+use weir_engine::{CutCause, LaneInfo};
+use weir_telemetry::{ConnectionState, Event, OpenResult, Severity};
+
+impl Worker {
+    /// Makes a socket for every lane of the engine that has none, and retires those it no longer has.
+    pub(super) fn add_lanes(&mut self) {
+        let live: Vec<(LaneId, LaneInfo)> = self.engine.lanes().map(|(id, info)| (id, info.clone())).collect();
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            lane.retired = !live.iter().any(|(id, _)| id.0 as usize == index);
+        }
+        for (id, info) in live {
+            let index = id.0 as usize;
+            // Lanes are numbered in the order they are laid out and never taken out.
+            if index == self.lanes.len() {
+                let name = info.address.to_string().into();
+                let backend = self.telemetry.backend(&info.address.to_string());
+                let seed = self.seed ^ (u64::from(id.0) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                self.lanes.push(LaneSocket {
+                    counted: Some(backend.connection(ConnectionState::Connecting)),
+                    source: Source::new(&self.mailbox.ready, Token::Lane(id.0)),
+                    link: Link::Gone,
+                    backoff: Backoff::new(seed),
+                    retired: false,
+                    opens: 0,
+                    open_errors: 0,
+                    last_error: None,
+                    name,
+                    backend,
+                    info,
+                });
+                self.dial(id);
+            }
+        }
+    }
+
+    /// Starts an attempt; it is polled next turn.
+    fn dial(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0 as usize];
+        let timeout = self.in_force.settings.pools[lane.info.pool.0 as usize].connect_timeout;
+        let attempt = Connecting::start(lane.info.address.clone(), lane.info.auth_file.clone(), timeout);
+        lane.link = Link::Connecting(attempt);
+        show(lane, ConnectionState::Connecting);
+        self.again.push(Token::Lane(id.0));
+    }
+
+    pub(super) fn lane_event(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(id.0 as usize) else { return };
+        lane.source.handled();
+        match &mut lane.link {
+            Link::Connecting(attempt) => {
+                let mut cx = Context::from_waker(lane.source.waker());
+                match attempt.poll(&mut cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(stream)) => {
+                        lane.link = Link::Up(stream);
+                        self.lane_connected(id);
+                    }
+                    Poll::Ready(Err(error)) => self.lane_refused(id, error),
+                }
+            }
+            Link::Up(_) => {
+                if !self.engine.lane_out(id).is_empty() {
+                    self.flush_lane(id);
+                }
+                self.read_lane(id);
+            }
+            Link::Waiting(_) | Link::Gone => {}
+        }
+    }
+
+    fn lane_connected(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0 as usize];
+        lane.opens += 1;
+        lane.backend.opened(OpenResult::Ok);
+        show(lane, ConnectionState::Ready);
+        if lane.last_error.is_some() {
+            let event = Event::new(Severity::Info, "backend_up", "connected").text("backend", &lane.name);
+            self.telemetry.events().emit(&event, seconds(self.now));
+        }
+        self.engine.lane_up(id, self.now);
+        self.read_lane(id); // registers the waker
+    }
+
+    fn lane_refused(&mut self, id: LaneId, error: ConnectError) {
+        let lane = &mut self.lanes[id.0 as usize];
+        lane.open_errors += 1;
+        lane.backend.opened(error.result);
+        let event = Event::new(Severity::Error, "backend_down", "cannot connect")
+            .text("backend", &lane.name)
+            .text("result", error.result.name())
+            .text("error", &error.what);
+        self.telemetry.events().emit(&event, seconds(self.now));
+        lane.last_error = Some(error.what);
+        self.engine.lane_failed(id, self.now);
+        self.wait(id);
+    }
+
+    /// Waits the back-off before the next attempt.
+    fn wait(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0 as usize];
+        if lane.retired {
+            lane.link = Link::Gone;
+            lane.counted = None;
+            return;
+        }
+        let pool = &self.in_force.settings.pools[lane.info.pool.0 as usize];
+        let at = self.now.after(lane.backoff.failed(pool.reconnect_min, pool.reconnect_max));
+        lane.link = Link::Waiting(at);
+        show(lane, ConnectionState::Backoff);
+        self.next_retry = Some(self.next_retry.map_or(at, |next| next.min(at)));
+    }
+
+    /// A panic happened while the lane was handled: whatever it was doing, it starts anew.
+    pub(super) fn give_up_lane(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(id.0 as usize) else { return };
+        match lane.link {
+            Link::Up(_) => self.lose_lane(id, "a panic of weir while it was read or written"),
+            Link::Connecting(_) => self.wait(id),
+            Link::Waiting(_) | Link::Gone => {}
+        }
+    }
+
+    /// Dials the lanes whose wait is over.
+    pub(super) fn retry_lanes(&mut self) {
+        self.next_retry = None;
+        for index in 0..self.lanes.len() {
+            let Link::Waiting(at) = self.lanes[index].link else { continue };
+            if self.lanes[index].retired {
+                self.wait(LaneId(index as u32));
+            } else if at <= self.now {
+                self.dial(LaneId(index as u32));
+            } else {
+                self.next_retry = Some(self.next_retry.map_or(at, |next: Instant| next.min(at)));
+            }
+        }
+    }
+
+    fn read_lane(&mut self, id: LaneId) {
+        for _ in 0..2 {
+            let lane = &mut self.lanes[id.0 as usize];
+            let Link::Up(stream) = &mut lane.link else { return };
+            let mut cx = Context::from_waker(lane.source.waker());
+            match stream.poll_read(&mut cx, &mut self.scratch[..LANE_READ]) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(0)) => return self.lose_lane(id, "the server closed the connection"),
+                Poll::Ready(Ok(length)) => {
+                    lane.backoff.succeeded();
+                    if let Err(desync) = self.engine.lane_input(id, &self.scratch[..length], self.now) {
+                        lane.backend.desync();
+                        return self.lose_lane(id, desync.label());
+                    }
+                    if length == LANE_READ {
+                        break;
+                    }
+                }
+                Poll::Ready(Err(error)) => return self.lose_lane(id, &error.to_string()),
+            }
+        }
+        self.again.push(Token::Lane(id.0));
+    }
+
+    /// Writes what is owed to the server, if it is connected.
+    pub(super) fn flush_lane(&mut self, id: LaneId) {
+        loop {
+            let Some(lane) = self.lanes.get_mut(id.0 as usize) else { return };
+            let Link::Up(stream) = &mut lane.link else { return };
+            let out = self.engine.lane_out(id);
+            if out.is_empty() {
+                return;
+            }
+            let mut cx = Context::from_waker(lane.source.waker());
+            match stream.poll_write(&mut cx, out.unwritten()) {
+                Poll::Ready(Ok(length)) if length > 0 => out.wrote(length),
+                Poll::Pending => return,
+                Poll::Ready(Ok(_)) => return self.lose_lane(id, "the socket takes nothing"),
+                Poll::Ready(Err(error)) => return self.lose_lane(id, &error.to_string()),
+            }
+        }
+    }
+
+    /// Lanes the engine wants cut.
+    pub(super) fn cut_lanes(&mut self) {
+        let mut cuts = std::mem::take(&mut self.cuts);
+        self.engine.take_cuts(&mut cuts);
+        for (id, cause) in cuts.drain(..) {
+            match cause {
+                CutCause::Stalled => {
+                    self.lanes[id.0 as usize].backend.stall();
+                    self.lose_lane(id, "stalled: replies are owed and no byte came (stall_timeout)");
+                }
+                CutCause::Desync => {
+                    self.lanes[id.0 as usize].backend.desync();
+                    self.lose_lane(id, "a reply did not belong to its request");
+                }
+                CutCause::Retired => {
+                    self.lanes[id.0 as usize].retired = true;
+                    self.lose_lane(id, "no longer in the configuration");
+                }
+            }
+        }
+        self.cuts = cuts;
+    }
+
+    /// A connection is over: the engine answers what is owed, and the lane is dialled again.
+    pub(super) fn lose_lane(&mut self, id: LaneId, why: &str) {
+        let lane = &mut self.lanes[id.0 as usize];
+        if !matches!(lane.link, Link::Up(_)) {
+            return;
+        }
+        lane.link = Link::Gone; // closes the socket
+        let proven = lane.backoff.is_reset();
+        if !lane.retired {
+            lane.last_error = Some(why.to_owned());
+            let event = Event::new(Severity::Error, "backend_lost", "a backend connection was lost")
+                .text("backend", &lane.name)
+                .text("error", why);
+            self.telemetry.events().emit(&event, seconds(self.now));
+        }
+        self.engine.lane_lost(id, self.now);
+        if proven && !self.lanes[id.0 as usize].retired {
+            // the next loss must be earned by a byte again
+            let _: Span = self.lanes[id.0 as usize].backoff.failed(Span(0), Span(0));
+            self.dial(id);
+        } else {
+            self.wait(id);
+        }
+    }
+}
+
+fn show(lane: &mut LaneSocket, state: ConnectionState) {
+    if let Some(counted) = &mut lane.counted {
+        counted.set(state);
+    }
+}

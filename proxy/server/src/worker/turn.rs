@@ -1,0 +1,392 @@
+//! One turn of a worker's loop, and what happens by time.
+//!
+//! ```text
+//! wake -> each noted source once (read, accept, connect, control) -> timers -> end of turn -> lanes -> clients -> fold
+//! ```
+
+use super::orders::{DoorLook, Look, Order};
+use super::ready::Token;
+use super::sockets::{Link, Reading};
+use super::{End, TICK, Worker};
+use crate::accept::{ACCEPT_MAX, account};
+use crate::clock::seconds;
+use crate::fold;
+use crate::listen::{Accepted, Next};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use weir_engine::ledger::Expensive;
+use weir_engine::units::{ClientId, Instant, LaneId, Span};
+use weir_telemetry::{CloseHow, Event, Severity};
+
+/// How often a turn is settled before the kernel is asked again: what one flush frees can be used at once.
+const ROUNDS: usize = 4;
+
+impl Worker {
+    /// One turn. Reads the clock once.
+    pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.now = self.clock.now();
+        self.mailbox.heartbeat.store(self.now.0, Ordering::Relaxed);
+
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.append(&mut self.again);
+        self.mailbox.ready.take(cx, &mut batch);
+        for token in batch.drain(..) {
+            self.contained(Some(token), |worker| worker.event(token));
+        }
+        self.batch = batch;
+
+        self.contained(None, Worker::timers);
+        let mut unsettled = true;
+        for _ in 0..ROUNDS {
+            unsettled = self.settle();
+            if !unsettled {
+                break;
+            }
+        }
+        if let Some(attribution) = &self.attribution {
+            attribution.ask(&mut self.lookups);
+        }
+        let folded = self.contained(None, Worker::fold_when_due).unwrap_or(true);
+        let busy = if folded { self.busy() } else { 0 };
+        self.metrics.turn(busy);
+
+        if self.panics.broken {
+            return Poll::Ready(End::Broken);
+        }
+        if let Some(end) = self.drained() {
+            return Poll::Ready(end);
+        }
+        if unsettled || self.engine.has_more() || !self.again.is_empty() {
+            cx.waker().wake_by_ref();
+        } else {
+            self.arm(cx);
+        }
+        Poll::Pending
+    }
+
+    fn event(&mut self, token: Token) {
+        match token {
+            Token::Client(slot) => self.client_event(slot),
+            Token::Lane(index) => self.lane_event(LaneId(index)),
+            Token::Gate(index) => self.gate_event(index as usize),
+            Token::Arrivals => self.arrivals_event(),
+            Token::Orders => self.orders_event(),
+        }
+    }
+
+    /// Ends the engine's turn and writes what it left; whether there was anything.
+    fn settle(&mut self) -> bool {
+        let now = self.now;
+        self.contained(None, |worker| worker.engine.end_turn(now));
+        let mut lanes = std::mem::take(&mut self.dirty_lanes);
+        self.engine.take_dirty_lanes(&mut lanes);
+        let mut clients = std::mem::take(&mut self.dirty_clients);
+        self.engine.take_dirty_clients(&mut clients);
+        let any = !lanes.is_empty() || !clients.is_empty();
+        for id in lanes.drain(..) {
+            self.contained(Some(Token::Lane(id.0)), |worker| worker.flush_lane(id));
+        }
+        for id in clients.drain(..) {
+            self.contained(Some(Token::Client(id.slot)), |worker| worker.flush_client(id));
+        }
+        self.dirty_lanes = lanes;
+        self.dirty_clients = clients;
+        any
+    }
+
+    fn gate_event(&mut self, index: usize) {
+        let Some(own) = self.gates.get_mut(index) else { return };
+        own.source.handled();
+        if own.rests_until.is_some_and(|until| until > self.now) {
+            return;
+        }
+        own.rests_until = None;
+        let mut cx = Context::from_waker(own.source.waker());
+        let mut taken = Vec::new();
+        let listener = own.gate.listener;
+        loop {
+            let each = |socket, peer| taken.push((socket, peer));
+            let Poll::Ready(outcome) = own.gate.poll_accept(&mut cx, ACCEPT_MAX, &mut self.reserve, each) else {
+                break;
+            };
+            if let Some(rest) = account(&self.telemetry, &own.gate.name, &outcome, self.clock) {
+                own.rests_until = Some(self.now.after(micros(rest)));
+                break;
+            }
+            if !matches!(&outcome, Ok(Accepted { next: Next::Readiness, .. })) {
+                self.again.push(Token::Gate(index as u32));
+                break;
+            }
+        }
+        for (socket, peer) in taken {
+            self.admit(listener, socket, peer);
+        }
+    }
+
+    fn arrivals_event(&mut self) {
+        self.arrivals_source.handled();
+        for _ in 0..ACCEPT_MAX {
+            let mut cx = Context::from_waker(self.arrivals_source.waker());
+            match self.mailbox.arrivals.poll_recv(&mut cx) {
+                Poll::Ready(Some(arrival)) => self.admit(arrival.listener, arrival.socket, arrival.peer),
+                Poll::Ready(None) | Poll::Pending => return,
+            }
+        }
+        self.again.push(Token::Arrivals);
+    }
+
+    fn orders_event(&mut self) {
+        self.mailbox.orders_source.handled();
+        let version = self.board.version();
+        if version != self.board_version {
+            self.board_version = version;
+            self.take_over();
+        }
+        loop {
+            let source = self.mailbox.orders_source.clone();
+            let mut cx = Context::from_waker(source.waker());
+            match self.mailbox.orders.poll_recv(&mut cx) {
+                Poll::Ready(Some(order)) => self.obey(order),
+                Poll::Ready(None) | Poll::Pending => return,
+            }
+        }
+    }
+
+    /// New settings, or a shutdown.
+    fn take_over(&mut self) {
+        let new = self.board.read();
+        if !std::sync::Arc::ptr_eq(&new.settings, &self.in_force.settings) {
+            self.engine.apply(new.settings.clone(), self.now);
+            self.books.apply(&new.settings);
+        }
+        let drains = new.drain.is_some() && self.in_force.drain.is_none();
+        self.in_force = new;
+        self.add_lanes();
+        if drains {
+            self.close_gates();
+        }
+    }
+
+    /// Takes what waits already, then closes the doors.
+    fn close_gates(&mut self) {
+        for own in std::mem::take(&mut self.gates) {
+            let mut taken = Vec::new();
+            // Whatever goes wrong with the last look, the door closes.
+            let _ = own.gate.accept_rest(ACCEPT_MAX, &mut self.reserve, |socket, peer| taken.push((socket, peer)));
+            for (socket, peer) in taken {
+                self.admit(own.gate.listener, socket, peer);
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        // Whoever asked may have lost patience: then nobody hears the answer, which is no error.
+        match order {
+            Order::Look(answer) => {
+                self.fold_now();
+                let _ = answer.send(self.look());
+            }
+            Order::Fold(answer) => {
+                self.fold_now();
+                self.gauges.show(&self.engine.snapshot(self.now));
+                let _ = answer.send(());
+            }
+            Order::Named(names) => {
+                for (id, name) in names {
+                    self.rename(id, name);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) -> Look {
+        let now = self.now;
+        let door = |door: &super::DoorBook| DoorLook {
+            accepts_last_second: door.accepts.last_second(now).requests,
+            closed: door.closed,
+            short: door.short,
+        };
+        Look {
+            worker: self.index,
+            at: now,
+            engine: self.engine.snapshot(now),
+            rows: self.books.rows().to_vec(),
+            expensive: self.engine.ledger().expensive().cloned().collect::<Vec<Expensive>>(),
+            heavy: self.engine.ledger().heavy_hitters(),
+            upstreams: self.gauges.upstreams(&self.lanes),
+            doors: self.doors.iter().map(door).collect(),
+        }
+    }
+
+    fn timers(&mut self) {
+        let now = self.now;
+        let tick = now >= self.tick_at;
+        if tick || self.engine.next_deadline().is_some_and(|at| at <= now) {
+            self.engine.on_timer(now);
+            self.cut_lanes();
+            self.close_slow();
+        }
+        if self.next_retry.is_some_and(|at| at <= now) {
+            self.retry_lanes();
+        }
+        for index in 0..self.gates.len() {
+            if self.gates[index].rests_until.is_some_and(|until| until <= now) {
+                self.gate_event(index);
+            }
+        }
+        if tick {
+            self.tick_at = now.after(TICK);
+            self.tick();
+        }
+        self.drain_by_time();
+    }
+
+    fn tick(&mut self) {
+        let snapshot = self.engine.snapshot(self.now);
+        self.gauges.show(&snapshot);
+        self.gauges.note_rates(&snapshot, self.now);
+        self.close_idle();
+    }
+
+    /// Clients that sent nothing for the listener's `idle_timeout`.
+    fn close_idle(&mut self) {
+        let settings = &self.in_force.settings.listeners;
+        if settings.iter().all(|listener| listener.idle_timeout == Span(0)) {
+            return;
+        }
+        let overdue = |client: &super::ClientSocket| {
+            let timeout = settings[client.listener.0 as usize].idle_timeout;
+            timeout > Span(0) && self.now.since(client.heard) >= timeout && self.engine.client_idle(client.id)
+        };
+        let ids: Vec<ClientId> =
+            self.clients.iter().flatten().filter(|client| overdue(client)).map(|client| client.id).collect();
+        for id in ids {
+            self.close_client(id, CloseHow::Idle);
+        }
+    }
+
+    fn close_slow(&mut self) {
+        let mut slow = std::mem::take(&mut self.slow);
+        self.engine.take_slow(&mut slow);
+        for id in slow.drain(..) {
+            let unread = self.engine.client_out(id).len() as u64;
+            let event = Event::new(Severity::Warn, "slow_reader", "a client stopped reading and was closed")
+                .number("unread_bytes", unread);
+            self.telemetry.events().emit(&event, seconds(self.now));
+            self.close_client(id, CloseHow::SlowReader);
+        }
+        self.slow = slow;
+    }
+
+    fn fold_when_due(&mut self) -> bool {
+        match self.fold_at {
+            Some(at) if at <= self.now => {
+                self.fold_now();
+                true
+            }
+            Some(_) => false,
+            None => {
+                if self.engine.ledger().is_dirty() {
+                    self.fold_at = Some(self.now.after(fold::INTERVAL));
+                }
+                false
+            }
+        }
+    }
+
+    fn fold_now(&mut self) {
+        self.fold_at = None;
+        self.books.fold(&mut self.engine, &self.in_force.settings, self.now);
+    }
+
+    /// Processor time of this thread since the last call, in microseconds.
+    fn busy(&mut self) -> u64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let total = (time.tv_sec as u64) * 1_000_000 + (time.tv_nsec as u64) / 1_000;
+        let busy = total.saturating_sub(self.busy_before);
+        self.busy_before = total;
+        busy
+    }
+
+    /// Sets the timer to the next thing that happens by time.
+    fn arm(&mut self, cx: &mut Context<'_>) {
+        let drain = self.in_force.drain.map(|drain| {
+            if self.swept { drain.deadline } else { drain.close_idle_at.min(drain.deadline) }
+        });
+        let rests = self.gates.iter().filter_map(|own| own.rests_until);
+        let next = [self.engine.next_deadline(), self.fold_at, self.next_retry, drain]
+            .into_iter()
+            .flatten()
+            .chain(rests)
+            .fold(self.tick_at, Instant::min);
+        // One that fires too early costs a turn; setting it anew for each turn would cost more.
+        if self.armed.is_none_or(|armed| next < armed || armed <= self.now) {
+            self.armed = Some(next);
+            let at = tokio::time::Instant::from_std(self.clock.std(next));
+            self.sleep.as_mut().reset(at);
+            if self.sleep.as_mut().poll(cx).is_ready() {
+                self.armed = None;
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    fn drain_by_time(&mut self) {
+        let Some(drain) = self.in_force.drain else { return };
+        if self.now >= drain.deadline {
+            self.cut += self.open;
+            self.close_all(|_, _| true);
+        } else if self.now >= drain.close_idle_at && !self.swept {
+            self.swept = true;
+            self.close_all(|worker, id| worker.engine.client_idle(id));
+        }
+    }
+
+    /// Whether a shutdown has nothing left to do.
+    fn drained(&mut self) -> Option<End> {
+        let drain = self.in_force.drain?;
+        let late = self.now >= drain.deadline;
+        let fresh = self.now < drain.close_idle_at;
+        if self.open > 0 || (fresh && !late) {
+            return None;
+        }
+        let unsent = (0..self.lanes.len()).any(|index| {
+            matches!(self.lanes[index].link, Link::Up(_))
+                && !self.engine.lane_out(LaneId(index as u32)).is_empty()
+        });
+        if unsent && !late {
+            return None;
+        }
+        self.fold_now();
+        Some(End::Drained { cut: self.cut })
+    }
+
+    /// Closes every client that `closes`, for the shutdown.
+    fn close_all(&mut self, closes: impl Fn(&mut Worker, ClientId) -> bool) {
+        let ids: Vec<ClientId> = self.clients.iter().flatten().map(|client| client.id).collect();
+        for id in ids {
+            if closes(self, id) {
+                self.close_client(id, CloseHow::Drain);
+            }
+        }
+    }
+
+    /// Whether a client is to go as soon as it is idle.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.in_force.drain.is_some_and(|drain| self.now >= drain.close_idle_at)
+    }
+
+    pub(super) fn client_mut(&mut self, id: ClientId) -> Option<&mut super::ClientSocket> {
+        self.clients.get_mut(id.slot as usize)?.as_mut().filter(|client| client.id == id)
+    }
+
+    /// Whether the engine's back-pressure on a client has ended.
+    pub(super) fn may_resume(&mut self, id: ClientId) -> bool {
+        let wants = self.engine.client_wants_input(id);
+        self.client_mut(id).is_some_and(|client| client.reading == Reading::Paused && wants)
+    }
+}
+
+fn micros(duration: std::time::Duration) -> Span {
+    Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
