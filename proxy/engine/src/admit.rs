@@ -54,7 +54,13 @@ impl LimitState {
     }
 
     /// Charges unless it is in debt: how long until it is out.
-    fn try_charge(&self, rate: Operations, burst: Operations, n: Operations, now: Instant) -> Result<(), Span> {
+    fn try_charge(
+        &self,
+        rate: Operations,
+        burst: Operations,
+        n: Operations,
+        now: Instant,
+    ) -> Result<(), Span> {
         let now_ns = now.0.saturating_mul(1_000);
         let paid = self.tat_ns.fetch_update(Relaxed, Relaxed, |tat| {
             (tat <= now_ns).then(|| charged(tat, rate, burst, n, now_ns))
@@ -184,11 +190,7 @@ fn try_admit(state: &LimitState, limits: &CallerLimits, ask: Ask, now: Instant) 
     if let Some(ceiling) = limits.operations_per_request
         && ask.operations > ceiling
     {
-        return Err(Exceeded {
-            kind: LimitKind::OperationsPerRequest,
-            ceiling: ceiling.0,
-            wait: Span(0),
-        });
+        return Err(Exceeded { kind: LimitKind::OperationsPerRequest, ceiling: ceiling.0, wait: Span(0) });
     }
     state.try_book(limits, ask).map_err(|(kind, ceiling)| {
         // looking at it again costs the more the larger it is
@@ -312,14 +314,18 @@ mod tests {
         limits.operations_per_second = Some(Operations(10));
         let large = Ask { bytes: Bytes(900), ..ask(50) };
         assert_eq!(admit(&state, &limits, large, Instant(1_000_000)), Verdict::Admit { over: None });
-        for kind in [LimitKind::BytesInFlight, LimitKind::OperationsInFlight, LimitKind::OperationsPerSecond] {
+        for kind in [LimitKind::BytesInFlight, LimitKind::OperationsInFlight, LimitKind::OperationsPerSecond]
+        {
             let asked = match kind {
                 LimitKind::BytesInFlight => Ask { bytes: Bytes(200), ..ask(1) },
                 LimitKind::OperationsInFlight => ask(51),
                 _ => ask(1),
             };
             let verdict = admit(&state, &limits, asked, Instant(1_000_000));
-            assert!(matches!(verdict, Verdict::Refuse { kind: refused, .. } if refused == kind), "{verdict:?}");
+            assert!(
+                matches!(verdict, Verdict::Refuse { kind: refused, .. } if refused == kind),
+                "{verdict:?}"
+            );
             assert_eq!((state.operations_in_flight(), state.bytes_in_flight()), (Operations(50), Bytes(900)));
         }
     }

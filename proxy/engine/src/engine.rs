@@ -62,6 +62,9 @@ pub struct Engine {
     pub(crate) paced: std::collections::BinaryHeap<std::cmp::Reverse<(Instant, u32, u32)>>,
     pub(crate) cuts: Vec<(LaneId, CutCause)>,
     pub(crate) slow: Vec<ClientId>,
+    /// Flushes by prefix the driver has not fetched, and how many are under way.
+    pub(crate) flushes: Vec<crate::flush::FlushJob>,
+    pub(crate) flushes_under_way: u32,
     pub(crate) invalid: Vec<(ListenerId, &'static str)>,
     pub(crate) reply_bytes: usize,
     pub(crate) input_bytes: usize,
@@ -103,6 +106,8 @@ impl Engine {
             paced: std::collections::BinaryHeap::new(),
             cuts: Vec::new(),
             slow: Vec::new(),
+            flushes: Vec::new(),
+            flushes_under_way: 0,
             invalid: Vec::new(),
             reply_bytes: 0,
             input_bytes: 0,

@@ -25,6 +25,8 @@ pub enum Failure {
     ServerError,
     /// flush_all is refused here.
     FlushRefused,
+    /// A flush by prefix did not end well: some keys may be gone, some not.
+    FlushFailed,
 }
 
 impl Failure {
@@ -40,6 +42,7 @@ impl Failure {
             Failure::QueueTimeout => "queue_timeout",
             Failure::ServerError => "server_error",
             Failure::FlushRefused => "flush_refused",
+            Failure::FlushFailed => "flush_failed",
         }
     }
 
@@ -63,6 +66,9 @@ impl Failure {
             }
             Failure::ServerError => {
                 "SERVER_ERROR weir: a server of the pool answered with an error\r\n".to_string()
+            }
+            Failure::FlushFailed => {
+                "SERVER_ERROR weir: not every key could be flushed; the log says why\r\n".to_string()
             }
             Failure::FlushRefused => {
                 "SERVER_ERROR weir: flush_all is refused on this listener (pool key flush_all)\r\n"

@@ -333,8 +333,7 @@ impl Engine {
         };
         if let Some(client) = self.client_mut(target.client) {
             let merging = client.request(target.seq).is_some_and(|asked| asked.merge.is_some());
-            let mut bytes =
-                if hidden || merging { 0 } else { client.answer(target.seq, &input[..whole]) };
+            let mut bytes = if hidden || merging { 0 } else { client.answer(target.seq, &input[..whole]) };
             let known = client.known as usize;
             if let Some(asked) = client.request(target.seq) {
                 if verb == Verb::Mg {
@@ -425,7 +424,7 @@ impl Engine {
 /// Whether a command of this kind can be answered with a line of that one.
 fn answers(verb: Verb, kind: LineKind) -> bool {
     use LineKind::{
-        Deleted, En, Ex, Exists, Hd, Me, NotFound, NotStored, Nf, Ns, Number, Ok, Stored, Touched, Version,
+        Deleted, En, Ex, Exists, Hd, Me, Nf, NotFound, NotStored, Ns, Number, Ok, Stored, Touched, Version,
     };
     let own: &[LineKind] = match verb {
         Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend | Verb::Cas => {

@@ -162,11 +162,24 @@ impl Engine {
                 self.local(id, verb, 0, &lines, Outcome::Ok, consumed, now);
                 return Fate::Taken;
             }
-            Request::FlushAll { .. } => {
+            Request::FlushAll { delay, .. } => {
                 let client = &self.clients[slot];
-                let allowed = self.settings.pools[client.pool.0 as usize].flush_all == FlushPolicy::Allow;
-                if client.held_since.is_none() {
-                    self.ledger.flush_all(client.known, allowed);
+                let policy = self.settings.pools[client.pool.0 as usize].flush_all.clone();
+                let known = client.known;
+                let first_look = client.held_since.is_none();
+                let taken = match policy {
+                    FlushPolicy::Prefix(prefix) if *delay == 0 => self.begin_flush(id, prefix, hidden, now),
+                    _ => false,
+                };
+                let allowed = taken
+                    || self.settings.pools[self.clients[slot].pool.0 as usize].flush_all
+                        == FlushPolicy::Allow;
+                if first_look {
+                    self.ledger.flush_all(known, allowed);
+                }
+                if taken {
+                    self.drop_grant(id);
+                    return Fate::Taken;
                 }
                 if !allowed {
                     self.drop_grant(id);

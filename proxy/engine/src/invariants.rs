@@ -119,7 +119,8 @@ impl Engine {
                 assert!(client.bulk.is_some() && queued == 0, "{:?}", client.hold);
             }
             Some(Hold::Paced) => {
-                let listed = self.paced.iter().any(|entry| entry.0.1 == id.slot && entry.0.2 == id.generation);
+                let listed =
+                    self.paced.iter().any(|entry| entry.0.1 == id.slot && entry.0.2 == id.generation);
                 assert!(listed && queued == 0);
             }
             None => assert!(queued == 0 && client.bulk.is_none(), "{client:?}"),

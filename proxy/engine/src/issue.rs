@@ -106,8 +106,7 @@ impl Engine {
         let server = self.pools[pool_id].server_for(first);
         let known = &self.known[client.known as usize];
         let (principal, estimate) = (known.principal, known.reply_bytes);
-        let cost =
-            Cost { operations: count as u64, bytes: estimate.saturating_mul(count as u64), bulk: 0 };
+        let cost = Cost { operations: count as u64, bytes: estimate.saturating_mul(count as u64), bulk: 0 };
         let Some(lane) = self.lane_with_room(id, server, cost, now) else { return Fate::Held };
         let mut asked = self.begin(passing, retrieve.verb, count as u64);
         asked.outstanding = 1;
@@ -164,12 +163,7 @@ impl Engine {
         self.one_line(passing, command, |out| meta.write_loud(out))
     }
 
-    fn one_line(
-        &mut self,
-        passing: Passing,
-        command: OneLine<'_>,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Fate {
+    fn one_line(&mut self, passing: Passing, command: OneLine<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Fate {
         let Passing { client: id, bytes_in, now } = passing;
         let OneLine { verb, key, noreply, quiet, operations } = command;
         let client = &self.clients[id.slot as usize];

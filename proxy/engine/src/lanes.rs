@@ -190,7 +190,8 @@ impl Engine {
 /// Each command with its bytes (empty when they were partly written).
 fn with_ends(owed: Vec<Pending>, out: &OutBuffer) -> impl Iterator<Item = (Pending, &[u8])> {
     let ends = owed.iter().skip(1).map(|pending| pending.start).chain([out.end_offset()]);
-    let bytes: Vec<&[u8]> = owed.iter().zip(ends).map(|(pending, end)| out.range(pending.start, end)).collect();
+    let bytes: Vec<&[u8]> =
+        owed.iter().zip(ends).map(|(pending, end)| out.range(pending.start, end)).collect();
     owed.into_iter().zip(bytes)
 }
 
@@ -227,7 +228,9 @@ fn answered(pending: &Pending) -> bool {
 fn failure_of(work: &Work) -> Failure {
     match work {
         Work::Keys(keys) if matches!(keys.verb, Verb::Get | Verb::Gets) => Failure::ReadLost,
-        Work::Lines { .. } | Work::Line { verb: Verb::Mg | Verb::Me | Verb::Version, .. } => Failure::ReadLost,
+        Work::Lines { .. } | Work::Line { verb: Verb::Mg | Verb::Me | Verb::Version, .. } => {
+            Failure::ReadLost
+        }
         // gat and gats touch
         Work::Keys(_) | Work::Line { .. } | Work::Discard => Failure::OutcomeUnknown,
     }

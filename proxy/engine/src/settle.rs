@@ -34,8 +34,7 @@ impl Engine {
             {
                 self.reply_bytes = self.reply_bytes.saturating_sub(merge.size());
                 if !failed {
-                    let values =
-                        if merge.lines { self.merge_lines(&merge, target) } else { merge.values() };
+                    let values = if merge.lines { self.merge_lines(&merge, target) } else { merge.values() };
                     self.forward(target, &values, 0, 0);
                 }
                 self.segment_answered(target.client, now);

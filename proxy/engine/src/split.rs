@@ -396,8 +396,7 @@ impl Engine {
     pub(crate) fn segment_answered(&mut self, id: ClientId, now: Instant) {
         let Some(client) = self.client_mut(id) else { return };
         let Some(seq) = client.bulk.as_ref().map(|bulk| bulk.seq) else { return };
-        if client.hold == Some(Hold::Segment)
-            && client.request(seq).is_none_or(|asked| asked.merge.is_none())
+        if client.hold == Some(Hold::Segment) && client.request(seq).is_none_or(|asked| asked.merge.is_none())
         {
             client.hold = None;
             self.queue_bulk(id, now);

@@ -5,7 +5,9 @@
 //! a worker holds [`ARRIVALS_MAX`]. What comes on top waits in the kernel's backlog.
 
 use crate::clock::{Clock, seconds};
-use crate::listen::{Accepted, ListenSocket, Listener, Next, Peer, Reserve, Shortage, SocketFile, accept_all};
+use crate::listen::{
+    Accepted, ListenSocket, Listener, Next, Peer, Reserve, Shortage, SocketFile, accept_all,
+};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::pin::pin;
@@ -132,9 +134,12 @@ pub fn account(
             }
             match next {
                 Next::Readiness | Next::Soon => return None,
-                Next::Pause(pause, Shortage::Descriptors) => {
-                    (Severity::Error, "no_descriptor", "no file descriptor is left: clients are turned away", *pause)
-                }
+                Next::Pause(pause, Shortage::Descriptors) => (
+                    Severity::Error,
+                    "no_descriptor",
+                    "no file descriptor is left: clients are turned away",
+                    *pause,
+                ),
                 Next::Pause(pause, Shortage::Memory) => {
                     (Severity::Error, "no_kernel_memory", "the kernel has no memory for connections", *pause)
                 }
@@ -173,8 +178,9 @@ impl Acceptor {
         let reserve = Reserve::new()?;
         let (stop, stopped) = oneshot::channel();
         let work = Work { gates, workers, next: 0, reserve, telemetry, clock };
-        let thread =
-            std::thread::Builder::new().name("acceptor".into()).spawn(move || runtime.block_on(work.run(stopped)))?;
+        let thread = std::thread::Builder::new()
+            .name("acceptor".into())
+            .spawn(move || runtime.block_on(work.run(stopped)))?;
         Ok(Acceptor { stop, thread })
     }
 
@@ -233,7 +239,9 @@ impl Work {
                 let mut taken = Vec::new();
                 let gate = &self.gates[index];
                 let each = |socket, peer| taken.push((socket, peer));
-                let Poll::Ready(outcome) = gate.poll_accept(cx, room.min(ACCEPT_MAX), &mut self.reserve, each) else {
+                let Poll::Ready(outcome) =
+                    gate.poll_accept(cx, room.min(ACCEPT_MAX), &mut self.reserve, each)
+                else {
                     break;
                 };
                 let rest = account(&self.telemetry, &gate.name, &outcome, self.clock);

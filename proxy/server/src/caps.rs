@@ -39,7 +39,9 @@ impl Full {
     pub fn farewell(self) -> String {
         match self {
             Full::Listener(cap) => {
-                format!("SERVER_ERROR weir: too many connections on this listener (max_connections is {cap})\r\n")
+                format!(
+                    "SERVER_ERROR weir: too many connections on this listener (max_connections is {cap})\r\n"
+                )
             }
             Full::Principal(cap) => format!(
                 "SERVER_ERROR weir: too many connections of this caller (max_connections_per_principal is {cap})\r\n"

@@ -171,7 +171,9 @@ async fn all_ended(
         };
         exit = match (end, exit) {
             (None, exit) => return exit,
-            (Some(Ok(End::Drained { cut: more })), Exit::Drained { cut }) => Exit::Drained { cut: cut + more },
+            (Some(Ok(End::Drained { cut: more })), Exit::Drained { cut }) => {
+                Exit::Drained { cut: cut + more }
+            }
             (Some(_), _) => Exit::Broken,
         };
     }
@@ -182,7 +184,11 @@ fn tick(plane: &RunningPlane, notify: &Notify) {
     match plane.stalled() {
         None => notify.send("WATCHDOG=1"),
         Some(worker) => {
-            plane.log(Severity::Error, "worker_stalled", &format!("worker {worker} has not turned for seconds"));
+            plane.log(
+                Severity::Error,
+                "worker_stalled",
+                &format!("worker {worker} has not turned for seconds"),
+            );
         }
     }
 }

@@ -54,14 +54,16 @@ async fn one_server(server: &Address, prefix: &[u8]) -> io::Result<u64> {
     Ok(keys.len() as u64)
 }
 
-trait Socket: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Socket for T {}
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
 async fn connect(server: &Address) -> io::Result<Box<dyn Socket>> {
     Ok(match server {
         Address::Tcp { host, port } => Box::new(TcpStream::connect((&**host, *port)).await?),
         Address::Unix { path } => Box::new(UnixStream::connect(&**path).await?),
-        _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "this kind of address cannot be flushed")),
+        _ => {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "this kind of address cannot be flushed"));
+        }
     })
 }
 

@@ -95,8 +95,7 @@ impl Row {
             self.misses += tally.misses;
             self.bytes_in += tally.bytes_in;
             self.bytes_out += tally.bytes_out;
-            let largest =
-                (tally.largest > 0).then_some(Largest { operations: tally.largest, verb, at: now });
+            let largest = (tally.largest > 0).then_some(Largest { operations: tally.largest, verb, at: now });
             if largest.is_some_and(|new| self.largest.is_none_or(|old| old.operations < new.operations)) {
                 self.largest = largest;
             }
@@ -151,7 +150,9 @@ impl Books {
         self.pools = settings.pools.iter().map(|pool| self.telemetry.pool(&pool.name)).collect();
         let servers = settings.pools.iter().map(|pool| pool.servers.iter());
         self.backends = servers
-            .map(|servers| servers.map(|server| self.telemetry.backend(&server.address.to_string())).collect())
+            .map(|servers| {
+                servers.map(|server| self.telemetry.backend(&server.address.to_string())).collect()
+            })
             .collect();
     }
 
@@ -234,8 +235,7 @@ impl Books {
             None if self.rows.len() < ROWS_MAX => self.add_row(identity.clone(), now),
             None => {
                 let listener = identity.listener;
-                let other =
-                    Arc::new(Identity { listener, principal: OTHER.into(), name: OTHER.into() });
+                let other = Arc::new(Identity { listener, principal: OTHER.into(), name: OTHER.into() });
                 match self.row_of.get(&other) {
                     Some(row) => *row,
                     // at most one more per listener

@@ -45,9 +45,8 @@ impl Identities {
     /// The same connection with a name that was found since; `None` when it changes nothing.
     pub fn renamed(&mut self, config: &Config, old: &Identity, name: Arc<str>) -> Option<Arc<Identity>> {
         let changes = name != old.name && refines(config, old.listener, &old.principal, &name);
-        changes.then(|| {
-            self.share(Identity { listener: old.listener, principal: old.principal.clone(), name })
-        })
+        changes
+            .then(|| self.share(Identity { listener: old.listener, principal: old.principal.clone(), name }))
     }
 
     fn share(&mut self, identity: Identity) -> Arc<Identity> {
@@ -66,7 +65,10 @@ impl Identities {
 /// Whether `name` may stand for a connection of `principal`: always where the listener trusts it, and never in the place
 /// of a name that the configuration gave the principal.
 fn refines(config: &Config, listener: ListenerId, principal: &Arc<str>, name: &Arc<str>) -> bool {
-    let trusted =
-        config.settings.listeners.get(listener.0 as usize).is_some_and(|own| own.trusted_names.contains(name));
+    let trusted = config
+        .settings
+        .listeners
+        .get(listener.0 as usize)
+        .is_some_and(|own| own.trusted_names.contains(name));
     trusted || !config.principals.iter().any(|rule| rule.caller == *principal)
 }

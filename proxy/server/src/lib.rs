@@ -10,6 +10,7 @@ pub mod close;
 pub mod commands;
 pub mod config;
 pub mod drain;
+pub mod flush_prefix;
 pub mod fold;
 pub mod identify;
 pub mod listen;

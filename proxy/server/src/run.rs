@@ -15,6 +15,7 @@ use crate::overrides::{Desk, Store, UnixTime};
 use crate::plane::RunningPlane;
 use crate::worker::orders::{Board, InForce, WorkerHandle, client_of};
 use crate::worker::{self, Running, Setup};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -37,11 +38,12 @@ pub fn run(args: RunArgs) -> ExitCode {
 
 fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     let notify = Notify::from_environment();
-    let config = Config::from_flags(&args).map_err(|problems| anyhow::anyhow!("cannot start:\n{problems}"))?;
+    let config =
+        Config::from_flags(&args).map_err(|problems| anyhow::anyhow!("cannot start:\n{problems}"))?;
     for warning in &config.warnings {
         eprintln!("weir: {warning}");
     }
-    warn_about_descriptors(&config);
+    raise_descriptors(&config);
     let clock = Clock::start();
     let telemetry = Telemetry::new(TelemetryConfig {
         max_callers: config.process.max_callers as usize,
@@ -132,7 +134,8 @@ impl Parts {
     /// One worker accepts for itself; several have an acceptor.
     fn start(self, doorways: Vec<Doorway>) -> std::io::Result<(Vec<Running>, Option<Acceptor>)> {
         let budgets = Arc::new(Budgets::default());
-        let (mut own, shared) = if self.workers == 1 { (doorways, Vec::new()) } else { (Vec::new(), doorways) };
+        let (mut own, shared) =
+            if self.workers == 1 { (doorways, Vec::new()) } else { (Vec::new(), doorways) };
         let mut running = Vec::new();
         for index in 0..self.workers {
             running.push(worker::spawn(Setup {
@@ -216,9 +219,6 @@ fn open_door(
         mode: door.mode,
         group: door.group.as_ref().map(|group| group.gid.to_string().into()),
     };
-    if let Some(warning) = listen::somaxconn_warning(door.backlog) {
-        eprintln!("weir: {name}: {warning}");
-    }
     match listen::take_matching(passed_on, name, address) {
         Some(socket) => listen::adopt(&wanted, socket),
         None => listen::bind(&wanted),
@@ -261,34 +261,15 @@ fn ready_line(config: &Config, admin: &[AdminListener]) -> String {
     format!("weir: {}; ready", parts.join("; "))
 }
 
-/// Raises the limit of open files and compares it with what the configuration may need.
-fn warn_about_descriptors(config: &Config) {
-    let (_, mut limit) = listen::raise_nofile();
-    if let Some(wanted) = config.process.nofile
-        && wanted < limit
-    {
-        use rustix::process::{Resource, getrlimit, setrlimit};
-        let mut asked = getrlimit(Resource::Nofile);
-        asked.current = Some(wanted);
-        // What the kernel says afterwards counts.
-        let _ = setrlimit(Resource::Nofile, asked);
-        limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    }
-    let clients: u64 = config.settings.listeners.iter().map(|own| u64::from(own.max_connections)).sum();
-    let lanes: u64 = config
-        .settings
-        .pools
-        .iter()
-        .map(|pool| pool.servers.len() as u64 * u64::from(pool.connections_per_server))
-        .sum::<u64>()
-        * u64::from(config.process.workers);
-    // Listeners, event queues, admin connections, /proc files.
-    let needed = clients + lanes + 256;
-    if needed > limit {
-        eprintln!(
-            "weir: {limit} open files are allowed, and max_connections of all listeners would need {needed}: clients \
-             beyond that are turned away (raise `ulimit -n` or LimitNOFILE)"
-        );
+/// Open files: as many as the kernel allows, or as the configuration says. (The configuration's own check has compared
+/// that with the caps.)
+fn raise_descriptors(config: &Config) {
+    let _ = listen::raise_nofile();
+    if let Some(wanted) = config.process.nofile {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+        // Above the hard limit there is nothing to be had, and below it nothing fails.
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 

@@ -109,10 +109,15 @@ async fn read_credentials(path: &str) -> Result<Vec<u8>, ConnectError> {
         let mut bytes = Vec::new();
         std::fs::File::open(path_owned)?.take(AUTH_FILE_MAX).read_to_end(&mut bytes).map(|_| bytes)
     });
-    let mut bytes = read.await.map_err(|_| auth_failed("auth_file: reading was given up"))?.map_err(unreadable)?;
+    let mut bytes =
+        read.await.map_err(|_| auth_failed("auth_file: reading was given up"))?.map_err(unreadable)?;
     bytes.truncate(bytes.trim_ascii_end().len());
     // The content goes onto the wire as a data block, so its length says where it ends whatever it holds.
-    if bytes.contains(&b' ') { Ok(bytes) } else { Err(auth_failed(format!("auth_file {path} does not hold `user password`"))) }
+    if bytes.contains(&b' ') {
+        Ok(bytes)
+    } else {
+        Err(auth_failed(format!("auth_file {path} does not hold `user password`")))
+    }
 }
 
 /// memcached's ASCII authentication (`-Y`): the first command is a `set` whose data is `user password`.
@@ -237,12 +242,13 @@ mod tests {
                 let address = listener.local_addr().expect("address");
                 let server = tokio::spawn(async move {
                     let (mut stream, _) = listener.accept().await.expect("accepted");
-                    let mut request = [0; 31];
+                    let mut request = [0; 30];
                     stream.read_exact(&mut request).await.expect("the request");
                     stream.write_all(answer.as_bytes()).await.expect("answered");
                     (String::from_utf8_lossy(&request).into_owned(), stream)
                 });
-                let outcome = finish(Connecting::start(tcp(address), Some(path.clone()), Span::secs(5))).await;
+                let outcome =
+                    finish(Connecting::start(tcp(address), Some(path.clone()), Span::secs(5))).await;
                 assert_eq!(server.await.expect("server").0, "set auth 0 0 11\r\nuser secret\r\n");
                 outcome
             });

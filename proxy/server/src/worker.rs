@@ -7,6 +7,7 @@
 //! Bounds: one shared read buffer ([`LANE_READ`]) for all sockets; at most [`CLIENT_READ`] per client and turn.
 
 mod clients;
+mod flushes;
 mod gauges;
 mod lanes;
 pub mod orders;
@@ -180,6 +181,7 @@ struct Worker {
     dirty_clients: Vec<ClientId>,
     cuts: Vec<(LaneId, CutCause)>,
     slow: Vec<ClientId>,
+    flushes: flushes::Flushes,
     sleep: Pin<Box<Sleep>>,
     /// What `sleep` is set to.
     armed: Option<Instant>,
@@ -242,6 +244,7 @@ impl Worker {
             dirty_clients: Vec::new(),
             cuts: Vec::new(),
             slow: Vec::new(),
+            flushes: flushes::Flushes::new(&mailbox.ready),
             sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             armed: None,
             fold_at: None,

@@ -47,8 +47,8 @@ fn the_culprits_name_reaches_a_pager() {
 
     let (pager, pages) = pager();
     let folder = weir.folder.path();
-    let _alertmanager = start_alertmanager(&alertmanager, folder, pager);
-    let (_prometheus, query) = start_prometheus(&prometheus, folder, weir.metrics, _alertmanager.1);
+    let (_alertmanager, alerts) = start_alertmanager(&alertmanager, folder, pager);
+    let (_prometheus, query) = start_prometheus(&prometheus, folder, weir.metrics, alerts);
     let _neighbour = client(folder, NEIGHBOUR, port);
     eventually("Prometheus sees the ordinary client", START, || {
         let page = http::try_get(

@@ -51,9 +51,21 @@ fn meta_commands_quiet_and_loud() {
     client.ask("ms a 3 T0\r\nabc\r\n", "HD\r\n");
     client.ask("mg a v k s\r\n", "VA 3 ka s3\r\nabc\r\n");
     client.ask("mg missing v\r\n", "EN\r\n");
-    // quiet: a hit and an error are told, a miss and a success are not
-    client.ask("mg missing v q\r\nmg a v q O9\r\nms b 1 q\r\nx\r\nmd missing q\r\nmn\r\n", "VA 3 O9\r\nabc\r\nMN\r\n");
-    client.ask("mg Yg== b v k\r\n", "VA 1 kYg== b\r\nx\r\n");
+    // quiet: what is told and what is not, memcached decides
+    let quiet = "mg missing v q\r\nmg a v q O9\r\nms b 1 q\r\nx\r\nmd missing q\r\nma missing q\r\nmd a q I\r\nmn\r\n";
+    let mut direct = server.client();
+    client.send(quiet);
+    let through = client.lines_until(|line| line == "MN");
+    assert!(through.contains(&"VA 3 O9".to_owned()), "{through:?}");
+    direct.ask("ms a 3 T0\r\nabc\r\n", "HD\r\n");
+    direct.send(quiet);
+    assert_eq!(direct.lines_until(|line| line == "MN"), through);
+    client.ask("ms a 3 T0\r\nabc\r\n", "HD\r\n");
+    client.ask("mg Yg== b v\r\n", "VA 1\r\nx\r\n");
+    for connection in [&mut client, &mut direct] {
+        connection.send("mg Yg== b k s q\r\nmn\r\n");
+    }
+    assert_eq!(client.lines_until(|line| line == "MN"), direct.lines_until(|line| line == "MN"));
     client.ask("ms n 1\r\n5\r\nma n v\r\n", "HD\r\nVA 1\r\n6\r\n");
     client.ask("md a\r\nmd a\r\n", "HD\r\nNF\r\n");
 }
@@ -117,7 +129,12 @@ fn twenty_thousand_keys_in_one_line() {
     let asked = weir.metric("weir_request_operations_max", &["method=\"get\""]);
     assert_eq!(asked, 20_000.0, "what was asked is shown");
     let rows = weir.control("/expensive");
-    assert!(rows.as_array().expect("rows").iter().any(|row| row["operations"] == 20_000 && row["chunks"].as_u64() > Some(100)));
+    assert!(
+        rows.as_array()
+            .expect("rows")
+            .iter()
+            .any(|row| row["operations"] == 20_000 && row["chunks"].as_u64() > Some(100))
+    );
 }
 
 #[test]
@@ -126,7 +143,8 @@ fn megabytes_of_keys_are_taken_before_anything_is_read() {
     fill(&server, 1_000, |_| "x".repeat(2_000));
     let weir = Weir::before(&server);
     let mut client = weir.client();
-    let line = format!("get {}\r\n", (0..1_000).map(|key| format!("key:{key}")).collect::<Vec<_>>().join(" "));
+    let line =
+        format!("get {}\r\n", (0..1_000).map(|key| format!("key:{key}")).collect::<Vec<_>>().join(" "));
     // about 2 MB of requests, 340 MB of answers
     let requests = 200;
     let text = line.repeat(requests);
@@ -365,7 +383,8 @@ fn callers_are_told_apart_by_process_and_user() {
         weir.metric("weir_requests_total", &[&label]) > 1.0
     });
     let rows = weir.control("/callers");
-    let row = rows.as_array().expect("rows").iter().find(|row| row["listener"] == "sock").expect("the Unix caller");
+    let row =
+        rows.as_array().expect("rows").iter().find(|row| row["listener"] == "sock").expect("the Unix caller");
     let uid = rustix::process::getuid().as_raw();
     assert_eq!(row["principal"], format!("uid:{uid}"));
     assert_eq!(row["caller"], own);
@@ -422,7 +441,8 @@ fn several_workers_serve_alike() {
     assert_eq!(weir.metric("weir_requests_total", &["outcome=\"ok\""]), 13.0);
     assert_eq!(weir.metric("weir_client_connections", &[]), 12.0);
     let rows = weir.control("/callers");
-    let requests: u64 = rows.as_array().expect("rows").iter().filter_map(|row| row["requests"].as_u64()).sum();
+    let requests: u64 =
+        rows.as_array().expect("rows").iter().filter_map(|row| row["requests"].as_u64()).sum();
     assert_eq!(requests, 13);
 }
 

@@ -57,7 +57,7 @@ fn memccapable_passes_as_directly() {
     let flushed = weir.metric("weir_flushes_total", &[("result", "sent")]);
     assert!(flushed.is_some_and(|flushed| flushed >= 2.0), "each flush_all is counted: {flushed:?}");
     let refused = weir.metric("weir_invalid_requests_total", &[]);
-    assert!(refused.is_some_and(|refused| refused >= 10.0), "malformed lines are counted: {refused:?}");
+    assert!(refused.is_some_and(|refused| refused >= 5.0), "malformed lines are counted: {refused:?}");
 }
 
 /// What a client program said: lines `ok NAME`, the last one `done`.
@@ -116,8 +116,10 @@ fn pymemcache_does_everything_it_does_directly() {
         let done = run(Command::new(&python).arg(&script).args([&server, &MANY.to_string()]), None, LIMIT);
         checked("pymemcache", done, &checks);
     }
-    let largest = weir.metric("weir_request_operations_max", &[("method", "get")]);
-    assert_eq!(largest, Some(MANY as f64), "weir saw the batch whole");
+    let metrics = weir.metrics();
+    let mut largest = metrics.lines().filter(|line| line.starts_with("weir_request_operations_max{"));
+    let whole = format!(" {MANY}");
+    assert!(largest.any(|line| line.ends_with(&whole)), "weir saw the batch whole:\n{metrics}");
 }
 
 /// The Go program, built once per test run.
@@ -195,14 +197,15 @@ fn the_memcache_crate() {
     let Some(memcached) = Memcached::start() else { return };
     let (weir, port) = weir_on_tcp(&memcached);
     let url = format!("memcache://127.0.0.1:{port}?timeout=20&tcp_nodelay=true");
-    let client = memcache::connect(url).expect("connected");
+    let client = memcache::connect(format!("{url}&protocol=ascii")).expect("connected");
 
     client.flush().expect("flush_all is allowed here");
     assert!(client.version().expect("a version")[0].1.starts_with("1."));
     client.set("name", "value", 0).expect("set");
     assert_eq!(client.get::<String>("name").expect("get"), Some("value".to_owned()));
     assert_eq!(client.get::<String>("nobody").expect("get"), None);
-    assert!(client.add("name", "other", 0).is_err(), "it is there already");
+    client.add("name", "other", 0).expect("add");
+    assert_eq!(client.get::<String>("name").expect("get"), Some("value".to_owned()), "it was there already");
     client.replace("name", "b", 0).expect("replace");
     client.append("name", "c").expect("append");
     client.prepend("name", "a").expect("prepend");
@@ -244,4 +247,22 @@ fn the_memcache_crate() {
     client.flush().expect("flush");
     assert_eq!(client.get::<u64>("number").expect("get"), None);
     assert_eq!(weir.metric("weir_upstream_desync_total", &[]).unwrap_or(0.0), 0.0);
+}
+
+/// The crate speaks the binary protocol unless told otherwise. weir does not, and says so in that protocol: the client
+/// fails with a status (131: not supported), not with a time-out or a broken frame.
+#[test]
+fn the_binary_protocol_is_refused_in_its_own_words() {
+    let Some(memcached) = Memcached::start() else { return };
+    let (weir, port) = weir_on_tcp(&memcached);
+    let url = format!("memcache://127.0.0.1:{port}?timeout=20&connect_timeout=2");
+    let begun = Instant::now();
+    let refusal = match memcache::Client::with_pool_size(url, 1) {
+        Ok(client) => client.version().map(|_| ()).expect_err("refused").to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(refusal.contains("131"), "{refusal}");
+    let counted = weir.metric("weir_invalid_requests_total", &[("cause", "binary_protocol")]);
+    assert!(counted.is_some_and(|counted| counted >= 1.0), "{counted:?}");
 }

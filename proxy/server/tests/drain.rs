@@ -122,7 +122,11 @@ fn the_socket_file_goes_and_the_manager_is_told() {
     let manager_socket = std::os::unix::net::UnixDatagram::bind(&manager).expect("bound");
     manager_socket.set_read_timeout(Some(support::PATIENCE)).expect("time-out");
     let child = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["run", "--memcached", &format!("unix:{}=127.0.0.1:{}", socket.display(), support::free_port())])
+        .args([
+            "run",
+            "--memcached",
+            &format!("unix:{}=127.0.0.1:{}", socket.display(), support::free_port()),
+        ])
         .args(["--admin", &format!("unix:{}", directory.path().join("admin.sock").display())])
         .env("NOTIFY_SOCKET", &manager)
         .env("WATCHDOG_USEC", "300000")

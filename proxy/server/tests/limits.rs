@@ -143,7 +143,7 @@ fn deletes_and_touches_are_never_refused() {
     }
     // The same debt refuses a read.
     let mut wire = Wire::unix(&weir.path("rated.sock"));
-    assert_eq!(wire.get(&keys("d", 400)).end, "END");
+    eventually("the debt is paid", SOON, || (wire.get(&keys("d", 400)).end == "END").then_some(()));
     let refusal = wire.get(&["d:2".to_owned()]);
     assert!(refusal.end.contains("operations_per_second"), "{}", refusal.end);
 }
@@ -325,14 +325,15 @@ fn features_are_switched_off_and_on() {
             rows.iter().find(|row| row["operations"] == operations).and_then(|row| row["chunks"].as_u64())
         })
     };
-    assert_eq!(chunks(&weir, 2_001), 2_001u64.div_ceil(128));
+    // A caller of whom nothing is known begins with smaller chunks.
+    assert!(chunks(&weir, 2_001) >= 2_001u64.div_ceil(128));
     let split = ["switch", "split", "off", "--listener", "door", "--for", "30m"];
     weir.command(&split).expect_success("weir switch split off");
     assert_eq!(ask_for(&mut wire, 2_002), "END");
     assert_eq!(chunks(&weir, 2_002), 1);
     weir.command(&["switch", "split", "on", "--listener", "door"]).expect_success("weir switch split on");
     assert_eq!(ask_for(&mut wire, 2_003), "END");
-    assert_eq!(chunks(&weir, 2_003), 2_003u64.div_ceil(128));
+    assert!(chunks(&weir, 2_003) >= 2_003u64.div_ceil(128));
 
     weir.command(&["switch", "limits", "on", "--listener", "door"]).expect_success("weir switch limits on");
     assert!(ask_for(&mut wire, 2_001).starts_with("SERVER_ERROR "));
@@ -422,13 +423,14 @@ fn metrics_are_clean_and_carry_exemplars() {
     let page = http::get(weir.metrics, "/metrics", accept);
     assert!(page.head.to_ascii_lowercase().contains("application/openmetrics-text"), "{}", page.head);
     assert!(page.body.ends_with("# EOF\n"));
-    let exemplar = page
+    let exemplars = page
         .body
         .lines()
         .filter(|line| line.starts_with("weir_request_operations_bucket{"))
-        .find_map(|line| line.split_once(" # {").map(|(_, exemplar)| exemplar));
-    let exemplar = exemplar.expect("a bucket of request sizes has an exemplar");
-    assert!(exemplar.contains("method=\"get\"") && exemplar.contains("3000"), "{exemplar}");
+        .filter_map(|line| line.split_once(" # {").map(|(_, exemplar)| exemplar));
+    let of_get: Vec<&str> = exemplars.filter(|exemplar| exemplar.contains("method=\"get\"")).collect();
+    let is_large = |exemplar: &str| exemplar.contains("request_id=\"") && exemplar.contains("} 3000.0");
+    assert!(of_get.iter().any(|exemplar| is_large(exemplar)), "{of_get:?}");
 }
 
 #[test]

@@ -32,7 +32,11 @@ fn a_new_file_holds_for_connections_that_exist() {
     let after = weir.control("/config")["hash"].clone();
     assert_ne!(before, after);
     assert_eq!(weir.metric("weir_config_info", &[after.as_str().expect("text")]), 1.0);
-    assert_eq!(weir.metric("weir_backend_connection_opens_total", &["result=\"ok\""]), 1.0, "no lane was dropped");
+    assert_eq!(
+        weir.metric("weir_backend_connection_opens_total", &["result=\"ok\""]),
+        1.0,
+        "no lane was dropped"
+    );
     assert!(weir.terminate().success());
 }
 
@@ -106,7 +110,8 @@ fn limits_switched_off_refuse_nothing() {
     let mut client = weir.client();
     client.send("get 1 2 3 4 5 6\r\n");
     assert!(client.line().starts_with("SERVER_ERROR weir: operations_per_request"));
-    let done = weir.command(&["switch", "limits", "off", "--listener", "cache", "--for", "2s", "--why", "a test"]);
+    let done =
+        weir.command(&["switch", "limits", "off", "--listener", "cache", "--for", "2s", "--why", "a test"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     eventually("nothing is refused", || {
         client.send("get 1 2 3 4 5 6\r\n");

@@ -41,7 +41,10 @@ impl Work {
     fn add(&mut self, more: &Work) {
         self.requests += more.requests;
         self.operations += more.operations;
-        if more.largest.is_some_and(|largest| self.largest.is_none_or(|own| own.operations < largest.operations)) {
+        if more
+            .largest
+            .is_some_and(|largest| self.largest.is_none_or(|own| own.operations < largest.operations))
+        {
             self.largest = more.largest;
         }
     }

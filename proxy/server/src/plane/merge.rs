@@ -179,7 +179,11 @@ fn expensive(view: &View<'_>, looks: &[Look]) -> Vec<ExpensiveRow> {
     all.truncate(EXPENSIVE_SHOWN);
     all.sort_by_key(|kept| std::cmp::Reverse(kept.entry.at));
     let listener = |id: ListenerId| {
-        view.in_force.settings.listeners.get(id.0 as usize).map_or_else(String::new, |own| own.name.to_string())
+        view.in_force
+            .settings
+            .listeners
+            .get(id.0 as usize)
+            .map_or_else(String::new, |own| own.name.to_string())
     };
     let row = |kept: &weir_engine::ledger::Expensive| {
         let entry = &kept.entry;
@@ -229,7 +233,9 @@ fn pools(view: &View<'_>, looks: &[Look]) -> Vec<PoolRow> {
             name: pool.name.to_string(),
             ring: pool.ring.word().to_owned(),
             servers: (0..pool.servers.len())
-                .map(|server| server_row(PoolId(u32::try_from(index).unwrap_or(u32::MAX)), pool, server, looks))
+                .map(|server| {
+                    server_row(PoolId(u32::try_from(index).unwrap_or(u32::MAX)), pool, server, looks)
+                })
                 .collect(),
         })
         .collect()
@@ -303,7 +309,10 @@ fn listeners(view: &View<'_>, looks: &[Look]) -> Vec<ListenerRow> {
         ListenerRow {
             name: listener.name.to_string(),
             address: listener.address.to_string(),
-            pool: settings.pools.get(listener.pool.0 as usize).map_or_else(String::new, |pool| pool.name.to_string()),
+            pool: settings
+                .pools
+                .get(listener.pool.0 as usize)
+                .map_or_else(String::new, |pool| pool.name.to_string()),
             connections: u64::from(view.caps.open(ListenerId(u32::try_from(index).unwrap_or(u32::MAX)))),
             connections_max: u64::from(listener.max_connections),
             accepts_per_second: doors().map(|door| door.accepts_last_second).sum::<u64>() as f64,

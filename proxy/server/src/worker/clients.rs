@@ -77,7 +77,8 @@ impl Worker {
 
     /// Asks for the process behind a loopback TCP client; the answer comes as an order, or never.
     fn look_up(&mut self, id: ClientId, stream: &Stream, address: Option<SocketAddr>) {
-        let (Stream::Tcp(tcp), Some(client_local_addr), true) = (stream, address, self.attribution.is_some()) else {
+        let (Stream::Tcp(tcp), Some(client_local_addr), true) = (stream, address, self.attribution.is_some())
+        else {
             return;
         };
         let (Ok(weir_addr), Some(token)) = (tcp.local_addr(), orders::token(self.index, id)) else { return };
@@ -168,7 +169,9 @@ impl Worker {
         match self.engine.client_closing(id) {
             Some(EngineClose::Client) => self.close_client(id, CloseHow::Client),
             Some(EngineClose::Protocol) => self.close_client(id, CloseHow::Protocol),
-            None if self.is_leaving() && self.engine.client_idle(id) => self.close_client(id, CloseHow::Drain),
+            None if self.is_leaving() && self.engine.client_idle(id) => {
+                self.close_client(id, CloseHow::Drain)
+            }
             None => {
                 if self.may_resume(id) {
                     self.again.push(Token::Client(id.slot));

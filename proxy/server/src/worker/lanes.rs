@@ -16,7 +16,8 @@ use weir_telemetry::{ConnectionState, Event, OpenResult, Severity};
 impl Worker {
     /// Makes a socket for every lane of the engine that has none, and retires those it no longer has.
     pub(super) fn add_lanes(&mut self) {
-        let live: Vec<(LaneId, LaneInfo)> = self.engine.lanes().map(|(id, info)| (id, info.clone())).collect();
+        let live: Vec<(LaneId, LaneInfo)> =
+            self.engine.lanes().map(|(id, info)| (id, info.clone())).collect();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             lane.retired = !live.iter().any(|(id, _)| id.0 as usize == index);
         }

@@ -61,7 +61,7 @@ impl Worker {
                 self.give_up_lane(LaneId(index));
                 true
             }
-            Some(Token::Gate(_) | Token::Arrivals | Token::Orders) | None => false,
+            Some(Token::Gate(_) | Token::Arrivals | Token::Orders | Token::Flushes) | None => false,
         }));
         if let (Err(_), Some(Token::Client(slot))) = (&cleaned, source) {
             // at least its socket goes
@@ -78,6 +78,7 @@ impl Worker {
             Some(Token::Lane(_)) => "backend connection",
             Some(Token::Gate(_) | Token::Arrivals) => "accepting",
             Some(Token::Orders) => "control",
+            Some(Token::Flushes) => "flush by prefix",
             None => "end of a turn",
         };
         let message = if self.panics.broken { "the worker cannot go on" } else { "contained" };

@@ -20,6 +20,8 @@ pub enum Token {
     Arrivals,
     /// Questions and news from the control side.
     Orders,
+    /// Ends of flushes by prefix.
+    Flushes,
 }
 
 /// Tokens with something to do, and the task that does it.

@@ -36,6 +36,7 @@ impl Worker {
         self.batch = batch;
 
         self.contained(None, Worker::timers);
+        self.start_flushes();
         let mut unsettled = true;
         for _ in 0..ROUNDS {
             unsettled = self.settle();
@@ -71,6 +72,7 @@ impl Worker {
             Token::Gate(index) => self.gate_event(index as usize),
             Token::Arrivals => self.arrivals_event(),
             Token::Orders => self.orders_event(),
+            Token::Flushes => self.flushes_event(),
         }
     }
 
@@ -106,7 +108,8 @@ impl Worker {
         let listener = own.gate.listener;
         loop {
             let each = |socket, peer| taken.push((socket, peer));
-            let Poll::Ready(outcome) = own.gate.poll_accept(&mut cx, ACCEPT_MAX, &mut self.reserve, each) else {
+            let Poll::Ready(outcome) = own.gate.poll_accept(&mut cx, ACCEPT_MAX, &mut self.reserve, each)
+            else {
                 break;
             };
             if let Some(rest) = account(&self.telemetry, &own.gate.name, &outcome, self.clock) {
@@ -172,7 +175,9 @@ impl Worker {
         for own in std::mem::take(&mut self.gates) {
             let mut taken = Vec::new();
             // Whatever goes wrong with the last look, the door closes.
-            let _ = own.gate.accept_rest(ACCEPT_MAX, &mut self.reserve, |socket, peer| taken.push((socket, peer)));
+            let _ = own
+                .gate
+                .accept_rest(ACCEPT_MAX, &mut self.reserve, |socket, peer| taken.push((socket, peer)));
             for (socket, peer) in taken {
                 self.admit(own.gate.listener, socket, peer);
             }
@@ -310,9 +315,10 @@ impl Worker {
 
     /// Sets the timer to the next thing that happens by time.
     fn arm(&mut self, cx: &mut Context<'_>) {
-        let drain = self.in_force.drain.map(|drain| {
-            if self.swept { drain.deadline } else { drain.close_idle_at.min(drain.deadline) }
-        });
+        let drain = self
+            .in_force
+            .drain
+            .map(|drain| if self.swept { drain.deadline } else { drain.close_idle_at.min(drain.deadline) });
         let rests = self.gates.iter().filter_map(|own| own.rests_until);
         let next = [self.engine.next_deadline(), self.fold_at, self.next_retry, drain]
             .into_iter()

@@ -104,7 +104,8 @@ fn a_backend_that_dies_and_returns_under_load_costs_errors_for_the_gap_only() {
         }
     });
     let [stored, values, misses, unknown, errors] =
-        [&seen.stored, &seen.values, &seen.misses, &seen.unknown, &seen.errors].map(|n| n.load(Ordering::Relaxed));
+        [&seen.stored, &seen.values, &seen.misses, &seen.unknown, &seen.errors]
+            .map(|n| n.load(Ordering::Relaxed));
     let failed = weir.count("weir_backend_connection_opens_total", &[]) - weir.opens();
     println!(
         "{stored} stored, {values} values, {misses} misses, {errors} errors of which {unknown} outcome unknown; back after \
@@ -178,7 +179,10 @@ fn every_kind_of_write_in_flight_is_told_apart_from_reads() {
     client.send("get last\r\n");
     for write in writes.into_iter().chain(["set"]) {
         let answer = client.line();
-        assert!(answer.starts_with("SERVER_ERROR ") && answer.contains("outcome unknown"), "{write}: {answer:?}");
+        assert!(
+            answer.starts_with("SERVER_ERROR ") && answer.contains("outcome unknown"),
+            "{write}: {answer:?}"
+        );
     }
     let read = client.try_got("last").expect("an answer");
     assert!(read == Got::Value(value_of("last", HONEST_LENGTH)) || read.is_server_error(), "{read:?}");
@@ -235,7 +239,10 @@ fn a_backend_that_is_not_there_is_said_so_at_once_and_found_when_it_comes() {
         assert!(start.elapsed() < Duration::from_millis(200), "{command} failed fast: {:?}", start.elapsed());
     }
     let answer = client.try_set("k", b"v").expect("an answer");
-    assert!(answer.starts_with("SERVER_ERROR ") && !answer.contains("unknown"), "nothing was sent: {answer:?}");
+    assert!(
+        answer.starts_with("SERVER_ERROR ") && !answer.contains("unknown"),
+        "nothing was sent: {answer:?}"
+    );
 
     let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is still free");
     let took = std::thread::scope(|scope| {

@@ -269,9 +269,8 @@ impl Client {
         self.stream.patience(time).expect("an option");
         let outcome = self.fill();
         self.stream.patience(PATIENCE).expect("an option");
-        outcome.is_err_and(|error| {
-            matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-        })
+        outcome
+            .is_err_and(|error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
     }
 
     /// Reads to the end of the stream; a reset is an end too.

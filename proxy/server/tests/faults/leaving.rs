@@ -91,7 +91,10 @@ fn a_hundred_clients_vanish_in_the_middle_of_20_000_keys() {
         for neighbour in neighbours {
             let (answers, slowest) = neighbour.join().expect("a good neighbour");
             println!("a neighbour: {answers} answers, the slowest {slowest:?}");
-            assert!(answers > 100 && slowest < Duration::from_secs(2), "{answers} answers, slowest {slowest:?}");
+            assert!(
+                answers > 100 && slowest < Duration::from_secs(2),
+                "{answers} answers, slowest {slowest:?}"
+            );
         }
     });
     weir.wait_until_at_rest(Duration::from_secs(10));
@@ -136,8 +139,8 @@ fn a_hundred_slow_readers_of_1_mb_values_hold_bounded_memory_and_nobody_up() {
         let readers: Vec<Client> = (0..100)
             .map(|number| {
                 let crate::client::Place::Tcp(address) = weir.place(0) else { unreachable!("over TCP") };
-                let socket =
-                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+                    .expect("a socket");
                 // What does not fit stays with weir.
                 socket.set_recv_buffer_size(32 << 10).expect("an option");
                 socket.connect(&(*address).into()).expect("connected");
@@ -167,13 +170,23 @@ fn a_hundred_slow_readers_of_1_mb_values_hold_bounded_memory_and_nobody_up() {
     });
     assert_eq!(closed, 100, "who does not read is closed, and counted");
     let peak = highest.load(Ordering::Relaxed);
-    println!("resident: idle {} KiB, peak {} KiB, after {} KiB", idle >> 10, peak >> 10, weir.resident() >> 10);
+    println!(
+        "resident: idle {} KiB, peak {} KiB, after {} KiB",
+        idle >> 10,
+        peak >> 10,
+        weir.resident() >> 10
+    );
     // reply_bytes_max is 64 MiB; what is on its way when it is reached is bytes_in_flight, 8 MiB.
     assert!(peak <= idle + 96 * MIB, "{} KiB idle, {} KiB at the peak", idle >> 10, peak >> 10);
     weir.wait_until_at_rest(Duration::from_secs(5));
     let start = Instant::now();
     while weir.resident() > idle + 16 * MIB {
-        assert!(start.elapsed() < Duration::from_secs(10), "{} KiB idle, {} KiB after", idle >> 10, weir.resident() >> 10);
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{} KiB idle, {} KiB after",
+            idle >> 10,
+            weir.resident() >> 10
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(weir.opens(), 1);

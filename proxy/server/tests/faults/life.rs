@@ -61,7 +61,11 @@ fn a_bad_file_is_refused_whole_and_the_old_one_stays() {
             assert_eq!(hash(&weir), old, "{name}");
             client.send(&multiget);
             let many = client.try_many().expect("an answer");
-            assert_eq!((many.error, many.values.len()), (None, 50), "{name}: not half of it holds ({number})");
+            assert_eq!(
+                (many.error, many.values.len()),
+                (None, 50),
+                "{name}: not half of it holds ({number})"
+            );
         }
         std::fs::remove_file(&weir.file).expect("it is there");
         weir.reload();
@@ -130,7 +134,8 @@ fn sigterm_lets_everything_under_way_end_and_exits_0() {
         let mut filler = weir.client();
         let keys: Vec<String> = (0..20_000).map(|number| format!("k{number}")).collect();
         for part in keys.chunks(500) {
-            filler.send(part.iter().flat_map(|key| set_command(key, &value_of(key, 100))).collect::<Vec<u8>>());
+            filler
+                .send(part.iter().flat_map(|key| set_command(key, &value_of(key, 100))).collect::<Vec<u8>>());
             part.iter().for_each(|_| assert_eq!(filler.line(), "STORED"));
         }
         let mut idle = weir.client();
@@ -176,7 +181,9 @@ fn sigterm_lets_everything_under_way_end_and_exits_0() {
         let status = weir.wait_for_exit(Duration::from_secs(5));
         assert!(status.success(), "{status:?}");
         let [whole, between] = [&seen.whole, &seen.closed_between].map(|count| count.load(Ordering::Relaxed));
-        println!("tcp {tcp}: {whole} calls, 0 cut off, {between} connections closed between calls, drained in {took:?}");
+        println!(
+            "tcp {tcp}: {whole} calls, 0 cut off, {between} connections closed between calls, drained in {took:?}"
+        );
         assert!(whole > 500 && between == 6, "{whole} calls, {between} closed");
     }
 }

@@ -47,19 +47,26 @@ fn lies() -> Vec<(&'static str, Vec<u8>)> {
 fn lie(talk: &mut Talk, lie: &[u8]) -> io::Result<()> {
     loop {
         let line = talk.line()?;
-        match line.split(' ').skip(1).any(|key| key == "bad") {
-            true => {
-                talk.send(lie)?;
-                return talk.swallow();
-            }
-            false => talk.answer(&line)?,
+        let keys: Vec<&str> = line.split(' ').skip(1).collect();
+        let Some(bad) = keys.iter().position(|key| *key == "bad") else {
+            talk.answer(&line)?;
+            continue;
+        };
+        // Gets of others may have left in the same command: what was asked before is answered.
+        let mut reply = Vec::new();
+        for key in &keys[..bad] {
+            reply.extend_from_slice(&value_block(key, &value_of(key, HONEST_LENGTH)));
         }
+        reply.extend_from_slice(lie);
+        talk.send(reply)?;
+        return talk.swallow();
     }
 }
 
 /// A weir before a bad backend (route 0) and a good one (route 1).
 fn weir_before(bad: &Scripted, good: &Scripted) -> Weir {
-    let lines = "reconnect_min = \"5ms\"\nreconnect_max = \"20ms\"\nrequest_timeout = \"1s\"\nstall_timeout = \"1s\"";
+    let lines =
+        "reconnect_min = \"5ms\"\nreconnect_max = \"20ms\"\nrequest_timeout = \"1s\"\nstall_timeout = \"1s\"";
     Setup {
         routes: vec![Route::to(bad.address()).pool(lines), Route::to(good.address()).pool(lines)],
         ..Setup::default()
@@ -107,7 +114,9 @@ fn a_reply_that_does_not_fit_is_an_error_and_a_desync_and_nobody_elses_value() {
             let got = client.get("bad");
             let may_be_right = matches!(name, "another key behind the right one" | "the value twice");
             assert!(got.is_server_error() || (may_be_right && got == right("bad")), "{name}: {got:?}");
-            eventually(Duration::from_secs(3), "counted", || weir.count("weir_upstream_desync_total", &[]) >= 1);
+            eventually(Duration::from_secs(3), "counted", || {
+                weir.count("weir_upstream_desync_total", &[]) >= 1
+            });
             // The same client goes on, on a new connection.
             eventually(Duration::from_secs(3), "served again", || client.get("after") == right("after"));
             over.store(true, Ordering::Release);
@@ -246,7 +255,7 @@ fn bytes_nobody_asked_for_cut_the_connection_and_are_no_answer() {
     let bad = Scripted::start(|number, talk| match number {
         // before anything was asked
         0 => {
-            talk.send(value_block("k", b"of somebody else"))?;
+            talk.send(value_block("nobody", b"of somebody else"))?;
             talk.swallow()
         }
         // behind an answer, at once and later
@@ -260,7 +269,7 @@ fn bytes_nobody_asked_for_cut_the_connection_and_are_no_answer() {
             let line = talk.line()?;
             talk.answer(&line)?;
             std::thread::sleep(Duration::from_millis(100));
-            talk.send(value_block("k3", b"of somebody else"))?;
+            talk.send(value_block("nobody", b"of somebody else"))?;
             talk.swallow()
         }
         _ => talk.be_honest(),
@@ -276,7 +285,9 @@ fn bytes_nobody_asked_for_cut_the_connection_and_are_no_answer() {
             assert!(got.is_server_error() || got == right(&key), "{got:?}");
             got == right(&key)
         });
-        eventually(Duration::from_secs(3), "counted", || weir.count("weir_upstream_desync_total", &[]) >= cut);
+        eventually(Duration::from_secs(3), "counted", || {
+            weir.count("weir_upstream_desync_total", &[]) >= cut
+        });
     }
     assert_eq!(client.get("k9"), right("k9"));
     assert_eq!(bad.connections(), 4);

@@ -1,13 +1,15 @@
 //! Requests that are large, come in odd pieces, or are none at all.
 
-use crate::client::{Client, Got};
+use crate::client::{Client, Got, Stream};
 use crate::support::{Memcached, Route, Weir, alone, shared};
 use crate::values::{set_command, value_of};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 fn store(client: &mut Client, keys: &[String], length: usize) {
     for part in keys.chunks(200) {
-        client.send(part.iter().flat_map(|key| set_command(key, &value_of(key, length))).collect::<Vec<u8>>());
+        client
+            .send(part.iter().flat_map(|key| set_command(key, &value_of(key, length))).collect::<Vec<u8>>());
         for key in part {
             assert_eq!(client.line(), "STORED", "{key}");
         }
@@ -20,7 +22,11 @@ fn all_in_order(client: &mut Client, keys: &[String], length: usize) {
     assert_eq!(many.error, None);
     assert_eq!(many.values.len(), keys.len());
     for ((held, value), key) in many.values.iter().zip(keys) {
-        assert!(held == key && *value == value_of(key, length), "{key}: got {held} with {} bytes", value.len());
+        assert!(
+            held == key && *value == value_of(key, length),
+            "{key}: got {held} with {} bytes",
+            value.len()
+        );
     }
 }
 
@@ -43,7 +49,11 @@ fn two_megabytes_of_keys_sent_before_the_first_read_do_not_deadlock() {
             client.send(&line);
             let sent = start.elapsed();
             all_in_order(&mut client, keys, length);
-            println!("tcp {tcp}: {} bytes of keys sent in {sent:?}, answered in {:?}", line.len(), start.elapsed());
+            println!(
+                "tcp {tcp}: {} bytes of keys sent in {sent:?}, answered in {:?}",
+                line.len(),
+                start.elapsed()
+            );
             // In step.
             assert_eq!(client.get(&keys[5]), Got::Value(value_of(&keys[5], length)));
         }
@@ -142,12 +152,22 @@ fn a_line_over_the_cap_is_refused_swallowed_and_forgotten() {
     for length in [(64 << 10) + 1, 1 << 20, 20 << 20] {
         for start in ["get ", "set k 0 0 ", "nonsense", "mg k "] {
             let mut client = weir.client();
-            client.send(format!("{start}{}", "x ".repeat(length / 2)));
-            client.send("\r\n");
-            let answer = client.line();
-            assert!(answer.starts_with("CLIENT_ERROR") || answer == "ERROR", "{start:?} of {length}: {answer:?}");
+            let sent = client
+                .try_send(format!("{start}{}", "x ".repeat(length / 2)))
+                .and_then(|()| client.try_send("\r\n"));
+            if start.starts_with("set") {
+                // How much data would follow is not known, so nothing can follow: it is answered and closed.
+                let answer = String::from_utf8_lossy(&client.rest()).into_owned();
+                let told = answer == "CLIENT_ERROR line too long\r\n";
+                assert!(told || (sent.is_err() && answer.is_empty()), "{start:?} of {length}: {answer:?}");
+                continue;
+            }
+            sent.expect("sent");
+            assert_eq!(client.line(), "CLIENT_ERROR line too long", "{start:?} of {length}");
             // In step behind it.
-            assert_eq!(client.get("k"), Got::Value(b"v".to_vec()), "{start:?} of {length}");
+            let got =
+                client.try_get("k").unwrap_or_else(|error| panic!("behind {start:?} of {length}: {error}"));
+            assert_eq!(got, Got::Value(b"v".to_vec()), "{start:?} of {length}");
         }
         assert_eq!(neighbour.get("k"), Got::Value(b"v".to_vec()));
     }
@@ -217,17 +237,16 @@ fn floods_of_garbage_are_answered_or_closed_and_disturb_nobody() {
     ];
     let start = Instant::now();
     for (name, flood) in floods {
-        let writer = weir.client();
-        let mut reader = Client::new(match &writer.stream {
-            crate::client::Stream::Tcp(stream) => crate::client::Stream::Tcp(stream.try_clone().expect("a copy")),
-            crate::client::Stream::Unix(_) => unreachable!("over TCP"),
-        });
+        let mut reader = weir.client();
+        let writer = match &reader.stream {
+            Stream::Tcp(stream) => stream.try_clone().expect("a copy"),
+            Stream::Unix(_) => unreachable!("over TCP"),
+        };
         let answered = std::thread::scope(|scope| {
             scope.spawn(move || {
-                let mut writer = writer;
                 // weir may close in the middle
-                let _ = writer.try_send(&flood);
-                let _ = writer.try_send(b"\r\nquit\r\n");
+                let _ = (&writer).write_all(&flood);
+                let _ = writer.shutdown(std::net::Shutdown::Write);
             });
             let mut slowest = Duration::ZERO;
             for _ in 0..20 {
@@ -257,7 +276,11 @@ fn floods_of_garbage_are_answered_or_closed_and_disturb_nobody() {
     let line = b"gibberish\r\n".repeat(10_000);
     let sent = (0..2_000).take_while(|_| deaf.try_send(&line).is_ok()).count();
     let now = weir.resident();
-    println!("a deaf flooder could send {} KiB; {} KiB more resident", (sent * line.len()) >> 10, (now - idle.min(now)) >> 10);
+    println!(
+        "a deaf flooder could send {} KiB; {} KiB more resident",
+        (sent * line.len()) >> 10,
+        (now - idle.min(now)) >> 10
+    );
     assert!(now < idle + (40 << 20), "{} KiB before, {} KiB with a deaf flooder", idle >> 10, now >> 10);
     assert_eq!(neighbour.get("k"), Got::Value(b"v".to_vec()));
 }
@@ -272,13 +295,11 @@ fn what_memcached_refuses_weir_refuses_in_the_same_words() {
     let cases = [
         "get".to_owned(),
         format!("get {long}"),
-        format!("set {long} 0 0 1\r\nx"),
         "set k 0 0 x".to_owned(),
         "set k 0 0 1\r\nxy".to_owned(),
         "incr k x".to_owned(),
         "incr".to_owned(),
         "touch k".to_owned(),
-        "cas k 0 0 1\r\nx".to_owned(),
         "unknown".to_owned(),
         " ".to_owned(),
     ];

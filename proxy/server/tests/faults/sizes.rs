@@ -26,7 +26,9 @@ fn sizes() -> Vec<usize> {
 fn values_of_every_awkward_size_arrive_as_they_were_sent() {
     let _shared = shared();
     // memcached's own limit counts its head too; with 2 MiB weir's is the one that is met.
-    let Some(memcached) = Memcached::start(false, "awkward sizes", &["-I", "2m", "-m", "512"]) else { return };
+    let Some(memcached) = Memcached::start(false, "awkward sizes", &["-I", "2m", "-m", "512"]) else {
+        return;
+    };
     let weir = Route::to(memcached.place()).start();
     let (mut writer, mut reader) = (weir.client(), weir.client());
     let sizes = sizes();

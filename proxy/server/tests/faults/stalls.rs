@@ -34,7 +34,9 @@ fn a_silent_backend_costs_the_request_timeout_and_is_cut() {
             break;
         }
     }
-    eventually(Duration::from_secs(4), "the stall is cut and a new connection made", || backend.connections() == 2);
+    eventually(Duration::from_secs(4), "the stall is cut and a new connection made", || {
+        backend.connections() == 2
+    });
     assert_eq!(weir.count("weir_upstream_stalls_total", &[]), 1);
     eventually(Duration::from_secs(2), "served again", || {
         client.get("k") == Got::Value(value_of("k", HONEST_LENGTH))
@@ -57,7 +59,11 @@ fn replies_that_come_after_the_timeout_reach_nobody() {
     memcached.stop();
     // Everyone asks while nothing answers: gets, a multiget, a write.
     for (number, client) in clients.iter_mut().enumerate() {
-        client.send(format!("get k{number}\r\nget k{} k{}\r\ndelete k{number}\r\n", number + 20, number + 40));
+        client.send(format!(
+            "get k{number}\r\nget k{} k{}\r\ndelete k{number}\r\n",
+            number + 20,
+            number + 40
+        ));
     }
     for client in &mut clients {
         for _ in 0..3 {
@@ -122,15 +128,14 @@ fn a_backend_that_accepts_nobody_is_given_up_after_connect_timeout() {
     socket.listen(0).expect("it listens");
     let address = socket.local_addr().expect("its address").as_socket().expect("IPv4");
     let mut filling = Vec::new();
-    let full = (0..8).any(|_| {
-        match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+    let full =
+        (0..8).any(|_| match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
             Ok(stream) => {
                 filling.push(stream);
                 false
             }
             Err(_) => true,
-        }
-    });
+        });
     assert!(full, "the queue of the listener is full");
     let weir = Route::to(address).pool("connect_timeout = \"300ms\"\nrequest_timeout = \"2s\"").start();
     let mut client = weir.client();

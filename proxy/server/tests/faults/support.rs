@@ -82,7 +82,8 @@ impl Memcached {
             true => Place::Tcp(([127, 0, 0, 1], free_port()).into()),
             false => Place::Unix(directory.path().join("memcached.sock")),
         };
-        let mut arguments: Vec<String> = ["-U", "0", "-t", "1", "-m", "256", "-c", "1024"].map(str::to_owned).into();
+        let mut arguments: Vec<String> =
+            ["-U", "0", "-t", "1", "-m", "256", "-c", "1024"].map(str::to_owned).into();
         // memcached refuses to run as root unless told to.
         arguments.extend(["-u".to_owned(), "root".to_owned()]);
         match &place {
@@ -111,7 +112,8 @@ impl Memcached {
 
     fn wait_until_up(&self) {
         eventually(PATIENCE, "memcached answers", || {
-            Client::try_connect(&self.place).is_ok_and(|mut client| client.ask("version").starts_with("VERSION"))
+            Client::try_connect(&self.place)
+                .is_ok_and(|mut client| client.ask("version").starts_with("VERSION"))
         });
     }
 
@@ -262,9 +264,13 @@ impl Setup {
             .stderr(File::create(&log).expect("a log file"))
             .spawn()
             .expect("weir starts");
-        let mut weir = Weir { child, places, config, file, log, metrics: at("metrics.sock"), _directory: directory };
+        let mut weir =
+            Weir { child, places, config, file, log, metrics: at("metrics.sock"), _directory: directory };
         let stdout = weir.child.stdout.take().expect("piped");
-        let ready = BufReader::new(stdout).lines().map_while(Result::ok).any(|line| line.trim_end().ends_with("ready"));
+        let ready = BufReader::new(stdout)
+            .lines()
+            .map_while(Result::ok)
+            .any(|line| line.trim_end().ends_with("ready"));
         assert!(ready, "weir did not come up");
         weir
     }
@@ -333,7 +339,8 @@ impl Weir {
         let start = Instant::now();
         loop {
             page.clone_from(&self.page());
-            let held: Vec<_> = names.iter().map(|name| (name, sum(&page, name, &[]))).filter(|held| held.1 != 0.0).collect();
+            let held: Vec<_> =
+                names.iter().map(|name| (name, sum(&page, name, &[]))).filter(|held| held.1 != 0.0).collect();
             if held.is_empty() {
                 return;
             }
@@ -355,7 +362,8 @@ impl Weir {
         let stat = self.proc("stat");
         let after_name = stat.rsplit(") ").next().expect("fields");
         let fields: Vec<&str> = after_name.split(' ').collect();
-        let ticks: u64 = [11, 12].map(|field: usize| fields[field].parse::<u64>().expect("a number")).iter().sum();
+        let ticks: u64 =
+            [11, 12].map(|field: usize| fields[field].parse::<u64>().expect("a number")).iter().sum();
         Duration::from_millis(ticks * 1_000 / USER_HZ)
     }
 
@@ -415,7 +423,8 @@ fn sum(page: &str, name: &str, labels: &[&str]) -> f64 {
         let rest = line.strip_prefix(name)?;
         let (held, value) = rest.rsplit_once(' ')?;
         let of_this_name = held.is_empty() || held.starts_with('{');
-        (of_this_name && labels.iter().all(|label| held.contains(label))).then(|| value.parse::<f64>().ok())?
+        (of_this_name && labels.iter().all(|label| held.contains(label)))
+            .then(|| value.parse::<f64>().ok())?
     });
     series.sum()
 }

@@ -222,7 +222,8 @@ impl Weir {
         page.lines()
             .filter(|line| {
                 let rest = line.strip_prefix(name);
-                rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && parts.iter().all(|part| line.contains(part))
+                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                    && parts.iter().all(|part| line.contains(part))
             })
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()

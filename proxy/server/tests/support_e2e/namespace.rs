@@ -47,8 +47,12 @@ pub fn enter(test: &str, settings: &[(&str, &str)]) -> Place {
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(INSIDE, how);
     let done = run(&mut command, None, LIMIT).expect_success(test);
     assert!(done.stdout.contains("1 passed"), "{test} was not run inside:\n{}", done.stdout);
-    // What it measured, and what it skipped.
-    done.stdout.lines().filter(|line| line.contains(": ")).for_each(|line| println!("{line}"));
+    // What it measured, and what it skipped; not the harness's own lines, which would be counted twice.
+    let prefix = format!("test {test} ... ");
+    let lines = done.stdout.lines().map(|line| line.strip_prefix(&prefix).unwrap_or(line));
+    lines
+        .filter(|line| line.contains(": ") && !line.starts_with("test result"))
+        .for_each(|line| println!("{line}"));
     Place::Done
 }
 
