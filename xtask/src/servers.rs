@@ -101,7 +101,7 @@ pub fn memcached(workspace: &Workspace, door: Door) -> Result<Option<Server>> {
     let Some(program) = which("memcached") else { return Ok(None) };
     let log = workspace.scratch("logs")?.join(format!("memcached-{}.log", door.port()));
     let mut command = Command::new(program);
-    command.args(["-t", "2", "-m", "1024", "-c", "20000", "-U", "0"]);
+    command.args(["-t", "2", "-m", "1024", "-c", "20000", "-b", "16384", "-U", "0"]);
     if is_root() {
         // It refuses to run as root unless told so; it serves loopback and ends with us.
         command.args(["-u", "root"]);

@@ -137,6 +137,8 @@ impl Target {
 /// A key whose old value must go because weir refused its new one.
 #[derive(Debug)]
 pub(crate) struct StaleDelete {
+    /// The refused store, which is not done before the delete is.
+    pub(crate) seq: u64,
     /// The command, with its CRLF.
     pub(crate) line: Vec<u8>,
     /// The key as stored.

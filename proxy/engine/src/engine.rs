@@ -57,6 +57,8 @@ pub struct Engine {
     pub(crate) dirty_lanes: Vec<LaneId>,
     /// Lanes with an open batch.
     pub(crate) open_batches: Vec<LaneId>,
+    /// Queues may be served although nothing was read since the last turn ended.
+    pub(crate) pump_due: bool,
     /// Clients with held input that may go on.
     pub(crate) resume: Vec<ClientId>,
     pub(crate) paced: std::collections::BinaryHeap<std::cmp::Reverse<(Instant, u32, u32)>>,
@@ -102,6 +104,7 @@ impl Engine {
             dirty_clients: Vec::new(),
             dirty_lanes: Vec::new(),
             open_batches: Vec::new(),
+            pump_due: false,
             resume: Vec::new(),
             paced: std::collections::BinaryHeap::new(),
             cuts: Vec::new(),
@@ -188,7 +191,9 @@ impl Engine {
                 self.mark_client(id); // it may be closed now
             }
         }
+        let crowded = self.replies_crowded();
         self.reply_bytes = self.reply_bytes.saturating_sub(n);
+        self.pump_due |= crowded && !self.replies_crowded();
         self.reader_caught_up(id, now);
     }
 
@@ -227,6 +232,7 @@ impl Engine {
         if self.client(id).is_none() {
             return ClientSummary { requests: 0 };
         }
+        let crowded = self.replies_crowded();
         self.abandon_all(id, now);
         for server in &mut self.servers {
             if !server.small.remove(id) {
@@ -249,6 +255,7 @@ impl Engine {
         }
         self.known[known as usize].clients -= 1;
         self.forget_identity(known);
+        self.pump_due |= crowded && !self.replies_crowded();
         ClientSummary { requests }
     }
 
@@ -294,6 +301,22 @@ impl Engine {
     /// What was asked, done and spent.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
+    }
+
+    /// Visits and resets whose operations each server was asked for since the last call: identity slot, identity, the server's
+    /// pool, its position in the pool's list, and the operations. Call before [`Engine::fold`].
+    pub fn fold_servers(&mut self, mut f: impl FnMut(u32, &Arc<Identity>, PoolId, usize, u64)) {
+        for pool in 0..self.pools.len() {
+            for position in 0..self.pools[pool].servers.len() {
+                let server = self.pools[pool].servers[position];
+                for (slot, spent) in self.servers[server.0 as usize].spent.iter_mut().enumerate() {
+                    let operations = std::mem::take(spent);
+                    if operations > 0 {
+                        f(slot as u32, &self.known[slot].identity, PoolId(pool as u32), position, operations);
+                    }
+                }
+            }
+        }
     }
 
     /// Visits and resets what each identity did since the last call, and frees identities nobody bears any more.

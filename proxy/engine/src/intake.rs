@@ -82,18 +82,18 @@ impl Engine {
                     at += consumed;
                 }
                 Step::Reject { reply, consumed } => {
-                    let stale = reply.stale_key().map(|key| stale(&input[at..][key.range()], key.base64()));
+                    self.invalid.push((client.listener, reply.cause()));
+                    if let Some(key) = reply.stale_key() {
+                        let stale = stale(&input[at..][key.range()], key.base64(), client.next_seq());
+                        client.stale = Some(Box::new(stale));
+                    }
                     at += consumed;
-                    self.invalid.push((self.clients[slot].listener, reply.cause()));
                     self.local(id, Verb::Mn, 0, reply.reply(), Outcome::Invalid, consumed, now);
                     if reply.close() {
                         self.clients[slot].closing = Some(crate::CloseHow::Protocol);
                     }
-                    if let Some(stale) = stale {
-                        self.clients[slot].stale = Some(Box::new(stale));
-                        if !self.pass_stale(id, now) {
-                            break;
-                        }
+                    if self.clients[slot].stale.is_some() && !self.pass_stale(id, now) {
+                        break;
                     }
                 }
                 Step::Binary { reply, .. } => {
@@ -124,8 +124,15 @@ impl Engine {
         let mut asked = Asked::new(client.known, verb, arrived, operations, bytes_in as u64);
         asked.outcome = outcome;
         let seq = self.ask(id, asked);
-        self.reply_bytes += self.clients[id.slot as usize].answer(seq, line);
-        self.finish(Target { client: id, seq }, now);
+        let client = &mut self.clients[id.slot as usize];
+        self.reply_bytes += client.answer(seq, line);
+        let unfinished = client.stale.as_ref().is_some_and(|stale| stale.seq == seq);
+        match client.request(seq).filter(|_| unfinished) {
+            // the client has its answer, and a delete goes on behind it
+            Some(asked) => (asked.hidden, asked.outstanding) = (true, 1),
+            None => self.finish(Target { client: id, seq }, now),
+        }
+        self.mark_client(id);
     }
 
     fn accept(&mut self, id: ClientId, request: &Request<'_>, consumed: usize, now: Instant) -> Fate {
@@ -332,15 +339,15 @@ impl Engine {
 }
 
 /// memcached forgets the old value when it refuses a new one (too large); so must the server behind weir.
-fn stale(key: &[u8], base64: bool) -> StaleDelete {
+fn stale(key: &[u8], base64: bool, seq: u64) -> StaleDelete {
     if !base64 {
         let line = [b"delete ", key, b"\r\n"].concat();
-        return StaleDelete { line, key: key.to_vec(), verb: Verb::Delete };
+        return StaleDelete { seq, line, key: key.to_vec(), verb: Verb::Delete };
     }
     let line = [b"md ", key, b" b\r\n"].concat();
     let meta = Meta { verb: Verb::Md, key, line: b"", data: None, quiet: false, base64, plain_read: false };
     let mut scratch = [0; 256];
-    StaleDelete { key: meta.routing_key(&mut scratch).to_vec(), line, verb: Verb::Md }
+    StaleDelete { seq, key: meta.routing_key(&mut scratch).to_vec(), line, verb: Verb::Md }
 }
 
 fn noreply(request: &Request<'_>) -> bool {

@@ -127,6 +127,7 @@ impl Engine {
                 batch.cost.operations += cost.operations;
                 batch.cost.bytes += cost.bytes;
                 self.servers[server.0 as usize].book(cost);
+                self.servers[server.0 as usize].spend(asked.known, 1);
                 (asked.backend_operations, asked.chunks) = (1, 1);
             }
             self.ask(id, asked);
@@ -241,9 +242,11 @@ impl Engine {
             return false;
         }
         let Some(stale) = client.stale.take() else { return true };
+        let target = Target { client: id, seq: stale.seq };
         if client.doomed.take().is_some() {
             client.held_since = None;
             self.ledger.noreply_dropped(1);
+            self.part_answered(target, None, now);
             return true;
         }
         let server = self.pools[client.pool.0 as usize].server_for(&stale.key);
@@ -255,9 +258,10 @@ impl Engine {
         self.clients[id.slot as usize].held_since = None;
         if self.lanes[lane.0 as usize].state == LaneState::Down {
             self.ledger.noreply_dropped(1);
+            self.part_answered(target, None, now);
             return true;
         }
-        let work = Work::Line { target: Target::nobody(id), verb: stale.verb, quiet: false };
+        let work = Work::Line { target, verb: stale.verb, quiet: false };
         self.send(lane, server, cost, work, now, |out| out.extend_from_slice(&stale.line));
         true
     }
@@ -325,6 +329,9 @@ impl Engine {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         self.servers[server.0 as usize].book(cost);
+        if let Work::Line { target, .. } | Work::Lines { target, .. } = &work {
+            self.spend(server, *target, 1);
+        }
         let lane_state = &mut self.lanes[lane.0 as usize];
         lane_state.close_batch(now);
         lane_state.send(now, cost, work, write);
@@ -341,9 +348,19 @@ impl Engine {
         now: Instant,
     ) {
         self.servers[server.0 as usize].book(cost);
+        if let Owner::One(target) | Owner::Part(target, _) = keys.owner {
+            self.spend(server, target, keys.len() as u64);
+        }
         let lane_state = &mut self.lanes[lane.0 as usize];
         lane_state.close_batch(now);
         lane_state.send_keys(now, keys, cost);
         self.mark_lane(lane);
+    }
+
+    /// Notes whose operations a server was asked for.
+    fn spend(&mut self, server: ServerId, target: Target, operations: u64) {
+        if let Some(known) = self.client(target.client).map(|client| client.known) {
+            self.servers[server.0 as usize].spend(known, operations);
+        }
     }
 }

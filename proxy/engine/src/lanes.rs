@@ -146,7 +146,7 @@ impl Engine {
             Work::Line { target, .. } | Work::Lines { target, .. } => {
                 let hidden =
                     self.client_mut(target.client).and_then(|c| c.request(target.seq)).map(|a| a.hidden);
-                if hidden == Some(true) || target.seq == u64::MAX {
+                if hidden == Some(true) {
                     self.ledger.noreply_dropped(1);
                 }
                 self.fail_part(*target, id, failure, now);

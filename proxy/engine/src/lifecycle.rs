@@ -17,6 +17,7 @@ const ROUNDS: usize = 4;
 impl Engine {
     /// Ends a loop turn: held input goes on, queues are served, open batches are closed.
     pub fn end_turn(&mut self, now: Instant) {
+        self.pump_due = false;
         self.pump_all(now);
         for _ in 0..ROUNDS {
             if self.resume.is_empty() {
@@ -56,10 +57,11 @@ impl Engine {
         }
     }
 
-    /// More held input is waiting than one turn may take: the driver should come back without sleeping.
+    /// More may be done than was done in the last turn (held input; a reader caught up): the driver should end another
+    /// turn before it sleeps. Ask after the writes.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        !self.resume.is_empty()
+        self.pump_due || !self.resume.is_empty()
     }
 
     fn may_time_out(&self) -> bool {

@@ -365,6 +365,8 @@ pub(crate) struct Server {
     pub(crate) starved: bool,
     /// Totals for metrics.
     pub(crate) backend_operations: u64,
+    /// Operations by identity slot since the last fold.
+    pub(crate) spent: Vec<u64>,
 }
 
 impl Server {
@@ -394,6 +396,7 @@ impl Server {
             bulk: FairQueue::new(chunk),
             starved: false,
             backend_operations: 0,
+            spent: Vec::new(),
         };
         server.tune(settings, workers);
         server
@@ -423,6 +426,15 @@ impl Server {
     /// Whether a request that nobody queued before may be passed on without queueing.
     pub(crate) fn may_pass_by(&self) -> bool {
         self.small.is_empty() && !(self.starved && !self.bulk.is_empty())
+    }
+
+    /// Notes whose operations it was asked for.
+    pub(crate) fn spend(&mut self, known: u32, operations: u64) {
+        let slot = known as usize;
+        if self.spent.len() <= slot {
+            self.spent.resize(slot + 1, 0);
+        }
+        self.spent[slot] += operations;
     }
 
     /// Takes the cost of a command that there is room for.

@@ -468,6 +468,7 @@ impl Engine {
         }
         if client.hold == Some(Hold::Unread) {
             self.queue_bulk(id, now);
+            self.pump_due = true;
         } else {
             self.resume_later(id);
         }

@@ -11,7 +11,7 @@ use weir_engine::Engine;
 use weir_engine::caller::Identity;
 use weir_engine::error::LimitKind as EngineLimit;
 use weir_engine::ledger::{IdentityTally, Tally};
-use weir_engine::settings::{LimitMode as EngineMode, Settings};
+use weir_engine::settings::{FlushPolicy, LimitMode as EngineMode, Settings};
 use weir_engine::units::{Instant, ListenerId, Span};
 use weir_memcached::Verb;
 use weir_telemetry::labels::OTHER;
@@ -174,7 +174,24 @@ impl Books {
         if dropped > 0 {
             self.telemetry.noreply_dropped(dropped);
         }
+        engine.fold_servers(|slot, identity, pool, position, operations| {
+            self.resolve_once(slot as usize, identity, now);
+            let backend = self.backends.get(pool.0 as usize).and_then(|servers| servers.get(position));
+            if let (Some(backend), Some(Some(handles))) = (backend, self.handles.get(slot as usize)) {
+                handles.caller.backend_operations(backend, operations);
+            }
+        });
         engine.fold(|slot, identity, tally| self.fold_one(slot as usize, identity, tally, settings, now));
+    }
+
+    fn resolve_once(&mut self, slot: usize, identity: &Arc<Identity>, now: Instant) {
+        if self.handles.get(slot).is_none_or(Option::is_none) {
+            let handles = self.resolve(identity, now);
+            if self.handles.len() <= slot {
+                self.handles.resize_with(slot + 1, || None);
+            }
+            self.handles[slot] = Some(handles);
+        }
     }
 
     fn fold_one(
@@ -185,13 +202,7 @@ impl Books {
         settings: &Settings,
         now: Instant,
     ) {
-        if self.handles.get(slot).is_none_or(Option::is_none) {
-            let handles = self.resolve(identity, now);
-            if self.handles.len() <= slot {
-                self.handles.resize_with(slot + 1, || None);
-            }
-            self.handles[slot] = Some(handles);
-        }
+        self.resolve_once(slot, identity, now);
         let Some(Handles { caller, row }) = &self.handles[slot] else { return };
         let pool = settings.pool_of(identity.listener).0 as usize;
         for (verb, tally) in tally.tallies() {
@@ -199,19 +210,14 @@ impl Books {
             if tally.coalesced > 0 {
                 self.pools[pool].lookups(LookupResult::Coalesced, tally.coalesced);
             }
-            // The ledger does not say which server: exact where a pool has one.
-            if tally.backend_operations > 0
-                && let Some(backend) = self.backends[pool].first()
-            {
-                caller.backend_operations(backend, tally.backend_operations);
-            }
         }
         for (kind, mode, requests) in tally.over_limits() {
             caller.rejected(shown_kind(kind).reason(), shown_mode(mode), requests);
         }
         let (sent, refused) = (tally.flushes_allowed(), tally.flushes_refused());
         if sent + refused > 0 {
-            caller.flushes(FlushResult::Sent, sent);
+            let by_prefix = matches!(settings.pools[pool].flush_all, FlushPolicy::Prefix(_));
+            caller.flushes(if by_prefix { FlushResult::Prefix } else { FlushResult::Sent }, sent);
             caller.flushes(FlushResult::Refused, refused);
             caller.rejected(RejectReason::FlushPolicy, LimitMode::Refuse, refused);
             let event = Event::new(Severity::Warn, "flush_all", "flush_all asked")

@@ -25,7 +25,7 @@ pub struct Rig {
     /// A weir of its own: a second listener would mean a second upstream connection.
     pub weir_unix: Weir,
     /// Holds the Unix sockets that clients connect to.
-    pub doors: PrivateFolder,
+    _doors: PrivateFolder,
 }
 
 /// The numbers of one contender.
@@ -45,7 +45,7 @@ impl Rig {
         let weir_unix = Weir::start(workspace, "unix", Door::Unix(socket), &memcached.door)?;
         let fill = Scenario::new("fill", &memcached.door.to_string()).flag("--verify").run(&scenario)?;
         anyhow::ensure!(fill["missing"] == 0 && fill["failed"] == 0, "the keys could not be stored: {fill}");
-        Ok(Self { scenario, memcached, twemproxy, weir, weir_unix, doors })
+        Ok(Self { scenario, memcached, twemproxy, weir, weir_unix, _doors: doors })
     }
 
     /// Where clients of a contender connect, and which process is its proxy. `None` when the contender is not there.

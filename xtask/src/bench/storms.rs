@@ -11,7 +11,7 @@ use super::measure::{HUGE, Rig};
 use crate::netns::{self, Isolation};
 use crate::proc;
 use crate::scenario::{Scenario, number};
-use crate::servers::{self, Door, Server, Weir};
+use crate::servers::{self, Door, PrivateFolder, Server, Weir};
 use crate::workspace::{Profile, Workspace};
 
 /// Connections of the burst.
@@ -81,24 +81,6 @@ pub struct Burst {
     pub seconds: f64,
 }
 
-/// 15,000 Unix connections, all open before the first asks.
-pub fn burst_unix(workspace: &Workspace, rig: &Rig, contender: Contender) -> Result<Option<Burst>> {
-    let direct;
-    let door = match contender {
-        Contender::Direct => {
-            // memcached serves either a port or a socket, so the socket is another memcached's.
-            let socket = rig.doors.file("direct.sock");
-            direct =
-                servers::memcached(workspace, Door::Unix(socket))?.context("memcached is not installed")?;
-            Scenario::new("fill", &direct.door.to_string()).run(&rig.scenario)?;
-            direct.door.clone()
-        }
-        Contender::Twemproxy => return Ok(None),
-        Contender::Weir => rig.weir_unix.server.door.clone(),
-    };
-    burst(&rig.scenario, Scenario::new("burst", &door.to_string()).flag("--hold")).map(Some)
-}
-
 fn burst(program: &Path, scenario: Scenario) -> Result<Burst> {
     let report = scenario.with("--connections", BURST).run(program)?;
     let sockets = &report["sockets_after"];
@@ -110,34 +92,50 @@ fn burst(program: &Path, scenario: Scenario) -> Result<Burst> {
     })
 }
 
-/// 15,000 TCP connections with an explicit source address in a range of 2,000 ports: in a namespace of its own for each
-/// contender, since ports that wait from one would hinder the next. The error says why there is none.
-pub fn burst_tcp(workspace: &Workspace, isolation: Isolation, contender: Contender) -> Result<Burst> {
-    let report = workspace.scratch("bench")?.join(format!("burst-{}.json", contender.name()));
+/// 15,000 connections at once. Over TCP: with an explicit source address in a range of 2,000 ports; over Unix sockets: all
+/// open before the first asks. In a namespace of its own for each contender: ports that wait from one would hinder the
+/// next, and the longest accept queue (net.core.somaxconn) can be what weir asks for. The error says why there is none.
+pub fn burst_isolated(
+    workspace: &Workspace,
+    isolation: Isolation,
+    kind: &str,
+    contender: Contender,
+) -> Result<Burst> {
+    let name = format!("{kind}-{}", contender.name());
+    let report = workspace.scratch("bench")?.join(format!("burst-{name}.json"));
     let _none_from_before = std::fs::remove_file(&report);
-    let arguments = ["bench-burst", contender.name(), &report.to_string_lossy()].map(str::to_owned);
+    let arguments = ["bench-burst", &name, &report.to_string_lossy()].map(str::to_owned);
     netns::run_self(isolation, &arguments, Duration::from_secs(180))?;
     let text = std::fs::read_to_string(&report).context("the burst left no report")?;
     Ok(serde_json::from_str(&text)?)
 }
 
-/// The part of [`burst_tcp`] that runs inside the namespace.
+/// The part of [`burst_isolated`] that runs inside the namespace.
 pub fn burst_inside(workspace: &Workspace, contender: &str, report: &Path) -> Result<()> {
     netns::set_up()?;
     let scenario = workspace.binary(Profile::Release, "weir-scenario")?;
-    let memcached =
-        servers::memcached(workspace, Door::Tcp(11_211))?.context("memcached is not installed")?;
+    let folder = PrivateFolder::new("burst-doors")?;
+    let unix = contender.starts_with("unix-");
+    let door =
+        if contender == "unix-direct" { Door::Unix(folder.file("direct.sock")) } else { Door::Tcp(11_211) };
+    let memcached = servers::memcached(workspace, door)?.context("memcached is not installed")?;
     Scenario::new("fill", &memcached.door.to_string()).run(&scenario)?;
     let proxy: Option<Server> = match contender {
-        "direct" => None,
-        "twemproxy" => {
+        "tcp-direct" | "unix-direct" => None,
+        "tcp-twemproxy" => {
             Some(servers::nutcracker(workspace, &memcached.door)?.context("nutcracker is not installed")?)
         }
-        "weir" => Some(Weir::start(workspace, "burst", Door::Tcp(11_311), &memcached.door)?.server),
+        "tcp-weir" => Some(Weir::start(workspace, "burst", Door::Tcp(11_311), &memcached.door)?.server),
+        "unix-weir" => {
+            let door = Door::Unix(folder.file("weir.sock"));
+            Some(Weir::start(workspace, "burst", door, &memcached.door)?.server)
+        }
         other => bail!("{other} is no contender"),
     };
     let door = proxy.as_ref().map_or(&memcached.door, |proxy| &proxy.door).to_string();
-    let result = burst(&scenario, Scenario::new("burst", &door).with("--source-bind", BOUND_SOURCE))?;
+    let burst_of = Scenario::new("burst", &door);
+    let burst_of = if unix { burst_of.flag("--hold") } else { burst_of.with("--source-bind", BOUND_SOURCE) };
+    let result = burst(&scenario, burst_of)?;
     std::fs::write(report, serde_json::to_string(&result)?)?;
     Ok(())
 }

@@ -25,10 +25,9 @@ enum Fate {
 }
 
 fn fate(client: &mut Client) -> Fate {
-    client.stream.patience(Duration::from_secs(5)).expect("an option");
-    if client.try_send("get k\r\n").is_err() {
-        return Fate::Closed;
-    }
+    client.stream.patience(Duration::from_secs(10)).expect("an option");
+    // Who was turned away already cannot send, and may still read why.
+    let _ = client.try_send("get k\r\n");
     match client.try_got("k") {
         Ok(Got::Value(value)) if value == value_of("k", 50) => Fate::Served,
         Ok(Got::Error(line)) if line.starts_with("SERVER_ERROR ") => Fate::Told,
@@ -158,7 +157,9 @@ fn ten_thousand_idle_clients_cost_little_and_all_answer_afterwards() {
         });
         let connected = start.elapsed();
         let idle = weir.resident();
-        let share = cpu_share(&weir, Duration::from_secs(1));
+        // Looking up who they are takes a moment of its own.
+        std::thread::sleep(Duration::from_secs(2));
+        let share = cpu_share(&weir, Duration::from_secs(2));
         let mut clients: Vec<Client> = streams.into_iter().map(Client::new).collect();
         let start = Instant::now();
         for client in &mut clients {

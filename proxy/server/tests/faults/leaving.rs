@@ -164,6 +164,7 @@ fn a_hundred_slow_readers_of_1_mb_values_hold_bounded_memory_and_nobody_up() {
         over.store(true, Ordering::Release);
         let (answers, slowest) = neighbour.join().expect("a good neighbour");
         println!("the neighbour: {answers} answers, the slowest {slowest:?}");
+        println!("resident: idle {} KiB, peak {} KiB", idle >> 10, highest.load(Ordering::Relaxed) >> 10);
         assert!(answers > 100 && slowest < Duration::from_secs(2), "{answers} answers, slowest {slowest:?}");
         drop(readers);
         closed
