@@ -2,7 +2,7 @@
 //! command runs itself again inside the namespace; as root directly, otherwise inside a user namespace where the kernel
 //! allows one. Where neither may be had, the reason is told and the part is skipped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -75,10 +75,14 @@ fn set(key: &str, value: &str) -> Result<()> {
     std::fs::write(format!("/proc/sys/{key}"), value).with_context(|| format!("cannot set {key} to {value}"))
 }
 
+/// This very program, also when cargo has put a newer one in its place meanwhile.
+pub fn this_program() -> PathBuf {
+    PathBuf::from(format!("/proc/{}/exe", std::process::id()))
+}
+
 /// Runs this very program again inside a fresh namespace, with these arguments and its output on ours.
 pub fn run_self(isolation: Isolation, arguments: &[String], limit: Duration) -> Result<()> {
-    let program = std::env::current_exe().context("where this program lies is unknown")?;
-    let mut command = isolation.command(&program);
+    let mut command = isolation.command(&this_program());
     let mut running = Running::spawn_inherited("namespace", command.args(arguments).env(INSIDE, "1"))?;
     let status = running.wait(limit)?;
     if !status.success() {

@@ -61,8 +61,9 @@ pub(crate) struct Known {
     pub(crate) reply_bytes: u64,
 }
 
-/// What a caller nobody has seen is assumed to read per operation: high, so that its first batch is small (slow start).
-pub(crate) const FIRST_ESTIMATE: u64 = 4 << 10;
+/// What a caller nobody has seen is assumed to read per operation: high, so that what it has under way before its first
+/// reply is little (slow start).
+pub(crate) const FIRST_ESTIMATE: u64 = 256 << 10;
 
 impl Known {
     /// Nobody bears the name and nothing it asked is under way.
@@ -79,8 +80,8 @@ impl Known {
         self.reply_bytes = if seen > self.reply_bytes {
             seen
         } else {
-            // one eighth down per reply, rounded so that it converges
-            self.reply_bytes - (self.reply_bytes - seen).div_ceil(8)
+            // a quarter down per reply, rounded so that it converges
+            self.reply_bytes - (self.reply_bytes - seen).div_ceil(4)
         };
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Asked {
     pub(crate) reply: Vec<u8>,
     pub(crate) merge: Option<Box<Merge>>,
     pub(crate) held: Option<Held>,
+    /// Its share of the client's `expected`.
+    pub(crate) expected: u64,
     pub(crate) chunks: u32,
     pub(crate) backend_operations: u64,
     pub(crate) hits: u64,
@@ -109,6 +111,7 @@ impl Asked {
             reply: Vec::new(),
             merge: None,
             held: None,
+            expected: 0,
             chunks: 0,
             backend_operations: 0,
             hits: 0,
@@ -170,6 +173,8 @@ pub(crate) struct Client {
     pub(crate) held_since: Option<Instant>,
     /// The request at the front of `input` was admitted already.
     pub(crate) granted: Option<Held>,
+    /// Estimated reply bytes of the reads under way.
+    pub(crate) expected: u64,
     /// The request at the front of `input` is to be answered with this.
     pub(crate) doomed: Option<Failure>,
     /// To be passed on before the next request is looked at.
@@ -208,6 +213,7 @@ impl Client {
             hold: None,
             held_since: None,
             granted: None,
+            expected: 0,
             doomed: None,
             stale: None,
             bulk: None,
@@ -230,8 +236,13 @@ impl Client {
             && self.bulk.is_none()
             && self.closing.is_none()
             && self.asked.len() < PIPELINE_MAX
-            && self.unread() <= reply_buffer
+            && (self.unread() as u64 + self.expected <= reply_buffer as u64 || self.idle_but_input())
             && self.first_seq >= self.barrier
+    }
+
+    /// Nothing is under way or unread: one request may always go, however large its answer may be.
+    fn idle_but_input(&self) -> bool {
+        self.asked.is_empty() && self.unread() == 0
     }
 
     /// Answer bytes the client has not taken, those that wait for earlier answers included.

@@ -52,6 +52,10 @@ pub struct Engine {
     pub(crate) servers: Vec<Server>,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) ledger: Ledger,
+    #[expect(
+        clippy::vec_box,
+        reason = "they are handed to lanes and back as boxes: moving 300 bytes instead costs more"
+    )]
     pub(crate) spare_keys: Vec<Box<KeysWork>>,
     pub(crate) dirty_clients: Vec<ClientId>,
     pub(crate) dirty_lanes: Vec<LaneId>,
@@ -68,7 +72,10 @@ pub struct Engine {
     pub(crate) flushes: Vec<crate::flush::FlushJob>,
     pub(crate) flushes_under_way: u32,
     pub(crate) invalid: Vec<(ListenerId, &'static str)>,
+    /// Reply bytes clients have not taken, those below included.
     pub(crate) reply_bytes: usize,
+    /// Reply bytes that wait for other parts of their answer.
+    pub(crate) merge_bytes: usize,
     pub(crate) input_bytes: usize,
     /// The bound on request bytes made clients wait.
     input_crowded: bool,
@@ -113,6 +120,7 @@ impl Engine {
             flushes_under_way: 0,
             invalid: Vec::new(),
             reply_bytes: 0,
+            merge_bytes: 0,
             input_bytes: 0,
             input_crowded: false,
             favoured: None,
@@ -341,15 +349,41 @@ impl Engine {
     }
 
     /// Adds a request to those the client is owed an answer for. Its name is kept until it is accounted for.
-    pub(crate) fn ask(&mut self, id: ClientId, asked: Asked) -> u64 {
+    pub(crate) fn ask(&mut self, id: ClientId, mut asked: Asked) -> u64 {
         self.known[asked.known as usize].requests += 1;
         self.requests += 1;
+        // a split multiget is bounded by its pieces
+        let reads = asked.complete
+            && matches!(asked.verb, Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats | Verb::Mg);
+        if let Some(held) = asked.held.filter(|_| reads) {
+            asked.expected = held.bytes.0;
+            self.clients[id.slot as usize].expected += held.bytes.0;
+        }
         self.clients[id.slot as usize].ask(asked)
     }
 
     /// Too many reply bytes are unread: no further reads start.
     pub(crate) fn replies_crowded(&self) -> bool {
-        self.reply_bytes as u64 > self.settings.reply_bytes_max.0 / self.workers
+        let max = self.settings.reply_bytes_max.0 / self.workers;
+        let coming: u64 = self.servers.iter().map(|server| server.in_flight.bytes).sum();
+        if self.reply_bytes as u64 + coming <= max {
+            return false;
+        }
+        // Parts of answers only leave when the missing parts come: with nothing under way, those must be asked for.
+        let quiet = self.servers.iter().all(|server| server.in_flight.operations == 0);
+        !quiet || (self.reply_bytes - self.merge_bytes) as u64 > max
+    }
+
+    /// Reply bytes are kept until the other parts of their answer are there.
+    pub(crate) fn keep_merge(&mut self, bytes: usize) {
+        self.reply_bytes += bytes;
+        self.merge_bytes += bytes;
+    }
+
+    /// Such bytes went on to the client, or nobody wants them any more.
+    pub(crate) fn drop_merge(&mut self, bytes: usize) {
+        self.reply_bytes = self.reply_bytes.saturating_sub(bytes);
+        self.merge_bytes = self.merge_bytes.saturating_sub(bytes);
     }
 
     /// Keeps the bound on request bytes, and chooses who is read while it is reached.
@@ -422,7 +456,7 @@ impl Engine {
     }
 
     pub(crate) fn recycle(&mut self, keys: Box<KeysWork>) {
-        self.reply_bytes = self.reply_bytes.saturating_sub(keys.values.len());
+        self.drop_merge(keys.values.len());
         if self.spare_keys.len() < SPARE_KEYS_MAX && keys.bytes.capacity() <= SPARE_KEYS_BYTES {
             self.spare_keys.push(keys);
         }

@@ -158,7 +158,7 @@ impl Engine {
                             let start = keys.values.len();
                             keys.values.extend_from_slice(block);
                             keys.spans.push((keys.positions[found], start, keys.values.len()));
-                            self.reply_bytes += whole;
+                            self.keep_merge(whole);
                         }
                         Owner::One(_) | Owner::Part(..) => {}
                     }
@@ -231,10 +231,12 @@ impl Engine {
             keys.each_waiter(index, |target| {
                 let Some(client) = self.client_mut(target.client) else { return };
                 let bytes = client.answer(target.seq, text::END);
+                let known = client.known as usize;
                 if let Some(asked) = client.request(target.seq) {
                     asked.misses = 1;
                 }
                 self.reply_bytes += bytes;
+                self.known[known].learn(0, 1);
                 self.finish(target, now);
             });
         }
@@ -347,11 +349,12 @@ impl Engine {
                     let part = merge.parts.len() - merge.left;
                     if let Some(part) = merge.parts.get_mut(part) {
                         part.bytes = input[..whole].to_vec();
-                        bytes += whole;
+                        merged = whole;
                     }
                 }
             }
             self.reply_bytes += bytes;
+            self.keep_merge(merged);
             if verb == Verb::Mg && found == Some(true) {
                 self.known[known].learn(whole as u64, 1);
             }
@@ -387,7 +390,7 @@ impl Engine {
             }
         };
         if let Some(client) = self.client_mut(target.client) {
-            let mut bytes = 0;
+            let (mut bytes, mut merged) = (0, 0);
             match client.request(target.seq) {
                 Some(asked) if asked.merge.is_some() => {
                     if let Some(part) = asked.merge.as_mut().and_then(|merge| merge.parts.get_mut(part)) {
@@ -395,7 +398,7 @@ impl Engine {
                             return Err(Desync::Malformed);
                         }
                         part.bytes.extend_from_slice(&input[..at]);
-                        bytes = at;
+                        merged = at;
                     }
                 }
                 Some(asked) => {
@@ -410,6 +413,7 @@ impl Engine {
                 asked.outcome = Outcome::Error;
             }
             self.reply_bytes += bytes;
+            self.keep_merge(merged);
             if bytes > 0 {
                 self.mark_client(target.client);
             }

@@ -51,6 +51,19 @@ impl Engine {
         assert!(!self.has_more());
     }
 
+    /// How one connection stands, for the message of a failed test.
+    #[must_use]
+    pub fn describe_client(&self, id: ClientId) -> String {
+        let Some(client) = self.client(id) else { return "gone".to_string() };
+        let Client { hold, stale, doomed, bulk, closing, eof, resuming, .. } = client;
+        let (input, out, asked) = (client.input.len(), client.out.len(), client.asked.len());
+        let (first, barrier, front) = (client.first_seq, client.barrier, client.asked.front());
+        format!(
+            "{hold:?}, {input} bytes in, {out} out, {asked} asked from {first}, barrier {barrier}, stale {stale:?}, \
+             doomed {doomed:?}, bulk {bulk:?}, closing {closing:?}, eof {eof}, resuming {resuming}, front {front:?}"
+        )
+    }
+
     fn check_bytes(&self) {
         let open = || self.clients.iter().filter(|client| client.open);
         let held = |client: &Client| client.asked.iter().map(|asked| asked.reply.len()).sum::<usize>();
@@ -58,12 +71,14 @@ impl Engine {
             let merges = client.asked.iter().filter_map(|asked| asked.merge.as_ref());
             merges.map(|merge| merge.size()).sum::<usize>()
         };
-        let mut unread: usize = open().map(|c| c.out.len() + held(c) + merged(c)).sum();
+        let mut waiting: usize = open().map(merged).sum();
         for pending in self.lanes.iter().flat_map(|lane| &lane.owed) {
             if let Work::Keys(keys) = &pending.work {
-                unread += keys.values.len();
+                waiting += keys.values.len();
             }
         }
+        assert_eq!(waiting, self.merge_bytes, "parts of answers are counted");
+        let unread: usize = waiting + open().map(|client| client.out.len() + held(client)).sum::<usize>();
         assert_eq!(unread, self.reply_bytes, "unread reply bytes are counted");
         for client in open() {
             assert_eq!(held(client), client.held_reply, "replies held for order are counted");

@@ -238,10 +238,12 @@ impl Engine {
     /// Passes on the delete that goes with a refused store. False while it must wait.
     pub(crate) fn pass_stale(&mut self, id: ClientId, now: Instant) -> bool {
         let client = &mut self.clients[id.slot as usize];
-        if client.hold.is_some() || client.first_seq < client.barrier {
+        let Some(stale) = client.stale.take() else { return true };
+        // it stands at the place of its own request: what was asked before it must be answered first
+        if client.hold.is_some() || client.first_seq < client.barrier.min(stale.seq) {
+            client.stale = Some(stale);
             return false;
         }
-        let Some(stale) = client.stale.take() else { return true };
         let target = Target { client: id, seq: stale.seq };
         if client.doomed.take().is_some() {
             client.held_since = None;

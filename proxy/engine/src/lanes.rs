@@ -172,7 +172,7 @@ impl Engine {
         match &mut work {
             Work::Keys(keys) => {
                 keys.forget_waiters();
-                self.reply_bytes = self.reply_bytes.saturating_sub(keys.values.len());
+                self.drop_merge(keys.values.len());
                 keys.values = Vec::new();
                 keys.spans = Vec::new();
             }

@@ -141,7 +141,7 @@ impl Engine {
 
     fn scan_readers(&mut self, now: Instant) {
         let crowded = self.replies_crowded();
-        let mut worst: Option<(usize, ClientId)> = None;
+        let mut still_readers: Vec<(usize, ClientId)> = Vec::new();
         for (slot, client) in self.clients.iter_mut().enumerate() {
             if !client.open || client.out.is_empty() {
                 continue;
@@ -158,13 +158,20 @@ impl Engine {
                 || (client.unread() > settings.reply_buffer_max && still >= CROWDED_READER)
             {
                 self.slow.push(id);
-            } else if crowded
-                && still >= CROWDED_READER
-                && worst.is_none_or(|(unread, _)| client.unread() > unread)
-            {
-                worst = Some((client.unread(), id));
+            } else if crowded && still >= CROWDED_READER {
+                still_readers.push((client.unread(), id));
             }
         }
-        self.slow.extend(worst.map(|(_, id)| id));
+        // the largest first, as many as bring the total below the bound
+        still_readers.sort_unstable_by_key(|&(unread, _)| std::cmp::Reverse(unread));
+        let bound = (self.settings.reply_bytes_max.0 / self.workers) as usize;
+        let mut total = self.reply_bytes;
+        for (unread, id) in still_readers {
+            if total <= bound / 2 {
+                break;
+            }
+            total = total.saturating_sub(unread);
+            self.slow.push(id);
+        }
     }
 }

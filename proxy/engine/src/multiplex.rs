@@ -425,7 +425,7 @@ impl Server {
 
     /// Whether a request that nobody queued before may be passed on without queueing.
     pub(crate) fn may_pass_by(&self) -> bool {
-        self.small.is_empty() && !(self.starved && !self.bulk.is_empty())
+        self.small.is_empty() && (!self.starved || self.bulk.is_empty())
     }
 
     /// Notes whose operations it was asked for.

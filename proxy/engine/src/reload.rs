@@ -60,20 +60,17 @@ impl Engine {
         for index in 0..self.known.len() {
             self.new_limits(index as u32);
         }
+        let mut retired = Vec::new();
         for (index, same) in same.into_iter().enumerate() {
             if same {
-                let servers = self.pools[index].servers.clone();
-                for server in servers {
-                    let settings = &self.settings.pools[index];
-                    self.servers[server.0 as usize].tune(settings, self.workers);
+                for server in &self.pools[index].servers {
+                    self.servers[server.0 as usize].tune(&self.settings.pools[index], self.workers);
                 }
-            } else {
-                for server in std::mem::take(&mut self.pools[index].servers) {
-                    self.retire(server, now);
-                }
-                if index < self.settings.pools.len() {
-                    self.pools[index] = self.lay_out(PoolId(index as u32));
-                }
+                continue;
+            }
+            retired.append(&mut self.pools[index].servers);
+            if index < self.settings.pools.len() {
+                self.pools[index] = self.lay_out(PoolId(index as u32));
             }
         }
         self.pools.truncate(self.settings.pools.len());
@@ -81,14 +78,27 @@ impl Engine {
             let pool = self.lay_out(PoolId(index as u32));
             self.pools.push(pool);
         }
+        for id in &moved {
+            let client = &mut self.clients[id.slot as usize];
+            client.pool = self.settings.pool_of(client.listener);
+            client.barrier = client.next_seq();
+            if let Some(bulk) = &mut client.bulk {
+                bulk.moved = true;
+            }
+        }
+        for server in retired {
+            self.retire(server, now);
+        }
         for id in moved {
-            self.rehook(id, now);
+            if self.clients[id.slot as usize].hold.is_none() {
+                self.queue_bulk(id, now);
+                self.resume_later(id);
+            }
         }
     }
 
     /// Takes a client out of the queues of servers that leave.
     fn unhook(&mut self, id: ClientId, now: Instant) {
-        self.pass_waiting_parts(id, now);
         let client = &mut self.clients[id.slot as usize];
         if let Some(Hold::Queued(server) | Hold::Bulk(server)) = client.hold {
             client.hold = None;
@@ -97,21 +107,7 @@ impl Engine {
                 server.bulk.remove(id);
             }
         }
-    }
-
-    /// Lets a client go on at the servers that came, once what it asked the others is answered.
-    fn rehook(&mut self, id: ClientId, now: Instant) {
-        let client = &mut self.clients[id.slot as usize];
-        client.pool = self.settings.pool_of(client.listener);
-        client.barrier = client.next_seq();
-        if let Some(bulk) = &mut client.bulk {
-            bulk.moved = true;
-            if client.hold.is_none() {
-                self.queue_bulk(id, now);
-            }
-        } else {
-            self.resume_later(id);
-        }
+        self.pass_waiting_parts(id, now);
     }
 
     /// The limits in force for an identity. What its requests hold goes along to the budget they come back to.

@@ -32,7 +32,7 @@ impl Engine {
             if merge.left == 0
                 && let Some(merge) = asked.merge.take()
             {
-                self.reply_bytes = self.reply_bytes.saturating_sub(merge.size());
+                self.drop_merge(merge.size());
                 if !failed {
                     let values = if merge.lines { self.merge_lines(&merge, target) } else { merge.values() };
                     self.forward(target, &values, 0, 0);
@@ -89,6 +89,8 @@ impl Engine {
         let slot = target.client.slot as usize;
         let index = (target.seq - self.clients[slot].first_seq) as usize;
         let listener = self.clients[slot].listener;
+        let expected = std::mem::take(&mut self.clients[slot].asked[index].expected);
+        self.clients[slot].expected = self.clients[slot].expected.saturating_sub(expected);
         let held = self.clients[slot].asked[index].held.take();
         let asked = &self.clients[slot].asked[index];
         let entry = Entry {
@@ -127,8 +129,10 @@ impl Engine {
         let first = self.clients[slot].first_seq;
         for index in 0..self.clients[slot].asked.len() {
             let asked = &mut self.clients[slot].asked[index];
-            let kept = asked.reply.len() + asked.merge.as_ref().map_or(0, |merge| merge.size());
-            self.reply_bytes = self.reply_bytes.saturating_sub(kept);
+            let merged = asked.merge.as_ref().map_or(0, |merge| merge.size());
+            self.reply_bytes = self.reply_bytes.saturating_sub(asked.reply.len());
+            self.drop_merge(merged);
+            let asked = &mut self.clients[slot].asked[index];
             if !asked.done {
                 asked.done = true;
                 asked.outcome = Outcome::ClientGone;

@@ -429,6 +429,10 @@ impl Engine {
             lane_state.send_keys(now, part.keys, cost);
             self.mark_lane(lane);
         }
+        let bulk = &self.clients[id.slot as usize].bulk;
+        if bulk.as_ref().is_some_and(|bulk| bulk.passed_on()) {
+            self.end_bulk(target, now);
+        }
     }
 
     /// Everything of a multiget was passed on (or given up).
@@ -442,7 +446,7 @@ impl Engine {
                 && let Some(merge) = asked.merge.take()
             {
                 // given up: the parts under way are not waited for to be put in order
-                self.reply_bytes = self.reply_bytes.saturating_sub(merge.size());
+                self.drop_merge(merge.size());
             }
         }
         if let Some(bulk) = bulk {

@@ -95,13 +95,13 @@ fn merge_stats<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
         }
     }
     let mut out = Vec::new();
-    if names.is_empty() {
-        if let Some(line) = other {
-            // RESET, OK or an error: the same from every server
-            out.extend_from_slice(line);
-            out.extend_from_slice(b"\r\n");
-            return out;
-        }
+    if names.is_empty()
+        && let Some(line) = other
+    {
+        // RESET, OK or an error: the same from every server
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
+        return out;
     }
     for name in names {
         out.extend_from_slice(b"STAT ");

@@ -11,11 +11,14 @@ use weir_engine::units::ListenerId;
 /// Principals without a connection that are remembered.
 const PRINCIPALS_KEPT: usize = 1_024;
 
+/// A listener and the principal's name.
+type Principal = (ListenerId, Arc<str>);
+
 /// The counts of all listeners.
 #[derive(Debug)]
 pub struct Caps {
     listeners: Box<[Arc<AtomicU32>]>,
-    principals: Mutex<HashMap<(ListenerId, Arc<str>), Arc<AtomicU32>>>,
+    principals: Mutex<HashMap<Principal, Arc<AtomicU32>>>,
 }
 
 /// One connection's place. Dropping it gives the place back.

@@ -14,6 +14,7 @@ pub mod flush_prefix;
 pub mod fold;
 pub mod identify;
 pub mod listen;
+pub mod memory;
 pub mod notify;
 pub mod overrides;
 pub mod plane;

@@ -27,6 +27,7 @@ use weir_telemetry::{Event, Severity, Telemetry, TelemetryConfig};
 /// Runs weir until it is told to end.
 #[must_use]
 pub fn run(args: RunArgs) -> ExitCode {
+    crate::memory::give_back_large_blocks();
     match start(args) {
         Ok(code) => code,
         Err(problem) => {
@@ -114,7 +115,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
         drop(attribution);
     } else {
         // A thread that does not end must not keep the process: leaving `main` ends it.
-        std::mem::forget(attribution);
+        let _never_dropped = std::mem::ManuallyDrop::new(attribution);
         runtime.shutdown_background();
     }
     Ok(exit.code())

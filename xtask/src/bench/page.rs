@@ -41,7 +41,9 @@ fn rows(results: &Results) -> Vec<Row> {
             let (direct, twemproxy) =
                 (value(Contender::Direct, measure), value(Contender::Twemproxy, measure));
             let ratio = |other: f64| match direct {
-                Some(direct) if direct > 0.0 => format!("{} ({:.2} x)", measure.show(other), other / direct),
+                Some(direct) if direct > 0.0 => {
+                    format!("{} ({} x)", measure.show(other), ratio_text(other / direct))
+                }
                 _ => measure.show(other),
             };
             let targets: Vec<&Target> =
@@ -108,11 +110,28 @@ fn show_burst(burst: &Burst) -> String {
     format!("{}; {} ({:.1} s)", thousands(burst.failed), thousands(burst.time_wait), burst.seconds)
 }
 
-fn table(results: &Results) -> Table {
+/// Two digits that mean something, also for a hundredth.
+fn ratio_text(ratio: f64) -> String {
+    if ratio < 0.1 { format!("{ratio:.3}") } else { format!("{ratio:.2}") }
+}
+
+/// The claims.
+fn claims(results: &Results) -> Table {
     let mut table = Table::new(["case", "measure", "direct", "twemproxy", "weir", "weir must", "met"]);
     for row in rows(results) {
-        let met = row.met.map_or("", |met| if met { MET } else { MISSED });
-        table.row([row.case, row.measure, row.direct, row.twemproxy, row.weir, row.target, met.into()]);
+        if let Some(met) = row.met {
+            let met = if met { MET } else { MISSED };
+            table.row([row.case, row.measure, row.direct, row.twemproxy, row.weir, row.target, met.into()]);
+        }
+    }
+    table
+}
+
+/// What was measured beside them.
+fn others(results: &Results) -> Table {
+    let mut table = Table::new(["case", "measure", "direct", "twemproxy", "weir"]);
+    for row in rows(results).into_iter().filter(|row| row.met.is_none()) {
+        table.row([row.case, row.measure, row.direct, row.twemproxy, row.weir]);
     }
     table
 }
@@ -124,7 +143,13 @@ pub fn missed(results: &Results) -> usize {
 
 /// For the terminal.
 pub fn text(results: &Results) -> String {
-    table(results).text().replace("**", "")
+    let claims = claims(results).text().replace("**", "");
+    // A burst or the memory alone has nothing beside its claim.
+    if results.cases.is_empty() {
+        claims
+    } else {
+        format!("{claims}\nalso measured:\n{}", others(results).text())
+    }
 }
 
 /// For `docs/benchmarks.md`.
@@ -142,7 +167,7 @@ pub fn markdown(results: &Results) -> Result<String> {
     writeln!(
         page,
         "- best of {} rounds of {} s each; in every round direct, twemproxy and weir take turns\n\
-         - memcached `-t 2 -m 1024 -c 20000 -U 0`; twemproxy `server_connections: 1`; weir without a file: one worker,\n  \
+         - memcached `-t 2 -m 1024 -c 20000 -b 16384 -U 0`; twemproxy `server_connections: 1`; weir without a file: one worker,\n  \
          ledger, limits and metrics on\n\
          - {} keys of the size of post URIs, values of 100 bytes; every value is checked, a run with a wrong, missing or\n  \
          failed answer does not count\n\
@@ -151,7 +176,7 @@ pub fn markdown(results: &Results) -> Result<String> {
         results.seconds,
         thousands(u64::from(crate::scenario::KEYS)),
     )?;
-    page.push_str(&table(results).markdown());
+    page.push_str(&claims(results).markdown());
     let missed = missed(results);
     if missed > 0 {
         writeln!(page, "\n{missed} targets are missed in this run; they are marked.")?;
@@ -159,6 +184,8 @@ pub fn markdown(results: &Results) -> Result<String> {
     for skipped in &results.skipped {
         writeln!(page, "\nNot measured: {skipped}")?;
     }
+    page.push_str("\n## Also measured\n\n");
+    page.push_str(&others(results).markdown());
     page.push_str(
         "\nAgain, or one case only:\n\n```\ncargo xtask bench memcached\n\
          cargo xtask bench memcached --quick --only multiget-15000\n```\n",

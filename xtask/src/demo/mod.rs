@@ -110,8 +110,7 @@ fn tell(
             netns::run_self(isolation, &arguments, limit)?;
         }
         None => {
-            let program = std::env::current_exe().context("where this program lies is unknown")?;
-            let mut command = std::process::Command::new(program);
+            let mut command = std::process::Command::new(netns::this_program());
             let mut running =
                 Running::spawn_inherited(side.name(), command.args(&arguments).env(INSIDE, "1"))?;
             let status = running.wait(limit)?;

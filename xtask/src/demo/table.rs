@@ -105,11 +105,17 @@ pub fn on_call(with: &SideReport) -> String {
     ));
     text.push_str(&format!("  to cap it:  {}\n", culprit.command));
     if let Some(capped) = &with.capped {
+        let error = capped.storm_error.as_ref().map_or(String::new(), |error| format!("  {error}\n"));
+        // Names of processes arrive a moment after their connections, and nobody waits for them.
+        let early = if capped.storm_failed < capped.storm_all {
+            " (the others came on a connection whose process was not known yet)"
+        } else {
+            ""
+        };
         text.push_str(&format!(
-            "\nAfter that command: {} of the storm's requests were refused{};\n\
-             of the neighbours' requests {} failed, p50 / p99 {}.\n",
+            "\nAfter that command {} of the storm's requests were refused{early}:\n{error}\
+             Of the neighbours' requests {} failed, p50 / p99 {}.\n",
             of(capped.storm_failed, capped.storm_all),
-            capped.storm_error.as_ref().map_or(String::new(), |error| format!(" ({error})")),
             of(capped.neighbours_failed, capped.neighbours_all),
             latency(capped),
         ));

@@ -130,7 +130,8 @@ impl Judge {
                 break;
             };
             at += used;
-            self.answered += if let Expect::Quiet(commands) = &expect { commands.len() as u64 + 1 } else { 1 };
+            self.answered +=
+                if let Expect::Quiet(commands) = &expect { commands.len() as u64 + 1 } else { 1 };
             self.values.clear();
             self.scanned = 0;
         }
@@ -143,7 +144,8 @@ impl Judge {
         match expect {
             Expect::Local(answer) => {
                 let same = input.len().min(answer.len());
-                let (got, wanted) = (String::from_utf8_lossy(&input[..same]), String::from_utf8_lossy(answer));
+                let (got, wanted) =
+                    (String::from_utf8_lossy(&input[..same]), String::from_utf8_lossy(answer));
                 assert!(input[..same] == answer[..same], "weir answers {wanted:?}, got {got:?}");
                 (same == answer.len()).then_some(same)
             }
@@ -352,7 +354,7 @@ impl Judge {
             states.retain(|state| state.value(key, with_version) == value.unwrap_or_default());
             assert!(
                 !states.is_empty(),
-                "{command:.0?}{} is one of {all:?}, not {:?}",
+                "{command:?}: {} is one of {all:?}, not {:?}",
                 text(key),
                 value.map(String::from_utf8_lossy),
             );
@@ -402,7 +404,11 @@ impl Judge {
                 shown.next_if(|answer| numeric && is_client_error(answer))
             });
             if let Some(answer) = answer {
-                assert!(!Self::hides(command, answer), "{command:?} shows {}", String::from_utf8_lossy(answer));
+                assert!(
+                    !Self::hides(command, answer),
+                    "{command:?} shows {}",
+                    String::from_utf8_lossy(answer)
+                );
                 self.one(command, answer);
                 continue;
             }

@@ -115,9 +115,8 @@ impl Scenario {
 
     fn limits(&self, random: &mut Random) -> CallerLimits {
         let modes = [LimitMode::Observe, LimitMode::Pace, LimitMode::Refuse];
-        let operations = |random: &mut Random, from: &[u64]| {
-            random.chance(40).then(|| Operations(random.pick(from)))
-        };
+        let operations =
+            |random: &mut Random, from: &[u64]| random.chance(40).then(|| Operations(random.pick(from)));
         CallerLimits {
             operations_per_request: operations(random, &[10, 100, 1_000]),
             operations_per_second: operations(random, &[100, 1_000, 50_000]),

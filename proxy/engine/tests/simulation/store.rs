@@ -5,10 +5,21 @@
 use std::collections::HashMap;
 
 /// One command as it travels: its words, and the data of a store without CRLF.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     pub words: Vec<Vec<u8>>,
     pub data: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for word in self.words.iter().take(8) {
+            write!(f, "{} ", text(word))?;
+        }
+        let more = self.words.len().saturating_sub(8);
+        let data = self.data.as_ref().map(|data| String::from_utf8_lossy(&data[..data.len().min(20)]));
+        write!(f, "(+{more} words, {data:?})")
+    }
 }
 
 impl Command {
@@ -65,10 +76,17 @@ pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("ASCII")
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Item {
     pub flags: Vec<u8>,
     pub data: Vec<u8>,
+}
+
+impl std::fmt::Debug for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start = String::from_utf8_lossy(&self.data[..self.data.len().min(20)]);
+        write!(f, "{start:?} of {} bytes", self.data.len())
+    }
 }
 
 /// Everything about one key.

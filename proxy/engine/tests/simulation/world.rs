@@ -70,6 +70,15 @@ pub struct World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            if std::env::var("WEIR_SEED").is_ok() {
+                eprintln!("{:#?}", self.engine.snapshot(self.instant()).servers);
+                let stands: Vec<_> = self
+                    .links
+                    .iter()
+                    .map(|l| (l.stand, l.retired, l.inbox.len(), l.outbox.len(), l.writable, l.poisoned))
+                    .collect();
+                eprintln!("now {} deadline {:?} {stands:?}", self.now, self.engine.next_deadline());
+            }
             eprintln!("seed {} step {}: replay with WEIR_SEED={}", self.seed, self.step, self.seed);
         }
     }
@@ -265,7 +274,7 @@ impl World {
         let incoming = std::mem::take(&mut app.incoming);
         app.judge.receive(&incoming);
         app.judge.judge();
-        assert!(app.judge.expected.is_empty(), "closed before it was answered {:.2000?}", app.judge.expected);
+        assert!(app.judge.expected.is_empty(), "closed before it answered {:?}", app.judge.expected.front());
         self.close(index);
         true
     }
@@ -327,7 +336,10 @@ impl World {
         let allowed = self.scenario.allowed;
         match self.random.below(4) {
             0 if allowed.links => self.lose(index),
-            1 if allowed.links && !self.links[index].poisoned && self.links[index].stalled_until <= self.now => {
+            1 if allowed.links
+                && !self.links[index].poisoned
+                && self.links[index].stalled_until <= self.now =>
+            {
                 self.links[index].poison(&mut self.store, &mut self.random);
             }
             2 if allowed.links => {
@@ -388,7 +400,8 @@ impl World {
                     continue;
                 }
                 assert_eq!(*lane, self.links.len(), "lanes are laid out one after the other");
-                let connected_at = self.now + self.random.below(5_000) as u64;
+                let slow = if self.scenario.allowed.links { 5_000 } else { 1 };
+                let connected_at = self.now + self.random.below(slow) as u64;
                 self.links.push(Link::new(ring.clone(), server - first, connected_at));
             }
         }
@@ -397,6 +410,10 @@ impl World {
     fn settings_change(&mut self) {
         if !self.scenario.reloads || self.random.chance(50) {
             return;
+        }
+        if !self.scenario.allowed.links {
+            // what waits on a connection that is not there yet would fail
+            self.dial(false);
         }
         let settings = self.scenario.draw(&mut self.random, Some(&self.settings));
         self.settings = Arc::new(settings);
@@ -520,12 +537,14 @@ impl World {
         for app in &mut self.apps {
             app.asleep_until = 0;
         }
-        loop {
+        let end = self.now + 60_000_000;
+        while self.now < end {
             while self.everything_moves() {}
-            let dialling = self.links.iter().filter(|link| !link.retired).filter_map(|link| match link.stand {
-                Stand::Dialling(at) => Some(at.max(self.now + 1)),
-                _ => None,
-            });
+            let dialling =
+                self.links.iter().filter(|link| !link.retired).filter_map(|link| match link.stand {
+                    Stand::Dialling(at) => Some(at.max(self.now + 1)),
+                    _ => None,
+                });
             let deadline = self.engine.next_deadline().map(|at| at.0);
             let Some(next) = dialling.chain(deadline).min() else { break };
             self.now = self.now.max(next);
@@ -537,7 +556,8 @@ impl World {
             let app = &mut self.apps[index];
             app.judge.judge();
             assert!(app.outgoing.is_empty(), "weir stopped reading");
-            assert!(app.judge.expected.is_empty(), "not answered: {:.2000?}", app.judge.expected);
+            let client = || self.engine.describe_client(app.id);
+            assert!(app.judge.expected.is_empty(), "{:?}: {}", app.judge.expected.front(), client());
             assert!(self.engine.client_idle(app.id));
             self.close(index);
         }

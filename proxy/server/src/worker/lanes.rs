@@ -157,11 +157,12 @@ impl Worker {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => return self.lose_lane(id, "the server closed the connection"),
                 Poll::Ready(Ok(length)) => {
-                    lane.backoff.succeeded();
                     if let Err(desync) = self.engine.lane_input(id, &self.scratch[..length], self.now) {
                         lane.backend.desync();
                         return self.lose_lane(id, desync.label());
                     }
+                    // only what fits what was asked proves a connection: one that greets is not dialled in a loop
+                    lane.backoff.succeeded();
                     if length == LANE_READ {
                         break;
                     }
@@ -235,6 +236,8 @@ impl Worker {
             let _: Span = self.lanes[id.0 as usize].backoff.failed(Span(0), Span(0));
             self.dial(id);
         } else {
+            // it breaks whatever it is told: what waits is answered, what comes fails fast until it is up again
+            self.engine.lane_failed(id, self.now);
             self.wait(id);
         }
     }

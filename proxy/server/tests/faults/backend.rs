@@ -33,6 +33,8 @@ impl Seen {
             self.unknown.fetch_add(1, Ordering::Relaxed);
         }
         *self.last_error.lock().expect("not poisoned") = Some(Instant::now());
+        // A client that asks again at once only takes the processor from those who work.
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -77,7 +79,7 @@ fn a_backend_that_dies_and_returns_under_load_costs_errors_for_the_gap_only() {
     let Some(mut memcached) = Memcached::start(true, "backend killed under load", &[]) else { return };
     let weir = Route::to(memcached.place()).pool("reconnect_max = \"500ms\"").start();
     let (over, seen) = (AtomicBool::new(false), Seen::default());
-    let mut back_after = Vec::new();
+    let (mut back_after, mut gaps) = (Vec::new(), Duration::ZERO);
     std::thread::scope(|scope| {
         for caller in 0..CALLERS {
             let (client, over, seen) = (weir.client(), &over, &seen);
@@ -88,9 +90,11 @@ fn a_backend_that_dies_and_returns_under_load_costs_errors_for_the_gap_only() {
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(700));
             memcached.kill();
+            let killed = Instant::now();
             std::thread::sleep(GAP);
             memcached.restart();
             let (returned, stored) = (Instant::now(), seen.stored.load(Ordering::Relaxed));
+            gaps += returned - killed;
             eventually(RECONNECT_MAX + Duration::from_secs(1), "weir is connected again", || {
                 seen.stored.load(Ordering::Relaxed) > stored + CALLERS as u64
             });
@@ -114,7 +118,9 @@ fn a_backend_that_dies_and_returns_under_load_costs_errors_for_the_gap_only() {
     );
     assert!(stored > 1_000 && values > 1_000, "there was load: {stored} stored, {values} values");
     assert_eq!(weir.opens(), 4, "one connection, and one more after each death");
-    assert!(failed <= 30, "{failed} attempts in three gaps of a second: it must back off");
+    // Waits of 50, 100, 200, 400 ms and then 500 ms, of which the second half is random.
+    let most = 3 * 5 + gaps.as_millis() as u64 / 250;
+    assert!(failed <= most, "{failed} attempts in three gaps of together {gaps:?}: it must back off");
     let at_backend = memcached.stat("total_connections");
     // One is weir's; the others are this test's own, to see whether it is up and to ask.
     assert!(at_backend <= 30, "{at_backend} connections to the backend");

@@ -7,6 +7,9 @@ use std::io::{ErrorKind, Write as _};
 use std::time::{Duration, Instant};
 
 /// Sockets of this process besides the clients'.
+/// What 15,000 connections at once may leave behind: the slot tables (engine, worker, runtime) keep their size, about 1.7 KiB a
+/// slot, until weir ends. Storms of huge requests leave nothing: `cargo xtask bench memcached --only memory`.
+const KEPT_MAX: u64 = 32 << 20;
 const SPARE: u64 = 200;
 
 fn cpu_share(weir: &Weir, during: Duration) -> f64 {
@@ -246,16 +249,23 @@ fn fifteen_thousand_at_once(tcp: bool) {
     let open = weir.count("weir_client_connections", &[]);
     drop(clients);
     eventually(PATIENCE, "all are gone", || weir.count("weir_client_connections", &[]) == 1);
+    let gone = Instant::now();
+    let mut after = weir.resident();
+    while after > idle + KEPT_MAX && gone.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(200));
+        after = weir.resident();
+    }
     println!(
         "{what}: {failed} failed; connected in {connected:?}, answered in {answered:?}; weir held {} KiB idle, {} KiB with \
          all of them, {} KiB after; {} connections to the backend",
         idle >> 10,
         peak >> 10,
-        weir.resident() >> 10,
+        after >> 10,
         weir.opens()
     );
     assert_eq!(failed, 0, "{what}");
     assert_eq!(open, COUNT as u64 + 1, "they were open at once");
+    assert!(after <= idle + KEPT_MAX, "{} KiB idle, {} KiB 10 s after", idle >> 10, after >> 10);
     assert_eq!(weir.opens(), 1, "one connection to the backend whatever the clients do");
     if let Place::Tcp(address) = weir.place(0) {
         let port = address.port();

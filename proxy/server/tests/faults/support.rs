@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -32,10 +33,15 @@ pub fn skip(what: &str, why: &str) {
     let _ = writeln!(std::io::stdout(), "SKIPPED: {what}: {why}");
 }
 
-/// A port nobody listens at, on 127.0.0.1.
+/// A port nobody listens at, on 127.0.0.1. Below those the system gives to clients, so that it stays free for a server
+/// that is started again.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Processes that run side by side begin apart from each other.
+    let begin = (std::process::id() % 97) as u16 * 101;
+    let mut ports =
+        (0..9_900).map(|_| 20_000 + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 9_900);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// Raises the soft limit of open files. `None`, and says so, where `count` of them are not to be had.

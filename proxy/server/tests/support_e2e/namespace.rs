@@ -12,7 +12,12 @@ const INSIDE: &str = "WEIR_TEST_NAMESPACE";
 /// Longest run of one test inside.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Whether this process is inside a user namespace of ours.
+/// Whether this process is inside a namespace of ours.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// Whether it is inside a user namespace of ours.
 pub fn is_user() -> bool {
     std::env::var_os(INSIDE).is_some_and(|how| how == "user")
 }
@@ -32,7 +37,7 @@ pub enum Place {
 /// `/proc/sys`); fails when that fails.
 #[track_caller]
 pub fn enter(test: &str, settings: &[(&str, &str)]) -> Place {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         for (name, value) in settings {
             let path = Path::new("/proc/sys").join(name);
             std::fs::write(&path, value).unwrap_or_else(|error| panic!("{name} cannot be {value}: {error}"));
