@@ -140,6 +140,10 @@ fn deny(workspace: &Workspace, tools: &Tools) -> Result<Verdict> {
     let Some(program) = &tools.cargo_deny else {
         return Ok(Verdict::Skipped("cargo-deny is not here".into()));
     };
+    // It reads the manifests of every crate of Cargo.lock, those of other platforms too, which a build does not download.
+    if let Verdict::Failed(why) = loud(workspace.cargo().args(["fetch", "--locked"]), "")? {
+        return Ok(Verdict::Failed(why));
+    }
     let mut command = Command::new(program);
     command.current_dir(workspace.root()).args(["--offline", "--workspace", "--log-level", "error"]);
     command.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);

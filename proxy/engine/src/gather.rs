@@ -335,7 +335,8 @@ impl Engine {
         };
         if let Some(client) = self.client_mut(target.client) {
             let merging = client.request(target.seq).is_some_and(|asked| asked.merge.is_some());
-            let mut bytes = if hidden || merging { 0 } else { client.answer(target.seq, &input[..whole]) };
+            let bytes = if hidden || merging { 0 } else { client.answer(target.seq, &input[..whole]) };
+            let mut merged = 0;
             let known = client.known as usize;
             if let Some(asked) = client.request(target.seq) {
                 if verb == Verb::Mg {

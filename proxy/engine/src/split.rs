@@ -169,7 +169,8 @@ impl Engine {
     /// Serves the queues of a server while its budgets allow; called at the end of a turn.
     pub(crate) fn pump(&mut self, server: ServerId, now: Instant) {
         let index = server.0 as usize;
-        if self.servers[index].starved && !self.serve_next(server, true, now) {
+        let state = &self.servers[index];
+        if state.starved && !state.bulk.is_empty() && !self.serve_next(server, true, now) {
             return;
         }
         self.servers[index].starved = false;

@@ -10,6 +10,7 @@
 use crate::accept::Acceptor;
 use crate::notify::Notify;
 use crate::plane::RunningPlane;
+use crate::trim::Trimmer;
 use crate::worker::End;
 use std::io;
 use std::process::ExitCode;
@@ -25,8 +26,8 @@ use weir_telemetry::Severity;
 pub const GRACE: Span = Span::millis(250);
 /// How long after the deadline a worker may take to end before it is left behind.
 const OVERTIME: Duration = Duration::from_secs(2);
-/// How often overrides and workers are looked after.
-const SECOND_HAND: Duration = Duration::from_secs(1);
+/// How often overrides, workers and memory are looked after.
+const SECOND: Duration = Duration::from_secs(1);
 /// Exit code when weir cannot go on (EX_SOFTWARE).
 const BROKEN: u8 = 70;
 
@@ -109,9 +110,7 @@ pub async fn until_the_end(
     for worker in ended {
         workers.spawn(async move { worker.await.unwrap_or(End::Broken) });
     }
-    let beat = notify.watchdog().map_or(SECOND_HAND, |longest| SECOND_HAND.min(longest / 3));
-    let mut second_hand = tokio::time::interval(beat.max(Duration::from_millis(10)));
-    second_hand.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut second_hand = SecondHand::new(plane.clone(), notify);
     loop {
         // Each branch is cancel-safe: signals and ticks that were not taken stay, and a worker's end stays in the set.
         tokio::select! {
@@ -119,7 +118,7 @@ pub async fn until_the_end(
                 libc::SIGHUP => plane.reload(),
                 _ => break,
             },
-            _ = second_hand.tick() => tick(&plane, notify),
+            () = second_hand.tick() => {}
             Some(_) = workers.join_next() => {
                 plane.log(Severity::Error, "worker_ended", "a worker cannot go on; weir ends");
                 return Exit::Broken;
@@ -134,7 +133,7 @@ pub async fn until_the_end(
     let longest = Duration::from_micros(times.deadline.since(times.close_idle_at).0 + GRACE.0) + OVERTIME;
     let exit = tokio::select! {
         signal = signals.end() => return Exit::Forced(signal),
-        exit = all_ended(workers, &plane, notify, &mut second_hand) => exit,
+        exit = all_ended(workers, &mut second_hand) => exit,
         () = tokio::time::sleep(longest) => {
             plane.log(Severity::Error, "drain_stuck", "a worker did not end in time");
             return Exit::Broken;
@@ -153,21 +152,13 @@ pub async fn until_the_end(
     exit
 }
 
-async fn all_ended(
-    mut workers: JoinSet<End>,
-    plane: &RunningPlane,
-    notify: &Notify,
-    second_hand: &mut tokio::time::Interval,
-) -> Exit {
+async fn all_ended(mut workers: JoinSet<End>, second_hand: &mut SecondHand<'_>) -> Exit {
     let mut exit = Exit::Drained { cut: 0 };
     loop {
         // Cancel-safe, as above.
         let end = tokio::select! {
             end = workers.join_next() => end,
-            _ = second_hand.tick() => {
-                tick(plane, notify);
-                continue;
-            }
+            () = second_hand.tick() => continue,
         };
         exit = match (end, exit) {
             (None, exit) => return exit,
@@ -179,16 +170,39 @@ async fn all_ended(
     }
 }
 
-fn tick(plane: &RunningPlane, notify: &Notify) {
-    plane.expire();
-    match plane.stalled() {
-        None => notify.send("WATCHDOG=1"),
-        Some(worker) => {
-            plane.log(
-                Severity::Error,
-                "worker_stalled",
-                &format!("worker {worker} has not turned for seconds"),
-            );
+/// What is looked after every second: overrides, the workers' loops, memory.
+struct SecondHand<'n> {
+    plane: Arc<RunningPlane>,
+    notify: &'n Notify,
+    interval: tokio::time::Interval,
+    trimmer: Trimmer,
+    second: tokio::time::Instant,
+}
+
+impl SecondHand<'_> {
+    /// Ticks every second, or more often where the service manager's watchdog asks for it.
+    fn new(plane: Arc<RunningPlane>, notify: &Notify) -> SecondHand<'_> {
+        let beat = notify.watchdog().map_or(SECOND, |longest| SECOND.min(longest / 3));
+        let mut interval = tokio::time::interval(beat.max(Duration::from_millis(10)));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let second = tokio::time::Instant::now();
+        SecondHand { plane, notify, interval, trimmer: Trimmer::default(), second }
+    }
+
+    /// Cancel-safe: a tick that was not taken stays, and what follows it does not wait.
+    async fn tick(&mut self) {
+        let now = self.interval.tick().await;
+        self.plane.expire();
+        match self.plane.look_after() {
+            None => self.notify.send("WATCHDOG=1"),
+            Some(worker) => {
+                let message = format!("the loop of worker {worker} has not turned for seconds");
+                self.plane.log(Severity::Error, "worker_stalled", &message);
+            }
+        }
+        if now >= self.second {
+            self.second = now + SECOND;
+            self.trimmer.second();
         }
     }
 }

@@ -19,5 +19,6 @@ pub mod notify;
 pub mod overrides;
 pub mod plane;
 pub mod run;
+pub mod trim;
 pub mod upstream;
 pub mod worker;

@@ -14,7 +14,7 @@ use crate::fold::{shown_kind, shown_mode};
 use crate::overrides::{Desk, Target, UnixTime, Who};
 use crate::worker::orders::{Board, Drain, Look, WorkerHandle};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -27,6 +27,8 @@ use weir_telemetry::{Event, Severity, ShownLimits, Telemetry};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A worker whose loop has not turned for this long is stalled: it turns once a second with nothing to do.
 pub const STALLED_AFTER: Span = Span::secs(5);
+/// So many looks in a row must find it so.
+const STILL_LOOKS: u32 = 2;
 /// Lines of a refused configuration that are logged.
 const PROBLEMS_LOGGED: usize = 100;
 
@@ -41,6 +43,8 @@ pub struct RunningPlane {
     desk: Mutex<Desk>,
     shown: Mutex<Shown>,
     started: AtomicBool,
+    /// For how many looks in a row a worker's loop has not turned.
+    still: AtomicU32,
 }
 
 /// What the metrics show of limits and overrides, so that what ends is taken back.
@@ -70,6 +74,7 @@ impl RunningPlane {
             desk: Mutex::new(desk),
             shown: Mutex::default(),
             started: AtomicBool::new(false),
+            still: AtomicU32::new(0),
         };
         let config = plane.desk().config().clone();
         plane.show_config(&config);
@@ -131,14 +136,17 @@ impl RunningPlane {
         Drain { close_idle_at: now.after(grace).min(deadline), deadline }
     }
 
-    /// A worker whose loop does not turn.
-    #[must_use]
-    pub fn stalled(&self) -> Option<usize> {
+    /// Looks after the workers, once per second: whether one of their loops does not turn. After a pause of the whole
+    /// machine every heartbeat is old for a moment, so one look alone says nothing.
+    pub fn look_after(&self) -> Option<usize> {
         let now = self.clock.now();
-        self.workers.iter().position(|worker| {
+        let still = self.workers.iter().position(|worker| {
             let beat = worker.heartbeat();
             beat.0 > 0 && now.since(beat) >= STALLED_AFTER
-        })
+        });
+        let looks = if still.is_some() { self.still.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.still.store(looks, Ordering::Relaxed);
+        still.filter(|_| looks >= STILL_LOOKS)
     }
 
     /// Writes a line of the log.
@@ -287,10 +295,10 @@ impl Plane for RunningPlane {
         if self.board.read().drain.is_some() {
             return Err("weir is shutting down".to_owned());
         }
-        match self.stalled() {
-            Some(worker) => Err(format!("worker {worker} has not turned for more than 5 s")),
-            None => Ok(()),
+        if self.still.load(Ordering::Relaxed) >= STILL_LOOKS {
+            return Err(format!("a worker's loop has not turned for {} s", STALLED_AFTER.0 / 1_000_000));
         }
+        Ok(())
     }
 
     fn config(&self) -> ConfigReport {

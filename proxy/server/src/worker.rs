@@ -165,8 +165,8 @@ struct Worker {
     gauges: Gauges,
     doors: Vec<DoorBook>,
     identities: Identities,
-    /// By the engine's slot.
-    clients: Vec<Option<ClientSocket>>,
+    /// By the engine's slot; boxed, so that the table of a crowd that has gone is small.
+    clients: Vec<Option<Box<ClientSocket>>>,
     open: usize,
     /// By [`LaneId`].
     lanes: Vec<LaneSocket>,

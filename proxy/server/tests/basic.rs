@@ -121,7 +121,7 @@ fn twenty_thousand_keys_in_one_line() {
         client.send(format!("get {}\r\n", keys.join(" ")));
         for key in keys.iter().filter(|key| *key != "key:20000") {
             let number: usize = key[4..].parse().expect("a number");
-            let value = if number % 3 == 0 { String::new() } else { format!("value of {number}") };
+            let value = if number.is_multiple_of(3) { String::new() } else { format!("value of {number}") };
             client.expect(&format!("VALUE {key} 0 {}\r\n{value}\r\n", value.len()));
         }
         client.expect("END\r\n");

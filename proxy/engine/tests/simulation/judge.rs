@@ -57,7 +57,8 @@ enum Effect {
 }
 
 pub struct Judge {
-    number: u32,
+    /// Own keys begin with this.
+    prefix: String,
     allowed: Allowed,
     states: HashMap<Vec<u8>, Vec<KeyState>>,
     /// Own keys about which nothing is known any more.
@@ -81,7 +82,7 @@ const STATES_MAX: usize = 64;
 impl Judge {
     pub fn new(number: u32, allowed: Allowed) -> Judge {
         Judge {
-            number,
+            prefix: format!("c{number}."),
             allowed,
             states: HashMap::new(),
             wild: HashSet::new(),
@@ -96,7 +97,7 @@ impl Judge {
     }
 
     fn owns(&self, key: &[u8]) -> bool {
-        key.starts_with(format!("c{}.", self.number).as_bytes())
+        key.starts_with(self.prefix.as_bytes())
     }
 
     /// The one state a key of this connection is in, where it is known.
@@ -181,14 +182,13 @@ impl Judge {
             }
             Expect::Flush { hidden } => {
                 let line = if *hidden { &b""[..] } else { line_at(input, 0)? };
-                let effect = if *hidden {
-                    if self.allowed.no_flush { Some(Effect::Nothing) } else { None }
-                } else {
-                    (line != b"OK\r\n").then(|| self.error(line).expect("an error line or OK"))
-                };
-                let keys: Vec<_> = self.states.keys().cloned().collect();
-                let unsure = effect.is_some() || (*hidden && !self.allowed.nothing());
-                for key in keys.into_iter().filter(|_| effect != Some(Effect::Nothing)) {
+                let failed = !*hidden && line != b"OK\r\n";
+                assert!(!failed || self.error(line).is_some(), "an error line or OK");
+                // one server may have refused and the others not
+                let unsure = failed || (*hidden && !self.allowed.nothing());
+                let flushed = if self.allowed.no_flush { 0 } else { usize::MAX };
+                let keys: Vec<_> = self.states.keys().take(flushed).cloned().collect();
+                for key in keys {
                     self.change(&key, unsure, |state| KeyState { item: None, ..state.clone() });
                 }
                 Some(line.len())
@@ -204,7 +204,7 @@ impl Judge {
         let words = text(line);
         let says = |part: &str| words.contains(part);
         let (may, effect) = if says("nothing was sent") {
-            (self.allowed.links, Effect::Nothing)
+            (self.allowed.links || self.allowed.timeouts, Effect::Nothing)
         } else if says("outcome unknown") || says("lost before it answered") {
             (self.allowed.links || self.allowed.timeouts, Effect::Unknown)
         } else if says("did not answer in time") {

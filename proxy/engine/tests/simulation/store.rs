@@ -256,6 +256,6 @@ impl Store {
 
 /// `key:number:` at the front of a value that is stored once in a run.
 fn header(data: &[u8]) -> Option<&[u8]> {
-    let colons = data.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
-    colons.skip(1).next().map(|at| &data[..=at])
+    let mut colons = data.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+    colons.nth(1).map(|at| &data[..=at])
 }

@@ -56,7 +56,7 @@ impl Worker {
         if self.clients.len() <= slot {
             self.clients.resize_with(slot + 1, || None);
         }
-        self.clients[slot] = Some(client);
+        self.clients[slot] = Some(Box::new(client));
         self.open += 1;
         self.read_client(id); // registers the waker
     }

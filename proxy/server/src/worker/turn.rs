@@ -383,7 +383,7 @@ impl Worker {
     }
 
     pub(super) fn client_mut(&mut self, id: ClientId) -> Option<&mut super::ClientSocket> {
-        self.clients.get_mut(id.slot as usize)?.as_mut().filter(|client| client.id == id)
+        self.clients.get_mut(id.slot as usize)?.as_deref_mut().filter(|client| client.id == id)
     }
 
     /// Whether the engine's back-pressure on a client has ended.

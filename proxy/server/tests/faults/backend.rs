@@ -1,9 +1,11 @@
 //! The backend is killed, restarted, or closes connections: what clients may see meanwhile, and how it ends.
 
 use crate::client::{Client, Got};
+use crate::memcached::Memcached;
 use crate::scripted::{HONEST_LENGTH, Scripted};
-use crate::support::{Memcached, Route, Weir, alone, eventually, shared};
+use crate::support::{alone, eventually, shared};
 use crate::values::{set_command, value_of};
+use crate::weir::{Route, Weir};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -117,7 +119,9 @@ fn a_backend_that_dies_and_returns_under_load_costs_errors_for_the_gap_only() {
         weir.opens()
     );
     assert!(stored > 1_000 && values > 1_000, "there was load: {stored} stored, {values} values");
-    assert_eq!(weir.opens(), 4, "one connection, and one more after each death");
+    // A dying process may close its connection before its listener, and then the first attempt still comes through.
+    let opens = weir.opens();
+    assert!((4..=7).contains(&opens), "one connection, and one or two after each death: {opens}");
     // Waits of 50, 100, 200, 400 ms and then 500 ms, of which the second half is random.
     let most = 3 * 5 + gaps.as_millis() as u64 / 250;
     assert!(failed <= most, "{failed} attempts in three gaps of together {gaps:?}: it must back off");

@@ -1,8 +1,10 @@
 //! Clients that leave in the middle of an answer, and clients that do not read theirs.
 
 use crate::client::{Client, Got, Stream};
-use crate::support::{Memcached, Route, Weir, alone};
+use crate::memcached::Memcached;
+use crate::support::alone;
 use crate::values::value_of;
+use crate::weir::{Route, Weir};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,10 @@
 //! Reload and shutdown while clients are at work.
 
 use crate::client::{Client, Got};
-use crate::support::{Memcached, Route, Weir, alone, eventually, shared};
+use crate::memcached::Memcached;
+use crate::support::{alone, eventually, shared};
 use crate::values::{set_command, value_of};
+use crate::weir::{Route, Weir};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -212,7 +214,7 @@ fn a_second_sigterm_ends_it_at_once() {
 fn drain_timeout_bounds_the_shutdown() {
     let _shared = shared();
     let Some(memcached) = Memcached::start(false, "drain_timeout", &["-I", "2m"]) else { return };
-    let setup = crate::support::Setup {
+    let setup = crate::weir::Setup {
         routes: vec![Route::to(memcached.place()).over_tcp()],
         top: "drain_timeout = \"1s\"".to_owned(),
         open_files: None,

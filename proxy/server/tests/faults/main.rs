@@ -11,8 +11,10 @@
 mod backend;
 mod client;
 mod crowds;
+mod garbage;
 mod leaving;
 mod life;
+mod memcached;
 mod replies;
 mod requests;
 mod scripted;
@@ -20,3 +22,4 @@ mod sizes;
 mod stalls;
 mod support;
 mod values;
+mod weir;

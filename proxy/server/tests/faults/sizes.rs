@@ -2,8 +2,10 @@
 //! (one read), 256 KiB (`reply_buffer`) and 1 MiB (the largest).
 
 use crate::client::{Client, Got};
-use crate::support::{Memcached, Route, shared};
+use crate::memcached::Memcached;
+use crate::support::shared;
 use crate::values::{set_command, value_of};
+use crate::weir::Route;
 
 /// Sizes at and around every multiple of 16 KiB up to 256 KiB, and where head and value together fill one read.
 fn sizes() -> Vec<usize> {

@@ -1,9 +1,11 @@
-//! A backend that is there and does not answer: time-outs, the cut, and what comes late.
+//! A backend that is there and does not answer, or breaks every connection: time-outs, the cut, and what comes late.
 
 use crate::client::Got;
+use crate::memcached::Memcached;
 use crate::scripted::{HONEST_LENGTH, Scripted};
-use crate::support::{Memcached, Route, eventually, shared};
+use crate::support::{eventually, shared};
 use crate::values::value_of;
+use crate::weir::Route;
 use std::time::{Duration, Instant};
 
 /// How much later than its time a time-out may come: they are looked for every 100 ms, on a busy machine.
@@ -146,4 +148,32 @@ fn a_backend_that_accepts_nobody_is_given_up_after_connect_timeout() {
     eventually(Duration::from_secs(1), "the attempt is counted", || {
         weir.count("weir_backend_connection_opens_total", &["result=\"timeout\""]) >= 1
     });
+}
+
+#[test]
+fn a_backend_that_breaks_every_connection_is_not_stormed() {
+    let _shared = shared();
+    for (name, greeting) in [("closes at once", b"".as_slice()), ("greets", b"220 mail ready\r\n")] {
+        let bad = Scripted::start(move |_, talk| {
+            talk.send(greeting)?;
+            if greeting.is_empty() { Ok(()) } else { talk.swallow() }
+        });
+        let weir = Route::to(bad.address()).start();
+        let mut client = weir.client();
+        let (start, cpu) = (Instant::now(), weir.cpu());
+        let mut asked = 0;
+        while start.elapsed() < Duration::from_secs(3) {
+            let asking = Instant::now();
+            let got = client.get("k");
+            assert!(got.is_server_error(), "{name}: {got:?}");
+            assert!(asking.elapsed() < Duration::from_millis(2_500), "{name}: {:?}", asking.elapsed());
+            asked += 1;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (connections, cpu) = (bad.connections(), weir.cpu() - cpu);
+        println!("{name}: {connections} connections in 3 s, {asked} gets answered, {cpu:?} of CPU");
+        // The default waits are 50 ms, doubling up to 2 s.
+        assert!(connections <= 30, "{name}: {connections} connections in 3 s");
+        assert!(cpu < Duration::from_millis(1_500), "{name}: {cpu:?}");
+    }
 }

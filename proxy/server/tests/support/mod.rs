@@ -171,7 +171,8 @@ impl Weir {
             .stderr(Stdio::piped())
             .spawn()
             .expect("weir starts");
-        let (lines, log) = mpsc::channel();
+        // weir writes at most one line per cause and second: a test never fills this
+        let (lines, log) = mpsc::sync_channel(10_000);
         let stderr = child.stderr.take().expect("stderr");
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {

@@ -1,0 +1,101 @@
+//! The end of a run: everything moves until nothing is owed, then sums and budgets must be even.
+
+use super::World;
+use crate::links::Stand;
+use crate::store::Command;
+use weir_engine::units::{Bytes, Operations};
+
+impl World {
+    /// Nothing goes wrong any more: everybody must be answered, driven by nothing but events and deadlines.
+    pub(super) fn finish(&mut self) {
+        for link in &mut self.links {
+            link.stalled_until = 0;
+        }
+        for app in &mut self.apps {
+            app.asleep_until = 0;
+        }
+        let end = self.now + 60_000_000;
+        while self.now < end {
+            while self.everything_moves() {}
+            let dialling =
+                self.links.iter().filter(|link| !link.retired).filter_map(|link| match link.stand {
+                    Stand::Dialling(at) => Some(at.max(self.now + 1)),
+                    _ => None,
+                });
+            let deadline = self.engine.next_deadline().map(|at| at.0);
+            let Some(next) = dialling.chain(deadline).min() else { break };
+            self.now = self.now.max(next);
+            self.dial(false);
+            self.timers();
+            self.engine.check_invariants();
+        }
+        for index in (0..self.apps.len()).rev() {
+            let app = &mut self.apps[index];
+            app.judge.judge();
+            let client = || self.engine.describe_client(app.id);
+            assert!(app.outgoing.is_empty(), "weir stopped reading (paused {}): {}", app.paused, client());
+            assert!(app.judge.expected.is_empty(), "{:?}: {}", app.judge.expected.front(), client());
+            assert!(self.engine.client_idle(app.id));
+            self.close(index);
+        }
+        self.engine.end_turn(self.instant());
+        self.engine.check_quiet();
+        self.check_budgets();
+        self.check_ledger();
+    }
+
+    fn everything_moves(&mut self) -> bool {
+        let mut moved = false;
+        for index in 0..self.apps.len() {
+            let n = self.apps[index].outgoing.len().min(64 << 10);
+            moved |= n > 0 && self.read_client(index, n);
+        }
+        self.turn();
+        for index in 0..self.links.len() {
+            moved |= self.work(index, usize::MAX);
+            let n = self.links[index].outbox.len();
+            moved |= self.deliver(index, n);
+        }
+        self.turn();
+        for index in 0..self.apps.len() {
+            let n = self.apps[index].incoming.len();
+            moved |= n > 0;
+            self.app_reads(index, n);
+        }
+        self.turn();
+        let up = || self.links.iter().filter(|link| link.stand == Stand::Up);
+        let unwritten = self.apps.iter().any(|app| app.writable) || up().any(|link| link.writable);
+        moved || unwritten || up().any(|link| !link.poisoned && Command::take(&link.inbox).is_some())
+    }
+
+    fn check_budgets(&self) {
+        for key in ["uid:1", "uid:2", "l0", "trusted", "app"] {
+            let state = self.budgets.of(&key.into());
+            let under_way = (state.operations_in_flight(), state.bytes_in_flight());
+            assert_eq!(under_way, (Operations(0), Bytes(0)), "{key} gets everything back");
+        }
+    }
+
+    /// Every request left one entry, and the sums are right.
+    fn check_ledger(&mut self) {
+        let (mut requests, mut keys, mut hits, mut answers) = (0, 0, 0, 0);
+        self.engine.fold(|_, _, tally| {
+            for (verb, tally) in tally.tallies() {
+                requests += tally.requests.iter().sum::<u64>();
+                if matches!(verb.name(), "get" | "gets" | "gat" | "gats") {
+                    keys += tally.operations;
+                    hits += tally.hits;
+                    answers += tally.hits + tally.misses;
+                }
+            }
+        });
+        assert_eq!(requests, self.totals.requests, "one entry per request");
+        if self.totals.complete {
+            assert_eq!(requests, self.totals.answered, "one request per answer");
+            assert_eq!(keys, self.totals.keys_asked, "every key is counted");
+            if self.scenario.allowed.nothing() {
+                assert_eq!((hits, answers), (self.totals.hits, keys), "hits and misses");
+            }
+        }
+    }
+}
