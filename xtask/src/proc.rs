@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 pub struct Memory {
     /// Now.
     pub resident: u64,
-    /// The highest since the process began or [`reset_peak`].
+    /// The highest since the process began.
     pub peak: u64,
 }
 

@@ -113,11 +113,16 @@ impl Suites {
             skips: vec![],
         };
         for mut command in commands {
-            let mut counts = Counts::default();
+            let (mut counts, mut failed) = (Counts::default(), Vec::new());
             let status = process::stream("cargo", &mut command, limit, |_, line| {
                 println!("{line}");
                 if let Some(result) = parse_result(line) {
                     counts.add(result);
+                }
+                if let Some(test) = failed_test(line)
+                    && !failed.contains(&test)
+                {
+                    failed.push(test);
                 }
                 if let Some(reason) = skip_reason(line)
                     && !report.skips.contains(&reason)
@@ -133,7 +138,7 @@ impl Suites {
                     counts.failed = 1;
                     report.note = format!("cargo ended with {status}");
                 }
-                Ok(_) => {}
+                Ok(_) => report.note = failed.join(", "),
                 Err(error) => {
                     counts.failed += 1;
                     report.note = format!("{error:#}");
@@ -171,7 +176,7 @@ impl Suites {
                 report.counts.failed.to_string(),
                 report.counts.skipped.to_string(),
                 seconds(report.took),
-                note.chars().take(80).collect(),
+                note.chars().take(120).collect(),
             ]);
         }
         println!("\n{}", table.text());
@@ -215,6 +220,11 @@ fn parse_result(line: &str) -> Option<Counts> {
         }
     }
     Some(counts)
+}
+
+/// The name on a line like `test ring::vectors ... FAILED`.
+fn failed_test(line: &str) -> Option<String> {
+    line.trim().strip_prefix("test ")?.strip_suffix(" ... FAILED").map(str::to_owned)
 }
 
 /// The reason on a line like `SKIPPED: no memcached here`; the test's name may stand before it.
@@ -266,6 +276,8 @@ mod tests {
             "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s";
         assert_eq!(parse_result(line), Some(Counts { passed: 1, failed: 2, skipped: 0 }));
         assert_eq!(parse_result("test ring::vectors ... ok"), None);
+        assert_eq!(failed_test("test ring::vectors ... FAILED").as_deref(), Some("ring::vectors"));
+        assert_eq!(failed_test("test ring::vectors ... ok"), None);
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Engine {
                 self.lanes[id.0 as usize].send_again(pending, |out| out.extend_from_slice(bytes));
             } else if unsent {
                 failed.push((pending, Failure::NotSent));
-            } else if answered(&pending) {
+            } else if !desynced && answered(&pending) {
                 self.answered_but_for_the_end(id, pending, now);
             } else if !retired && !desynced && repeatable[index] && self.retry(id, &mut pending) {
                 let mut command = Vec::new();

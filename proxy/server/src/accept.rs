@@ -22,7 +22,7 @@ use weir_engine::units::ListenerId;
 use weir_telemetry::{CloseHow, Event, Severity, Telemetry};
 
 /// Connections taken before others have their turn.
-pub const ACCEPT_MAX: usize = 256;
+pub const ACCEPT_MAX: usize = 1_024;
 /// Accepted sockets on their way to one worker.
 pub const ARRIVALS_MAX: usize = 1_024;
 /// How long the acceptor rests when no worker takes more, or a listener failed.

@@ -42,6 +42,12 @@ impl Clock {
         self.origin_unix_ms.saturating_add(at.0 / 1_000)
     }
 
+    /// What the wall clock said when the process started, in milliseconds since 1970.
+    #[must_use]
+    pub fn started_unix_ms(&self) -> u64 {
+        self.unix_ms(Instant(START.0))
+    }
+
     /// What the wall clock said when [`seconds`] was 0, in seconds since 1970.
     #[must_use]
     pub fn started_unix_seconds(&self) -> u64 {

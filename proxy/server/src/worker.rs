@@ -8,6 +8,7 @@
 
 mod clients;
 mod flushes;
+mod gates;
 mod gauges;
 mod lanes;
 pub mod orders;
@@ -16,7 +17,7 @@ pub mod ready;
 pub mod sockets;
 mod turn;
 
-use crate::accept::{Doorway, Gate};
+use crate::accept::{Arrival, Doorway, Gate};
 use crate::attribution::{self, Lookup};
 use crate::caps::Caps;
 use crate::clock::Clock;
@@ -29,6 +30,7 @@ use orders::{Board, InForce, Mailbox, WorkerHandle};
 use panics::Panics;
 use ready::{Source, Token};
 use sockets::{ClientSocket, LaneSocket};
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -160,6 +162,8 @@ struct Worker {
     arrivals_source: Source,
     gates: Vec<OwnGate>,
     reserve: Reserve,
+    /// Accepted and not set up yet.
+    waiting: VecDeque<Arrival>,
     engine: Engine,
     books: Books,
     gauges: Gauges,
@@ -228,6 +232,7 @@ impl Worker {
             lookups: Vec::new(),
             arrivals_source,
             reserve: Reserve::new()?,
+            waiting: VecDeque::new(),
             books: Books::new(telemetry.clone(), settings),
             gauges: Gauges::new(&telemetry),
             doors: settings.listeners.iter().map(|listener| door(&listener.name)).collect(),

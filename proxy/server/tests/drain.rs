@@ -115,6 +115,40 @@ fn several_workers_drain_together() {
     }
 }
 
+/// A weir at a listening socket that somebody else holds.
+fn weir_at(listener: &TcpListener, directory: &std::path::Path) -> (support::Running, String) {
+    let address = listener.local_addr().expect("address");
+    let listener = std::os::fd::OwnedFd::from(listener.try_clone().expect("a copy"));
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0", env!("CARGO_BIN_EXE_weir"), "run"])
+        .args(["--memcached", &format!("{address}=127.0.0.1:{}", support::free_port())])
+        .args(["--admin", &format!("unix:{}", directory.join("admin.sock").display())])
+        .stdin(listener)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("weir starts");
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("stdout"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("a line");
+    (support::Running(child), line)
+}
+
+#[test]
+fn an_inherited_socket_keeps_the_port_over_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("address").port();
+    let (mut first, line) = weir_at(&listener, directory.path());
+    assert!(line.trim_end().ends_with("ready"), "{line:?}");
+    Client::connect(port).ask("mn\r\n", "MN\r\n");
+    first.signal(libc::SIGTERM);
+    assert!(first.wait().success());
+    let mut waiting = Client::connect(port);
+    waiting.send("mn\r\n");
+    let (_second, _) = weir_at(&listener, directory.path());
+    waiting.expect("MN\r\n");
+}
+
 #[test]
 fn the_socket_file_goes_and_the_manager_is_told() {
     let directory = tempfile::tempdir().expect("a directory");

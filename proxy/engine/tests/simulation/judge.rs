@@ -65,7 +65,11 @@ pub struct Judge {
     wild: HashSet<Vec<u8>>,
     /// Own keys with a write that may still take effect on a connection to an old server.
     late: HashSet<Vec<u8>>,
-    pub expected: VecDeque<Expect>,
+    /// Each with the number of times the servers had changed when it was asked.
+    pub expected: VecDeque<(u32, Expect)>,
+    changes: u32,
+    /// The answer that is judged is to a request that the old servers may still carry out.
+    to_old_servers: bool,
     received: Vec<u8>,
     /// Values of the front answer looked at so far: (key, where it starts, where it ends), and where they end.
     values: Vec<(usize, usize, usize)>,
@@ -88,6 +92,8 @@ impl Judge {
             wild: HashSet::new(),
             late: HashSet::new(),
             expected: VecDeque::new(),
+            changes: 0,
+            to_old_servers: false,
             received: Vec::new(),
             values: Vec::new(),
             scanned: 0,
@@ -110,7 +116,13 @@ impl Judge {
 
     /// The servers changed: writes that timed out may still take effect at the old ones, at any time.
     pub fn servers_changed(&mut self) {
+        self.changes += 1;
         self.wild.extend(self.late.drain());
+    }
+
+    /// Notes what a request is to be answered with.
+    pub fn expect(&mut self, expect: Expect) {
+        self.expected.push_back((self.changes, expect));
     }
 
     /// Takes in answer bytes and judges every answer that is whole.
@@ -122,12 +134,13 @@ impl Judge {
     /// Judges what can be judged; hidden commands need no answer.
     pub fn judge(&mut self) {
         let mut at = 0;
-        while let Some(expect) = self.expected.pop_front() {
+        while let Some((changes, expect)) = self.expected.pop_front() {
+            self.to_old_servers = changes < self.changes;
             let received = std::mem::take(&mut self.received);
             let used = self.take(&expect, &received[at..]);
             self.received = received;
             let Some(used) = used else {
-                self.expected.push_front(expect);
+                self.expected.push_front((changes, expect));
                 break;
             };
             at += used;
@@ -229,8 +242,9 @@ impl Judge {
         if !self.owns(key) {
             return;
         }
-        if unsure {
-            self.late.insert(key.to_vec());
+        if unsure && self.allowed.timeouts {
+            let set = if self.to_old_servers { &mut self.wild } else { &mut self.late };
+            set.insert(key.to_vec());
         }
         let states = self.states.entry(key.to_vec()).or_insert_with(|| vec![KeyState::default()]);
         let changed: Vec<KeyState> = states.iter().map(f).collect();

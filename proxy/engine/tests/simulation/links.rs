@@ -34,6 +34,15 @@ pub struct Link {
     pub server: usize,
 }
 
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (inbox, outbox) = (self.inbox.len(), self.outbox.len());
+        let Link { stand, writable, stalled_until, poisoned, server, .. } = self;
+        write!(f, "to {server} {stand:?}: inbox {inbox}, outbox {outbox}, writable {writable}, ")?;
+        write!(f, "stalled until {stalled_until}, poisoned {poisoned}")
+    }
+}
+
 impl Link {
     pub fn new(ring: Arc<Ring>, server: usize, connected_at: u64) -> Link {
         Link {

@@ -10,8 +10,10 @@ mod random;
 mod scenario;
 mod script;
 mod store;
+mod totals;
 mod world;
 
+use totals::Totals;
 use world::World;
 
 const SEEDS: u64 = 256;
@@ -21,16 +23,19 @@ const STEPS: usize = 2_000;
 #[expect(clippy::disallowed_methods, reason = "the seed to replay comes from the environment")]
 fn every_request_is_answered_once_in_order_with_its_own_values() {
     if let Ok(seed) = std::env::var("WEIR_SEED") {
-        return World::new(seed.parse().expect("WEIR_SEED is a number")).run(STEPS);
+        let totals = World::new(seed.parse().expect("WEIR_SEED is a number")).run(STEPS);
+        println!("{totals:#?}");
+        return;
     }
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let mut all = Totals::default();
     std::thread::scope(|scope| {
-        for thread in 0..threads {
-            scope.spawn(move || {
-                for seed in (thread..SEEDS).step_by(threads as usize) {
-                    World::new(seed).run(STEPS);
-                }
-            });
+        let share = |thread| (thread..SEEDS).step_by(threads as usize);
+        let run = move |thread: u64| share(thread).map(|seed| World::new(seed).run(STEPS)).collect::<Vec<_>>();
+        let runs: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        for run in runs {
+            run.join().expect("a seed failed").iter().for_each(|totals| all.add(totals));
         }
     });
+    all.check_reach();
 }

@@ -13,6 +13,7 @@ use weir_engine::units::{Bytes, ListenerId, Operations, PoolId, Span};
 /// Bytes of one value that weir takes in these runs.
 pub const VALUE_MAX: usize = 3_000;
 
+#[derive(Debug)]
 pub struct Scenario {
     pub allowed: Allowed,
     /// Settings change while requests are under way.

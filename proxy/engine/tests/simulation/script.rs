@@ -125,7 +125,7 @@ impl Script {
             }
             79..=85 => {
                 let (bytes, command) = self.meta(random, false);
-                judge.expected.push_back(Expect::One { command, hidden: false });
+                judge.expect(Expect::One { command, hidden: false });
                 bytes
             }
             86..=88 => {
@@ -137,30 +137,30 @@ impl Script {
                     commands.push(command);
                 }
                 all.extend_from_slice(b"mn\r\n");
-                judge.expected.push_back(Expect::Quiet(commands));
+                judge.expect(Expect::Quiet(commands));
                 all
             }
             89 => {
-                judge.expected.push_back(Expect::Local(b"MN\r\n".to_vec()));
+                judge.expect(Expect::Local(b"MN\r\n".to_vec()));
                 b"mn\r\n".to_vec()
             }
             90 => {
                 let command = parse(b"version\r\n");
-                judge.expected.push_back(Expect::One { command, hidden: false });
+                judge.expect(Expect::One { command, hidden: false });
                 b"version\r\n".to_vec()
             }
             91 => {
-                judge.expected.push_back(Expect::Stats);
+                judge.expect(Expect::Stats);
                 random.pick(&[&b"stats\r\n"[..], b"stats weir\r\n", b"stats items\r\n"]).to_vec()
             }
             92 => {
                 let hidden = random.chance(30);
                 if scenario.one_client || scenario.allowed.no_flush {
-                    judge.expected.push_back(Expect::Flush { hidden });
+                    judge.expect(Expect::Flush { hidden });
                     let bytes: &[u8] = if hidden { b"flush_all noreply\r\n" } else { b"flush_all\r\n" };
                     return bytes.to_vec();
                 }
-                judge.expected.push_back(Expect::Local(if hidden { vec![] } else { b"OK\r\n".to_vec() }));
+                judge.expect(Expect::Local(if hidden { vec![] } else { b"OK\r\n".to_vec() }));
                 let bytes: &[u8] = if hidden { b"verbosity 1 noreply\r\n" } else { b"verbosity 1\r\n" };
                 bytes.to_vec()
             }
@@ -168,7 +168,7 @@ impl Script {
                 let long = [b"get ", &[b'k'; 251][..], b"\r\n"].concat();
                 let bytes = if random.chance(20) { long } else { random.pick(&MALFORMED).to_vec() };
                 for answer in refused(&bytes) {
-                    judge.expected.push_back(Expect::Local(answer));
+                    judge.expect(Expect::Local(answer));
                 }
                 bytes
             }
@@ -182,7 +182,7 @@ impl Script {
                 bytes.extend_from_slice(b"\r\n");
                 for answer in refused(&bytes) {
                     // of the classic stores, only a set takes the old value away
-                    judge.expected.push_back(if verb == "set" {
+                    judge.expect(if verb == "set" {
                         Expect::TooLarge { key: key.clone().into_bytes(), answer }
                     } else {
                         Expect::Local(answer)
@@ -197,7 +197,7 @@ impl Script {
         self.keys_asked += keys.len() as u64;
         let time = if verb.starts_with("gat") { " 0" } else { "" };
         let line = format!("{verb}{time} {}\r\n", keys.join(" ")).into_bytes();
-        judge.expected.push_back(Expect::Values(parse(&line)));
+        judge.expect(Expect::Values(parse(&line)));
         line
     }
 
@@ -215,13 +215,13 @@ impl Script {
             let head = format!("{verb} {key} 5 0 {}{unique}{noreply}\r\n", value.len());
             [head.as_bytes(), value, b"\r\n"].concat()
         };
-        judge.expected.push_back(Expect::One { command: parse(&line("")), hidden: noreply });
+        judge.expect(Expect::One { command: parse(&line("")), hidden: noreply });
         line(if noreply { " noreply" } else { "" })
     }
 
     fn change(&mut self, head: &str, noreply: bool, judge: &mut Judge) -> Vec<u8> {
         let command = parse(format!("{head}\r\n").as_bytes());
-        judge.expected.push_back(Expect::One { command, hidden: noreply });
+        judge.expect(Expect::One { command, hidden: noreply });
         format!("{head}{}\r\n", if noreply { " noreply" } else { "" }).into_bytes()
     }
 

@@ -5,6 +5,7 @@ mod end;
 
 use crate::judge::Judge;
 use crate::links::{Link, Stand};
+use crate::totals::Totals;
 use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::script::Script;
@@ -40,17 +41,6 @@ struct App {
     eof: bool,
 }
 
-/// What was counted when connections closed.
-#[derive(Default)]
-struct Totals {
-    requests: u64,
-    answered: u64,
-    keys_asked: u64,
-    hits: u64,
-    /// Every connection stayed until it was answered.
-    complete: bool,
-}
-
 pub struct World {
     seed: u64,
     step: usize,
@@ -74,30 +64,14 @@ impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             if std::env::var("WEIR_SEED").is_ok() {
-                eprintln!(
-                    "{:?}",
-                    self.engine
-                        .snapshot(self.instant())
-                        .servers
-                        .iter()
-                        .map(|s| (s.operations, s.bulk_keys, s.waiting))
-                        .collect::<Vec<_>>()
-                );
-                eprintln!(
-                    "{:?} reloads {} moves {} vanish {} slow {} {:?}",
-                    self.scenario.allowed,
-                    self.scenario.reloads,
-                    self.scenario.moves,
-                    self.scenario.vanish,
-                    self.scenario.slow_readers,
-                    self.settings.pools
-                );
-                let stands: Vec<_> = self
-                    .links
-                    .iter()
-                    .map(|l| (l.stand, l.retired, l.inbox.len(), l.outbox.len(), l.writable, l.poisoned))
-                    .collect();
-                eprintln!("now {} deadline {:?} {stands:?}", self.now, self.engine.next_deadline());
+                let servers = self.engine.snapshot(self.instant()).servers;
+                eprintln!("now {} next deadline {:?}", self.now, self.engine.next_deadline());
+                eprintln!("{:#?}", self.scenario);
+                eprintln!("pools {:#?}", self.settings.pools);
+                eprintln!("servers {servers:#?}");
+                for (lane, link) in self.links.iter().enumerate().filter(|(_, link)| !link.retired) {
+                    eprintln!("lane {lane} {link:?}");
+                }
             }
             eprintln!("seed {} step {}: replay with WEIR_SEED={}", self.seed, self.step, self.seed);
         }
@@ -124,7 +98,7 @@ impl World {
             apps: Vec::new(),
             now: 1_000_000,
             next_number: 0,
-            totals: Totals { complete: true, ..Totals::default() },
+            totals: Totals::default(),
             lanes: Vec::new(),
             ids: Vec::new(),
         };
@@ -136,13 +110,14 @@ impl World {
         Instant(self.now)
     }
 
-    pub fn run(mut self, steps: usize) {
+    pub fn run(mut self, steps: usize) -> Totals {
         for step in 0..steps {
             self.step = step;
             self.act();
             self.engine.check_invariants();
         }
         self.finish();
+        std::mem::take(&mut self.totals)
     }
 
     fn act(&mut self) {
@@ -158,6 +133,7 @@ impl World {
                 self.now += self.random.below(most) as u64;
                 self.timers();
             }
+            96 if self.random.chance(10) => self.totals.fold(&mut self.engine),
             96 => self.client_comes_or_goes(),
             97 => self.link_breaks(),
             98 => self.settings_change(),
@@ -478,7 +454,10 @@ impl World {
             let link = &self.links[lane.0 as usize];
             match cause {
                 CutCause::Retired => assert!(link.retired),
-                CutCause::Stalled => assert!(self.scenario.allowed.timeouts),
+                CutCause::Stalled => {
+                    assert!(self.scenario.allowed.timeouts);
+                    self.totals.stalled += 1;
+                }
                 CutCause::Desync => panic!("the driver is told by lane_input"),
             }
             if link.stand != Stand::Gone {
@@ -493,6 +472,7 @@ impl World {
         for id in slow {
             if let Some(index) = self.apps.iter().position(|app| app.id == id) {
                 assert!(self.scenario.slow_readers, "everybody reads");
+                self.totals.slow += 1;
                 self.totals.complete = false;
                 self.close(index);
             }

@@ -46,7 +46,7 @@ pub(super) fn snapshot(view: &View<'_>, looks: &[Look]) -> Snapshot {
         instance: Instance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            started_at_unix_ms: view.clock.started_unix_seconds().saturating_mul(1_000),
+            started_at_unix_ms: view.clock.started_unix_ms(),
             workers: u32::try_from(view.workers).unwrap_or(u32::MAX),
             config_hash: view.in_force.config.hash.to_string(),
             not_ready: view.not_ready.clone(),

@@ -93,6 +93,73 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caps::Caps;
+    use crate::clock::Clock;
+    use crate::config::{Config, Host};
+    use crate::fold::PROTOCOLS;
+    use crate::listen::Peer;
+    use crate::worker::Setup;
+    use crate::worker::orders::{Board, InForce, WorkerHandle};
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use weir_engine::units::ListenerId;
+    use weir_telemetry::{Telemetry, TelemetryConfig};
+
+    const FILE: &str =
+        "admin = []\n[pool.main]\nservers = [\"127.0.0.1:1\"]\n[listener.cache]\naddress = \"unix:/x\"\n";
+
+    /// A worker without a thread; its telemetry.
+    fn worker() -> (Worker, Arc<Telemetry>) {
+        let clock = Clock::start();
+        let config = Config::from_text("test", FILE, &Host::default()).expect("a good file");
+        let telemetry = Telemetry::new(TelemetryConfig::new(&*PROTOCOLS, clock.started_unix_seconds()));
+        let settings = Arc::new(config.settings.clone());
+        let setup = Setup {
+            index: 0,
+            workers: 1,
+            clock,
+            telemetry: telemetry.clone(),
+            board: Arc::new(Board::new(InForce { settings, config: Arc::new(config), drain: None })),
+            budgets: Arc::default(),
+            caps: Arc::new(Caps::new(1)),
+            attribution: None,
+            doorways: Vec::new(),
+            seed: 1,
+        };
+        (Worker::new(setup, WorkerHandle::pair().1).expect("a worker"), telemetry)
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_the_client_it_happened_to_and_nobody_else() {
+        let (mut worker, telemetry) = worker();
+        let mut ends = Vec::new();
+        for _ in 0..3 {
+            let (client, weir) = UnixStream::pair().expect("a pair");
+            weir.set_nonblocking(true).expect("non-blocking");
+            worker.admit(ListenerId(0), weir.into(), Peer::Unix);
+            ends.push(client);
+        }
+        let token = Token::Client(1);
+        assert!(worker.contained(Some(token), |_| panic!("a defect")).is_none());
+        assert_eq!((worker.open, worker.panics.broken), (2, false));
+        assert_eq!(ends[1].read(&mut [0; 8]).expect("closed"), 0);
+        ends[0].write_all(b"mn\r\n").expect("still open");
+
+        // the same client again: its slot is empty now
+        assert!(worker.contained(Some(token), |_| panic!("a defect")).is_none());
+        assert_eq!((worker.open, worker.panics.broken), (2, false));
+        let page = telemetry.render(None, seconds(worker.now)).body;
+        let counted = page.lines().find(|line| line.starts_with("weir_panics_total"));
+        assert!(counted.is_some_and(|line| line.ends_with(" 2")), "{counted:?}");
+        assert!(page.contains("how=\"panic\"} 1"), "{page}");
+
+        // what belongs to no client is survived once
+        worker.contained(None, |_| panic!("a defect"));
+        assert!(!worker.panics.broken);
+        worker.contained(None, |_| panic!("a defect"));
+        assert!(worker.panics.broken);
+    }
 
     #[test]
     fn one_doubtful_state_is_survived_and_two_in_a_minute_are_not() {

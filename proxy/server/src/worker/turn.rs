@@ -8,10 +8,8 @@ use super::orders::{DoorLook, Look, Order};
 use super::ready::Token;
 use super::sockets::{Link, Reading};
 use super::{End, TICK, Worker};
-use crate::accept::{ACCEPT_MAX, account};
 use crate::clock::seconds;
 use crate::fold;
-use crate::listen::{Accepted, Next};
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use weir_engine::ledger::Expensive;
@@ -96,48 +94,6 @@ impl Worker {
         any
     }
 
-    fn gate_event(&mut self, index: usize) {
-        let Some(own) = self.gates.get_mut(index) else { return };
-        own.source.handled();
-        if own.rests_until.is_some_and(|until| until > self.now) {
-            return;
-        }
-        own.rests_until = None;
-        let mut cx = Context::from_waker(own.source.waker());
-        let mut taken = Vec::new();
-        let listener = own.gate.listener;
-        loop {
-            let each = |socket, peer| taken.push((socket, peer));
-            let Poll::Ready(outcome) = own.gate.poll_accept(&mut cx, ACCEPT_MAX, &mut self.reserve, each)
-            else {
-                break;
-            };
-            if let Some(rest) = account(&self.telemetry, &own.gate.name, &outcome, self.clock) {
-                own.rests_until = Some(self.now.after(micros(rest)));
-                break;
-            }
-            if !matches!(&outcome, Ok(Accepted { next: Next::Readiness, .. })) {
-                self.again.push(Token::Gate(index as u32));
-                break;
-            }
-        }
-        for (socket, peer) in taken {
-            self.admit(listener, socket, peer);
-        }
-    }
-
-    fn arrivals_event(&mut self) {
-        self.arrivals_source.handled();
-        for _ in 0..ACCEPT_MAX {
-            let mut cx = Context::from_waker(self.arrivals_source.waker());
-            match self.mailbox.arrivals.poll_recv(&mut cx) {
-                Poll::Ready(Some(arrival)) => self.admit(arrival.listener, arrival.socket, arrival.peer),
-                Poll::Ready(None) | Poll::Pending => return,
-            }
-        }
-        self.again.push(Token::Arrivals);
-    }
-
     fn orders_event(&mut self) {
         self.mailbox.orders_source.handled();
         let version = self.board.version();
@@ -167,20 +123,6 @@ impl Worker {
         self.add_lanes();
         if drains {
             self.close_gates();
-        }
-    }
-
-    /// Takes what waits already, then closes the doors.
-    fn close_gates(&mut self) {
-        for own in std::mem::take(&mut self.gates) {
-            let mut taken = Vec::new();
-            // Whatever goes wrong with the last look, the door closes.
-            let _ = own
-                .gate
-                .accept_rest(ACCEPT_MAX, &mut self.reserve, |socket, peer| taken.push((socket, peer)));
-            for (socket, peer) in taken {
-                self.admit(own.gate.listener, socket, peer);
-            }
         }
     }
 
@@ -353,7 +295,7 @@ impl Worker {
         let drain = self.in_force.drain?;
         let late = self.now >= drain.deadline;
         let fresh = self.now < drain.close_idle_at;
-        if self.open > 0 || (fresh && !late) {
+        if self.open > 0 || !self.waiting.is_empty() || (fresh && !late) {
             return None;
         }
         let unsent = (0..self.lanes.len()).any(|index| {
@@ -391,8 +333,4 @@ impl Worker {
         let wants = self.engine.client_wants_input(id);
         self.client_mut(id).is_some_and(|client| client.reading == Reading::Paused && wants)
     }
-}
-
-fn micros(duration: std::time::Duration) -> Span {
-    Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }

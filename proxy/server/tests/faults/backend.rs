@@ -91,8 +91,8 @@ fn a_backend_that_dies_and_returns_under_load_costs_errors_for_the_gap_only() {
         let _end = End(&over);
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(700));
-            memcached.kill();
             let killed = Instant::now();
+            memcached.kill();
             std::thread::sleep(GAP);
             memcached.restart();
             let (returned, stored) = (Instant::now(), seen.stored.load(Ordering::Relaxed));

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// Sockets of this process besides the clients'.
 const SPARE: u64 = 200;
 /// What 15,000 connections at once may leave behind 10 s after they left: the slot tables of engine and worker keep their
-/// size (about 0.4 KiB a slot) until weir ends, and not every freed block is at an end of the heap.
-const KEPT_MAX: u64 = 32 << 20;
+/// size (about 0.4 KiB a slot) until weir ends; the rest is given back.
+const KEPT_MAX: u64 = 16 << 20;
 
 fn cpu_share(weir: &Weir, during: Duration) -> f64 {
     let before = weir.cpu();

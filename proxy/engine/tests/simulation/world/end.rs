@@ -3,6 +3,7 @@
 use super::World;
 use crate::links::Stand;
 use crate::store::Command;
+use weir_engine::ledger::Outcome;
 use weir_engine::units::{Bytes, Operations};
 
 impl World {
@@ -78,23 +79,22 @@ impl World {
 
     /// Every request left one entry, and the sums are right.
     fn check_ledger(&mut self) {
-        let (mut requests, mut keys, mut hits, mut answers) = (0, 0, 0, 0);
-        self.engine.fold(|_, _, tally| {
-            for (verb, tally) in tally.tallies() {
-                requests += tally.requests.iter().sum::<u64>();
-                if matches!(verb.name(), "get" | "gets" | "gat" | "gats") {
-                    keys += tally.operations;
-                    hits += tally.hits;
-                    answers += tally.hits + tally.misses;
-                }
-            }
-        });
-        assert_eq!(requests, self.totals.requests, "one entry per request");
-        if self.totals.complete {
-            assert_eq!(requests, self.totals.answered, "one request per answer");
-            assert_eq!(keys, self.totals.keys_asked, "every key is counted");
-            if self.scenario.allowed.nothing() {
-                assert_eq!((hits, answers), (self.totals.hits, keys), "hits and misses");
+        self.totals.fold(&mut self.engine);
+        let snapshot = self.engine.snapshot(self.instant());
+        (self.totals.retries, self.totals.desyncs) = (snapshot.retries, snapshot.desyncs);
+        let totals = &self.totals;
+        let entries: u64 = totals.outcomes.iter().sum();
+        assert_eq!(entries, totals.requests, "one entry per request");
+        if totals.complete {
+            assert_eq!(entries, totals.answered, "one request per answer");
+            assert_eq!(totals.ledger_keys, totals.keys_asked, "every key is counted");
+            assert_eq!(totals.outcomes[Outcome::ClientGone.index()], 0, "nobody left");
+        }
+        if totals.complete && self.scenario.allowed.nothing() {
+            let ledger = (totals.ledger_hits, totals.ledger_hits + totals.ledger_misses);
+            assert_eq!(ledger, (totals.hits, totals.keys_asked), "hits and misses");
+            for outcome in [Outcome::Error, Outcome::Timeout, Outcome::BackendLost] {
+                assert_eq!(totals.outcomes[outcome.index()], 0, "{outcome:?}");
             }
         }
     }

@@ -1,0 +1,94 @@
+//! Taking connections in: from this worker's own listening sockets, or from the acceptor.
+//!
+//! Accepting is cheap and comes first, so that a crowd does not overflow the kernel's backlog (a client whose handshake
+//! is dropped tries again after a second); setting a connection up costs five times as much and is spread over turns.
+//!
+//! Bounds: [`WAITING_MAX`] accepted sockets that are not set up yet; beyond it the backlog holds them. [`ADMITTED_MAX`]
+//! are set up per turn, so that clients being served get theirs.
+
+use super::Worker;
+use super::ready::Token;
+use crate::accept::{ACCEPT_MAX, Arrival, account};
+use crate::listen::{Accepted, Next};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use weir_engine::units::Span;
+
+/// Accepted sockets that wait to be set up.
+const WAITING_MAX: usize = 4_096;
+/// Connections set up per turn.
+const ADMITTED_MAX: usize = 256;
+
+impl Worker {
+    pub(super) fn gate_event(&mut self, index: usize) {
+        let Some(own) = self.gates.get_mut(index) else { return };
+        own.source.handled();
+        if own.rests_until.is_some_and(|until| until > self.now) {
+            return;
+        }
+        own.rests_until = None;
+        let listener = own.gate.listener;
+        let (waiting, reserve) = (&mut self.waiting, &mut self.reserve);
+        let mut cx = Context::from_waker(own.source.waker());
+        loop {
+            let room = WAITING_MAX.saturating_sub(waiting.len()).min(ACCEPT_MAX);
+            if room == 0 {
+                self.again.push(Token::Gate(index as u32));
+                break;
+            }
+            let each = |socket, peer| waiting.push_back(Arrival { listener, socket, peer });
+            let Poll::Ready(outcome) = own.gate.poll_accept(&mut cx, room, reserve, each) else { break };
+            if let Some(rest) = account(&self.telemetry, &own.gate.name, &outcome, self.clock) {
+                own.rests_until = Some(self.now.after(micros(rest)));
+                break;
+            }
+            if !matches!(&outcome, Ok(Accepted { next: Next::Readiness, .. })) {
+                self.again.push(Token::Gate(index as u32));
+                break;
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.arrivals_event();
+        }
+    }
+
+    /// Sets up what was accepted: here, or by the acceptor.
+    pub(super) fn arrivals_event(&mut self) {
+        self.arrivals_source.handled();
+        for _ in 0..ADMITTED_MAX {
+            let arrival = match self.waiting.pop_front() {
+                Some(arrival) => arrival,
+                None => {
+                    let mut cx = Context::from_waker(self.arrivals_source.waker());
+                    match self.mailbox.arrivals.poll_recv(&mut cx) {
+                        Poll::Ready(Some(arrival)) => arrival,
+                        Poll::Ready(None) | Poll::Pending => {
+                            self.waiting.shrink_to(ADMITTED_MAX);
+                            return;
+                        }
+                    }
+                }
+            };
+            self.admit(arrival.listener, arrival.socket, arrival.peer);
+        }
+        if !self.again.contains(&Token::Arrivals) {
+            self.again.push(Token::Arrivals);
+        }
+    }
+
+    /// Takes what waits already, then closes the doors.
+    pub(super) fn close_gates(&mut self) {
+        let (waiting, reserve) = (&mut self.waiting, &mut self.reserve);
+        for own in std::mem::take(&mut self.gates) {
+            let listener = own.gate.listener;
+            let each = |socket, peer| waiting.push_back(Arrival { listener, socket, peer });
+            // Whatever goes wrong with the last look, the door closes.
+            let _ = own.gate.accept_rest(WAITING_MAX, reserve, each);
+        }
+        self.again.push(Token::Arrivals);
+    }
+}
+
+fn micros(duration: Duration) -> Span {
+    Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
