@@ -186,7 +186,7 @@ impl SecondHand<'_> {
         let mut interval = tokio::time::interval(beat.max(Duration::from_millis(10)));
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let second = tokio::time::Instant::now();
-        SecondHand { plane, notify, interval, trimmer: Trimmer::default(), second }
+        SecondHand { plane, notify, interval, trimmer: Trimmer::start(), second }
     }
 
     /// Cancel-safe: a tick that was not taken stays, and what follows it does not wait.

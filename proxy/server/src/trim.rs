@@ -29,6 +29,13 @@ impl Default for Trimmer {
 }
 
 impl Trimmer {
+    /// What is resident now is the floor: before the first client came, or a crowd that waits at the door would be taken
+    /// for what weir needs.
+    #[must_use]
+    pub fn start() -> Trimmer {
+        Trimmer { floor: resident().unwrap_or(u64::MAX), ..Trimmer::default() }
+    }
+
     /// A second has passed.
     pub fn second(&mut self) {
         self.with(resident, trim);

@@ -31,7 +31,8 @@ fn every_request_is_answered_once_in_order_with_its_own_values() {
     let mut all = Totals::default();
     std::thread::scope(|scope| {
         let share = |thread| (thread..SEEDS).step_by(threads as usize);
-        let run = move |thread: u64| share(thread).map(|seed| World::new(seed).run(STEPS)).collect::<Vec<_>>();
+        let run =
+            move |thread: u64| share(thread).map(|seed| World::new(seed).run(STEPS)).collect::<Vec<_>>();
         let runs: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
         for run in runs {
             run.join().expect("a seed failed").iter().for_each(|totals| all.add(totals));

@@ -101,7 +101,8 @@ impl Scenario {
             listener.line_max = 100_000;
             listener.reply_buffer = random.pick(&[500, 5_000, 50_000, 256 << 10]);
             listener.reply_buffer_max = 16 << 20;
-            listener.slow_reader_timeout = Span::secs(2);
+            let patience = if self.slow_readers { Span::millis(100) } else { Span::secs(100_000) };
+            listener.slow_reader_timeout = patience;
             listener.trusted_names = vec!["trusted".into()];
             listener.switches = Switches {
                 split: random.chance(85),

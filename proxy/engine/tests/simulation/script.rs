@@ -43,7 +43,7 @@ impl Script {
         match random.below(10) {
             0..=3 => self.own_key(random),
             4 => self.own_number(random),
-            5..=8 => format!("s{}", random.below(20)),
+            5..=8 => format!("s{}", random.below(6)),
             _ => format!("m{}", random.below(20)),
         }
     }
@@ -89,7 +89,7 @@ impl Script {
             }
             44..=58 => {
                 let shared = random.chance(30);
-                let key = if shared { format!("s{}", random.below(20)) } else { self.own_key(random) };
+                let key = if shared { format!("s{}", random.below(6)) } else { self.own_key(random) };
                 let value = self.value(random, &key);
                 self.store("set", &key, &value, random.chance(30), None, judge)
             }

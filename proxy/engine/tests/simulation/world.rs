@@ -5,11 +5,11 @@ mod end;
 
 use crate::judge::Judge;
 use crate::links::{Link, Stand};
-use crate::totals::Totals;
 use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::script::Script;
 use crate::store::Store;
+use crate::totals::Totals;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::route::Ring;
@@ -18,7 +18,7 @@ use weir_engine::units::{ClientId, Instant, LaneId, ListenerId};
 use weir_engine::{CloseHow, CutCause, Engine};
 
 /// Unread bytes a client's socket takes.
-const SOCKET: usize = 8_000;
+const SOCKET: usize = 1_500;
 
 /// One client program and its socket.
 struct App {
@@ -135,7 +135,7 @@ impl World {
             }
             96 if self.random.chance(10) => self.totals.fold(&mut self.engine),
             96 => self.client_comes_or_goes(),
-            97 => self.link_breaks(),
+            97 if self.random.chance(60) => self.link_breaks(),
             98 => self.settings_change(),
             _ => self.client_changes(),
         }
@@ -244,7 +244,7 @@ impl World {
     fn client_changes(&mut self) {
         let Some(index) = self.some_app() else { return };
         if self.scenario.slow_readers && self.random.chance(50) {
-            let most = self.random.pick(&[10_000, 1_000_000, 6_000_000]);
+            let most = self.random.pick(&[10_000, 500_000, 3_000_000]);
             self.apps[index].asleep_until = self.now + self.random.below(most) as u64;
         } else {
             let identity = self.scenario.identity(&mut self.random, self.apps[index].listener);
@@ -366,8 +366,8 @@ impl World {
                 continue;
             }
             let lane = LaneId(index as u32);
-            if may_fail && self.random.chance(30) {
-                self.links[index].stand = Stand::Dialling(self.now + self.random.below(100_000) as u64);
+            if may_fail && self.random.chance(20) {
+                self.links[index].stand = Stand::Dialling(self.now + self.random.below(20_000) as u64);
                 self.engine.lane_failed(lane, self.instant());
             } else {
                 self.links[index].stand = Stand::Up;

@@ -5,7 +5,7 @@ use crate::memcached::Memcached;
 use crate::scripted::{HONEST_LENGTH, Scripted};
 use crate::support::{alone, eventually, shared};
 use crate::values::{set_command, value_of};
-use crate::weir::{Route, Weir};
+use crate::weir::{Route, Setup, Weir};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -77,9 +77,19 @@ fn work(mut client: Client, caller: usize, over: &AtomicBool, seen: &Seen) {
 
 #[test]
 fn a_backend_that_dies_and_returns_under_load_costs_errors_for_the_gap_only() {
+    dies_and_returns(1);
+}
+
+#[test]
+fn a_backend_that_dies_and_returns_under_load_of_two_workers_too() {
+    dies_and_returns(2);
+}
+
+fn dies_and_returns(workers: u32) {
     let _alone = alone();
     let Some(mut memcached) = Memcached::start(true, "backend killed under load", &[]) else { return };
-    let weir = Route::to(memcached.place()).pool("reconnect_max = \"500ms\"").start();
+    let routes = vec![Route::to(memcached.place()).pool("reconnect_max = \"500ms\"")];
+    let weir = Setup { routes, workers: Some(workers), ..Setup::default() }.start();
     let (over, seen) = (AtomicBool::new(false), Seen::default());
     let (mut back_after, mut gaps) = (Vec::new(), Duration::ZERO);
     std::thread::scope(|scope| {
@@ -120,10 +130,13 @@ fn a_backend_that_dies_and_returns_under_load_costs_errors_for_the_gap_only() {
     );
     assert!(stored > 1_000 && values > 1_000, "there was load: {stored} stored, {values} values");
     // A dying process may close its connection before its listener, and then the first attempt still comes through.
-    let opens = weir.opens();
-    assert!((4..=7).contains(&opens), "one connection, and one or two after each death: {opens}");
+    let (opens, lanes) = (weir.opens(), u64::from(workers));
+    assert!(
+        (4 * lanes..=7 * lanes).contains(&opens),
+        "one connection, and one or two after each death: {opens}"
+    );
     // Waits of 50, 100, 200, 400 ms and then 500 ms, of which the second half is random.
-    let most = 3 * 5 + gaps.as_millis() as u64 / 250;
+    let most = lanes * (3 * 5 + gaps.as_millis() as u64 / 250);
     assert!(failed <= most, "{failed} attempts in three gaps of together {gaps:?}: it must back off");
     let at_backend = memcached.stat("total_connections");
     // One is weir's; the others are this test's own, to see whether it is up and to ask.

@@ -48,11 +48,11 @@ fn fate(client: &mut Client) -> Fate {
 fn without_descriptors_the_excess_is_turned_away_and_the_others_are_served() {
     let _alone = alone();
     let Some(memcached) = Memcached::start(false, "no descriptors left", &[]) else { return };
-    for tcp in [true, false] {
+    for (tcp, workers) in [(true, 1), (false, 1), (true, 2)] {
         let route = Route::to(memcached.place());
         let route = if tcp { route.over_tcp() } else { route };
-        let setup = Setup { routes: vec![route], top: String::new(), open_files: Some(64) };
-        let mut weir = setup.start();
+        let (open_files, workers) = (Some(64), Some(workers));
+        let mut weir = Setup { routes: vec![route], open_files, workers, ..Setup::default() }.start();
         let mut early: Vec<Client> = (0..10).map(|_| weir.client()).collect();
         early[0].set("k", &value_of("k", 50));
         for client in &mut early {
@@ -108,7 +108,7 @@ fn a_backend_is_reached_again_although_descriptors_ran_out() {
     let _alone = alone();
     let Some(mut memcached) = Memcached::start(false, "no descriptors and no backend", &[]) else { return };
     let route = Route::to(memcached.place()).pool("reconnect_max = \"200ms\"").over_tcp();
-    let weir = Setup { routes: vec![route], top: String::new(), open_files: Some(64) }.start();
+    let weir = Setup { routes: vec![route], open_files: Some(64), ..Setup::default() }.start();
     let mut early = weir.client();
     early.set("k", &value_of("k", 50));
     let mut crowd: Vec<Client> = (0..150).map(|_| weir.client()).collect();
@@ -199,7 +199,7 @@ fn time_wait(port: u16) -> usize {
     rows.filter(|row| row.len() > 3 && row[2].ends_with(&there) && row[3] == "06").count()
 }
 
-fn fifteen_thousand_at_once(tcp: bool) {
+fn fifteen_thousand_at_once(tcp: bool, workers: u32) {
     const COUNT: usize = 15_000;
     let _alone = alone();
     let what = if tcp { "15,000 connections over TCP" } else { "15,000 connections over a Unix socket" };
@@ -208,7 +208,8 @@ fn fifteen_thousand_at_once(tcp: bool) {
     }
     let Some(memcached) = Memcached::start(false, what, &[]) else { return };
     let route = Route::to(memcached.place());
-    let weir = if tcp { route.over_tcp() } else { route }.start();
+    let routes = vec![if tcp { route.over_tcp() } else { route }];
+    let weir = Setup { routes, workers: Some(workers), ..Setup::default() }.start();
     let mut filler = weir.client();
     for number in 0..500 {
         let key = format!("k{number}");
@@ -268,7 +269,12 @@ fn fifteen_thousand_at_once(tcp: bool) {
     assert_eq!(failed, 0, "{what}");
     assert_eq!(open, COUNT as u64 + 1, "they were open at once");
     assert!(after <= idle + KEPT_MAX, "{} KiB idle, {} KiB 10 s after", idle >> 10, after >> 10);
-    assert_eq!(weir.opens(), 1, "one connection to the backend whatever the clients do");
+    let opens = weir.opens();
+    assert_eq!(
+        opens,
+        u64::from(workers),
+        "a connection of each worker to the backend, whatever the clients do"
+    );
     if let Place::Tcp(address) = weir.place(0) {
         let port = address.port();
         eventually(Duration::from_secs(5), "no port is left in TIME_WAIT", || time_wait(port) == 0);
@@ -277,10 +283,15 @@ fn fifteen_thousand_at_once(tcp: bool) {
 
 #[test]
 fn fifteen_thousand_connections_at_once_over_a_unix_socket() {
-    fifteen_thousand_at_once(false);
+    fifteen_thousand_at_once(false, 1);
 }
 
 #[test]
 fn fifteen_thousand_connections_at_once_over_tcp() {
-    fifteen_thousand_at_once(true);
+    fifteen_thousand_at_once(true, 1);
+}
+
+#[test]
+fn fifteen_thousand_connections_at_once_over_tcp_to_two_workers() {
+    fifteen_thousand_at_once(true, 2);
 }

@@ -4,7 +4,7 @@ use crate::client::{Client, Got};
 use crate::memcached::Memcached;
 use crate::support::{alone, eventually, shared};
 use crate::values::{set_command, value_of};
-use crate::weir::{Route, Weir};
+use crate::weir::{Route, Setup, Weir};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -130,9 +130,10 @@ fn ask_until_closed(mut client: Client, caller: usize, seen: &Seen) {
 fn sigterm_lets_everything_under_way_end_and_exits_0() {
     let _alone = alone();
     let Some(memcached) = Memcached::start(false, "drain", &[]) else { return };
-    for tcp in [true, false] {
+    for (tcp, workers) in [(true, 1), (false, 1), (true, 2)] {
         let route = Route::to(memcached.place());
-        let mut weir = if tcp { route.over_tcp() } else { route }.start();
+        let routes = vec![if tcp { route.over_tcp() } else { route }];
+        let mut weir = Setup { routes, workers: Some(workers), ..Setup::default() }.start();
         let mut filler = weir.client();
         let keys: Vec<String> = (0..20_000).map(|number| format!("k{number}")).collect();
         for part in keys.chunks(500) {
@@ -214,10 +215,10 @@ fn a_second_sigterm_ends_it_at_once() {
 fn drain_timeout_bounds_the_shutdown() {
     let _shared = shared();
     let Some(memcached) = Memcached::start(false, "drain_timeout", &["-I", "2m"]) else { return };
-    let setup = crate::weir::Setup {
+    let setup = Setup {
         routes: vec![Route::to(memcached.place()).over_tcp()],
         top: "drain_timeout = \"1s\"".to_owned(),
-        open_files: None,
+        ..Setup::default()
     };
     let mut weir = setup.start();
     let mut client = weir.client();

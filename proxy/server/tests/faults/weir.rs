@@ -59,6 +59,8 @@ pub struct Setup {
     pub top: String,
     /// RLIMIT_NOFILE, soft and hard.
     pub open_files: Option<u64>,
+    /// Data-path threads; one when nothing is said.
+    pub workers: Option<u32>,
 }
 
 impl Setup {
@@ -72,9 +74,10 @@ impl Setup {
             })
             .collect();
         let mut config = format!(
-            "metrics = \"unix:{}\"\nadmin = \"unix:{}\"\nworkers = 1\n{}\n",
+            "metrics = \"unix:{}\"\nadmin = \"unix:{}\"\nworkers = {}\n{}\n",
             at("metrics.sock").display(),
             at("admin.sock").display(),
+            self.workers.unwrap_or(1),
             self.top
         );
         for (number, (route, place)) in self.routes.iter().zip(&places).enumerate() {
