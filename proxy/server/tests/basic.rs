@@ -341,7 +341,9 @@ fn a_backend_may_go_and_come_back() {
         client.line() == "STORED"
     });
     client.ask("get a\r\n", "VALUE a 0 1\r\ny\r\nEND\r\n");
-    assert!(weir.metric("weir_backend_connection_opens_total", &["result=\"refused\""]) > 0.0);
+    // refused, or reset by a server that is just ending
+    let opens = |result: &[&str]| weir.metric("weir_backend_connection_opens_total", result);
+    assert!(opens(&[]) > opens(&["result=\"ok\""]));
     assert_eq!(weir.metric("weir_backend_connections", &["state=\"ready\""]), 1.0);
 }
 

@@ -88,6 +88,15 @@ impl Memcached {
 
     pub fn stop(&self) {
         signal(&self.child, Signal::STOP);
+        // a thread stops when it is next scheduled: until then it may still answer
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stopped = |task: &std::path::Path| {
+            let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        eventually(PATIENCE, "every thread has stopped", || {
+            std::fs::read_dir(&tasks).expect("threads").flatten().all(|task| stopped(&task.path()))
+        });
     }
 
     pub fn go_on(&self) {

@@ -109,6 +109,14 @@ impl Memcached {
     pub fn freeze(&self, frozen: bool) {
         let process = self.process.as_ref().expect("it runs");
         process.signal(if frozen { libc::SIGSTOP } else { libc::SIGCONT });
+        // A thread stops when it is next scheduled: until then it may still answer.
+        let tasks = format!("/proc/{}/task", process.pid());
+        eventually("every thread has heard", || {
+            std::fs::read_dir(&tasks).expect("threads").flatten().all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) == frozen
+            })
+        });
     }
 
     pub fn address(&self) -> String {
@@ -387,6 +395,8 @@ impl Client {
                 true
             }
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+            // a machine that was paused
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.more(),
             Err(error) => panic!("reading: {error}"),
         }
     }
