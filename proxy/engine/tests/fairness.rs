@@ -154,7 +154,7 @@ fn small_requests_that_fill_the_server_leave_room_for_a_batch() {
         bench.answer(0, usize::MAX);
         // whoever was answered asks again
         let answered: Vec<ClientId> =
-            small.iter().copied().filter(|c| bench.engine.client_out(*c).len() > 0).collect();
+            small.iter().copied().filter(|c| !bench.engine.client_out(*c).is_empty()).collect();
         for client in answered {
             bench.read(client);
             bench.send(client, "get s\r\n");
