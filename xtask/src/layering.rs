@@ -82,6 +82,10 @@ fn reached_by(workspace: &Workspace, package: &str) -> Result<BTreeSet<String>> 
     if !done.status.success() {
         bail!("cargo tree -p {package} failed:\n{}", done.stderr);
     }
+    // The tree begins with the package itself; an empty one would let every rule pass.
+    if !done.stdout.starts_with(package) {
+        bail!("cargo tree -p {package} printed no tree:\n{}{}", done.stdout, done.stderr);
+    }
     Ok(parse_tree(&done.stdout, package))
 }
 

@@ -2,6 +2,7 @@
 //! the load generator, which knows when its measured window opens and closes.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -78,6 +79,28 @@ fn count_sockets(table: &str, port: u16) -> Sockets {
     sockets
 }
 
+/// Part of all cores that was busy, 0 to 1, over a time in which this program does nothing.
+pub fn busy_for(time: Duration) -> f64 {
+    let before = busy_and_all();
+    std::thread::sleep(time);
+    let after = busy_and_all();
+    let all = after.1.saturating_sub(before.1).max(1);
+    after.0.saturating_sub(before.0) as f64 / all as f64
+}
+
+fn busy_and_all() -> (u64, u64) {
+    parse_stat(&fs::read_to_string("/proc/stat").unwrap_or_default())
+}
+
+/// Ticks of all cores: `cpu user nice system idle iowait ...`; busy is what is neither idle nor waiting.
+fn parse_stat(stat: &str) -> (u64, u64) {
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> =
+        line.split_ascii_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
+    let all: u64 = ticks.iter().sum();
+    (all - ticks.iter().skip(3).take(2).sum::<u64>(), all)
+}
+
 /// What machine this is, without its name: for the head of a table of measurements.
 pub fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -106,6 +129,12 @@ mod tests {
         let _client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         assert_eq!(connections_to(std::process::id(), port), 1);
         assert_eq!(sockets([port])[0].established, 1);
+    }
+
+    #[test]
+    fn idle_and_waiting_cores_are_not_busy() {
+        assert_eq!(parse_stat("cpu  10 5 20 60 5 0 0 0 9 9\ncpu0 1 1 1 1\n"), (35, 100));
+        assert_eq!(parse_stat(""), (0, 0));
     }
 
     #[test]

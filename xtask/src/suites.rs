@@ -124,6 +124,10 @@ impl Suites {
                 {
                     failed.push(test);
                 }
+                if let Some(reason) = ignored_test(line) {
+                    // Counted by cargo already.
+                    report.skips.push(reason);
+                }
                 if let Some(reason) = skip_reason(line)
                     && !report.skips.contains(&reason)
                 {
@@ -227,6 +231,12 @@ fn failed_test(line: &str) -> Option<String> {
     line.trim().strip_prefix("test ")?.strip_suffix(" ... FAILED").map(str::to_owned)
 }
 
+/// Name and reason on a line like `test ring::vectors ... ignored, takes an hour`.
+fn ignored_test(line: &str) -> Option<String> {
+    let (name, reason) = line.trim().strip_prefix("test ")?.split_once(" ... ignored")?;
+    Some(format!("{name}{reason}"))
+}
+
 /// The reason on a line like `SKIPPED: no memcached here`; the test's name may stand before it.
 fn skip_reason(line: &str) -> Option<String> {
     Some(line.split_once(SKIP_MARK)?.1.trim().to_owned())
@@ -278,6 +288,10 @@ mod tests {
         assert_eq!(parse_result("test ring::vectors ... ok"), None);
         assert_eq!(failed_test("test ring::vectors ... FAILED").as_deref(), Some("ring::vectors"));
         assert_eq!(failed_test("test ring::vectors ... ok"), None);
+        assert_eq!(
+            ignored_test("test ring::vectors ... ignored, slow").as_deref(),
+            Some("ring::vectors, slow")
+        );
     }
 
     #[test]

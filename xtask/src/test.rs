@@ -56,37 +56,37 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
         loud(workspace.cargo().args(["build", "--workspace", "--bins"]), "every binary is built")
     });
 
-    let command = |arguments: &[&str]| {
+    let command = |packages: &[&str], arguments: &[&str]| {
         let mut command = workspace.cargo();
-        command.args(["test", "--workspace"]).args(arguments).arg("--no-fail-fast");
+        command.arg("test").args(packages).args(arguments).arg("--no-fail-fast");
         environment(&mut command, workspace, &tools, options);
         command
     };
     let harness: &[&str] =
         if options.full { &["--", "--show-output", "--include-ignored"] } else { &["--", "--show-output"] };
-    let with_harness = |arguments: &[&str]| {
-        let mut command = command(arguments);
+    // By package and name: two packages may each have a test of the same name.
+    let of_package = |package: &str, tests: &[String]| {
+        let names: Vec<&str> = tests.iter().flat_map(|test| ["--test", test.as_str()]).collect();
+        let mut command = command(&["-p", package], &names);
         command.args(harness);
         command
     };
-    suites.cargo("unit", vec![command(&["--lib", "--bins"]), command(&["--doc"])], SUITE_LIMIT);
+    let all = ["--workspace"];
+    suites.cargo("unit", vec![command(&all, &["--lib", "--bins"]), command(&all, &["--doc"])], SUITE_LIMIT);
     let mut targets = BTreeMap::new();
     suites.check("list of integration tests", || {
         targets = test_targets(workspace)?;
         Ok(Verdict::Passed(format!("{} packages have some", targets.len())))
     });
-    let libraries: Vec<&str> = targets
-        .iter()
-        .filter(|(package, _)| package.as_str() != SERVER)
-        .flat_map(|(_, names)| names)
-        .flat_map(|name| ["--test", name.as_str()])
-        .collect();
-    // Without a name cargo would run every test there is.
-    if !libraries.is_empty() {
-        suites.cargo("property and simulation", vec![with_harness(&libraries)], SUITE_LIMIT);
-    }
+    let libraries = targets.iter().filter(|(package, _)| package.as_str() != SERVER);
+    let libraries = libraries.map(|(package, tests)| of_package(package, tests)).collect();
+    suites.cargo("property and simulation", libraries, SUITE_LIMIT);
     for name in targets.get(SERVER).into_iter().flatten() {
-        suites.cargo(&format!("{SERVER}: {name}"), vec![with_harness(&["--test", name])], SUITE_LIMIT);
+        suites.cargo(
+            &format!("{SERVER}: {name}"),
+            vec![of_package(SERVER, std::slice::from_ref(name))],
+            SUITE_LIMIT,
+        );
     }
     fuzz::smoke(workspace, &mut suites, options.full)?;
     // Elsewhere somebody may be editing while the tests run.

@@ -17,6 +17,7 @@ use self::cases::{CASES, Case, Contender};
 use self::measure::{Numbers, Rig, keep_best};
 use self::storms::{Burst, MemoryUse};
 use crate::netns::Isolation;
+use crate::proc;
 use crate::process;
 use crate::report::{Steps, heading};
 use crate::servers;
@@ -24,6 +25,9 @@ use crate::workspace::Workspace;
 
 /// Rounds of a full run; each contender is measured once per round.
 const ROUNDS: u32 = 3;
+
+/// Above this part of the cores in other hands, a run is disturbed.
+const DISTURBED: f64 = 0.1;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -50,6 +54,8 @@ pub(crate) struct Results {
     /// How it was run, for the page.
     rounds: u32,
     seconds: f64,
+    /// Part of the cores that other processes used before it began.
+    others: f64,
 }
 
 impl Options {
@@ -64,8 +70,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     steps.step("build (release)", || build(workspace))?;
     let limit = servers::raise_open_files();
     println!("open files: {limit}");
+    let others = proc::busy_for(Duration::from_secs(2));
+    println!("other processes use {:.0} % of the cores", others * 100.0);
+    if others > DISTURBED {
+        println!("WARNING: this is no quiet machine; the numbers will say so");
+    }
     let (rounds, seconds) = if options.quick { (1, 1.0) } else { (options.rounds, 2.0) };
-    let mut results = Results { rounds, seconds, ..Results::default() };
+    let mut results = Results { rounds, seconds, others, ..Results::default() };
     let outcome = measure_all(workspace, options, &mut steps, &mut results);
     steps.print();
     outcome?;

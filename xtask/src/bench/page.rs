@@ -167,6 +167,7 @@ pub fn markdown(results: &Results) -> Result<String> {
     writeln!(
         page,
         "- best of {} rounds of {} s each; in every round direct, twemproxy and weir take turns\n\
+         - other processes used {:.0} % of the cores before the run began\n\
          - memcached `-t 2 -m 1024 -c 20000 -b 16384 -U 0`; twemproxy `server_connections: 1`; weir without a file: one worker,\n  \
          ledger, limits and metrics on\n\
          - {} keys of the size of post URIs, values of 100 bytes; every value is checked, a run with a wrong, missing or\n  \
@@ -174,6 +175,7 @@ pub fn markdown(results: &Results) -> Result<String> {
          - quiet GETs are an open loop: a request counts from when it fell due, also when an earlier one is late\n",
         results.rounds,
         results.seconds,
+        results.others * 100.0,
         thousands(u64::from(crate::scenario::KEYS)),
     )?;
     page.push_str(&claims(results).markdown());
