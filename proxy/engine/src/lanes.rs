@@ -17,7 +17,8 @@ impl Engine {
         live.map(|(index, lane)| (LaneId(index as u32), &lane.info))
     }
 
-    /// A lane was connected (and authenticated): what waited goes out.
+    /// A lane was connected (and authenticated): what waited goes out. The time to answer (`request_timeout`) of what
+    /// waited runs on from when it was first appended: a client does not wait longer because connections were lost.
     pub fn lane_up(&mut self, id: LaneId, now: Instant) {
         let lane = &mut self.lanes[id.0 as usize];
         if lane.state == LaneState::Retired {
@@ -36,9 +37,6 @@ impl Engine {
                     self.lanes[id.0 as usize].send_again(pending, |bytes| bytes.extend_from_slice(end));
                 }
             }
-        }
-        for pending in &mut self.lanes[id.0 as usize].owed {
-            pending.sent = now;
         }
         self.mark_lane(id);
     }

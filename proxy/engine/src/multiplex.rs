@@ -143,6 +143,7 @@ pub(crate) struct Cost {
 pub(crate) struct Pending {
     /// Stream offset of the command's first byte.
     pub(crate) start: u64,
+    /// When it was first appended to a lane; a lost connection does not change it. `request_timeout` counts from here.
     pub(crate) sent: Instant,
     pub(crate) cost: Cost,
     /// Everybody who waited for it was told so: the reply will be read over.

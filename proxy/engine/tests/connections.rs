@@ -271,6 +271,38 @@ fn a_write_that_timed_out_unsent_is_never_sent() {
 }
 
 #[test]
+fn a_new_connection_gives_no_new_time_to_answer() {
+    let mut settings = unbatched();
+    settings.pools[0].request_timeout = Span::millis(1_000);
+    let mut bench = bench(settings);
+    let client = bench.open("p");
+    bench.engine.lane_lost(LANE, bench.now);
+    bench.send(client, "get a\r\n");
+    bench.turn();
+    let asked = bench.now;
+    let mut answered = None;
+    // a connection that is made and lost again and again, at a time when the request would still be young by it
+    for step in 1..=30 {
+        bench.wait(Span::millis(100));
+        if answered.is_none() && bench.read_text(client).ends_with("did not answer in time\r\n") {
+            answered = Some(bench.now.since(asked));
+        }
+        match step % 8 {
+            2 => bench.engine.lane_up(LANE, bench.now),
+            6 => {
+                bench.engine.lane_out(LANE).wrote(usize::MAX);
+                bench.unanswered[0].clear();
+                bench.engine.lane_lost(LANE, bench.now);
+            }
+            _ => {}
+        }
+    }
+    let answered = answered.expect("an answer").0 / 1_000;
+    assert!((1_000..=1_200).contains(&answered), "answered after {answered} ms");
+    assert_eq!(outcome(&mut bench, Outcome::Timeout), 1);
+}
+
+#[test]
 fn an_error_to_an_implicit_batch_is_asked_again_one_by_one() {
     let mut settings = settings(1);
     settings.pools[0].single_flight = true;
