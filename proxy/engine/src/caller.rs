@@ -57,6 +57,8 @@ pub(crate) struct Known {
     pub(crate) clients: u32,
     /// Requests under way that bear it: their connection may have been renamed since.
     pub(crate) requests: u32,
+    /// Operations that wait on its account in the queues of the servers.
+    pub(crate) queued: u64,
     /// Reply bytes per operation, corrected by every reply (fast up, slow down). Prices a request before it runs.
     pub(crate) reply_bytes: u64,
 }

@@ -9,6 +9,7 @@ use crate::error::Failure;
 use crate::ledger::Outcome;
 use crate::split::{Bulk, Merge};
 use crate::units::{Bytes, ClientId, Instant, ListenerId, Operations, PoolId, ServerId, Span};
+use crate::waiting::Queued;
 use std::collections::VecDeque;
 use weir_memcached::{DecodeLimits, RequestDecoder, Verb};
 
@@ -169,6 +170,8 @@ pub(crate) struct Client {
     /// connections a new command could overtake an old one.
     pub(crate) barrier: u64,
     pub(crate) hold: Option<Hold>,
+    /// What it waits with, while it is in the queue of a server.
+    pub(crate) queued: Option<Queued>,
     /// Since when the held request waits (pace and queue together).
     pub(crate) held_since: Option<Instant>,
     /// The request at the front of `input` was admitted already.
@@ -211,6 +214,7 @@ impl Client {
             held_reply: 0,
             barrier: 0,
             hold: None,
+            queued: None,
             held_since: None,
             granted: None,
             expected: 0,

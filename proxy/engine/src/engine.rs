@@ -172,6 +172,7 @@ impl Engine {
             // admitted but not yet passed on: it is admitted again, under the new name
             self.known[old as usize].state.release(held.operations, held.bytes);
         }
+        self.rename_queued(id);
         self.known[old as usize].clients -= 1;
         self.forget_identity(old);
     }
@@ -242,11 +243,7 @@ impl Engine {
         }
         let crowded = self.replies_crowded();
         self.abandon_all(id, now);
-        for server in &mut self.servers {
-            if !server.small.remove(id) {
-                server.bulk.remove(id);
-            }
-        }
+        self.leave_queue(id);
         let client = &mut self.clients[id.slot as usize];
         let (requests, known, held) = (client.requests, client.known, client.granted.take());
         let bulk = client.bulk.take();
@@ -489,6 +486,7 @@ impl Engine {
             principal,
             clients: 1,
             requests: 0,
+            queued: 0,
             reply_bytes: FIRST_ESTIMATE,
         };
         let slot = match self.free_known.pop() {

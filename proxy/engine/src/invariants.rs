@@ -24,6 +24,7 @@ impl Engine {
                 requests[asked.known as usize] += 1;
             }
         }
+        self.check_queued();
         for (index, known) in self.known.iter().enumerate() {
             let counted = (known.clients as usize, known.requests as usize);
             assert_eq!(counted, (clients[index], requests[index]), "users of identity {index}");
@@ -40,12 +41,13 @@ impl Engine {
         for server in &self.servers {
             assert_eq!(server.in_flight, Cost::default(), "{}", server.name);
             assert!(server.small.is_empty() && server.bulk.is_empty(), "{}", server.name);
+            assert_eq!(server.queued(), 0, "{}", server.name);
         }
         for lane in &self.lanes {
             assert!(lane.owed.is_empty() && lane.batch.is_none() && lane.input.is_empty());
         }
         for known in &self.known {
-            assert_eq!(known.requests, 0, "{}", known.identity.name);
+            assert_eq!((known.requests, known.queued), (0, 0), "{}", known.identity.name);
         }
         assert!(self.paced.is_empty() && self.resume.is_empty() && self.slow.is_empty());
         assert!(!self.has_more());
@@ -86,6 +88,32 @@ impl Engine {
         let bulk = |client: &Client| client.bulk.as_ref().map_or(0, |bulk| bulk.size());
         let input: usize = open().map(|client| client.input.len() + bulk(client)).sum();
         assert_eq!(input, self.input_bytes, "held input bytes are counted");
+    }
+
+    /// Operations waiting are the same counted by client, by server and by caller.
+    fn check_queued(&self) {
+        let mut by_server = vec![0; self.servers.len()];
+        let mut by_caller = vec![0; self.known.len()];
+        for client in self.clients.iter().filter(|client| client.open) {
+            let Some(queued) = client.queued else {
+                assert!(!matches!(client.hold, Some(Hold::Queued(_) | Hold::Bulk(_))), "{client:?}");
+                continue;
+            };
+            let Some(Hold::Queued(server) | Hold::Bulk(server)) = client.hold else {
+                panic!("counted but not queued: {client:?}")
+            };
+            if let Some(bulk) = &client.bulk {
+                assert_eq!(queued.operations, bulk.waiting(), "keys not passed on");
+            }
+            by_server[server.0 as usize] += queued.operations;
+            by_caller[queued.known as usize] += queued.operations;
+        }
+        for (server, queued) in self.servers.iter().zip(by_server) {
+            assert_eq!(server.queued(), queued, "operations waiting for {}", server.name);
+        }
+        for (known, queued) in self.known.iter().zip(by_caller) {
+            assert_eq!(known.queued, queued, "operations of {} that wait", known.identity.name);
+        }
     }
 
     fn check_servers(&self) {

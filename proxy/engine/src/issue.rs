@@ -304,9 +304,7 @@ impl Engine {
         // a turn that could not be used is given back by `serve`, and with it the place in the queue
         if turn != Some(blocked) {
             client.turn = None;
-            let known = &self.known[client.known as usize];
-            let queue = &mut self.servers[blocked.0 as usize].small;
-            queue.push(known.principal, known.limits.class, id, cost.operations, now);
+            self.enqueue(id, blocked, false, cost.operations, now);
         }
         false
     }

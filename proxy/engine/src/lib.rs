@@ -5,7 +5,8 @@
 //! `client` (a connection and what it asked) -> `intake` (bytes to requests) -> `admit` (limits) -> `issue` (requests to
 //! commands) -> `split` (big multigets) -> `route` (which server) -> `queue` (whose turn) -> `multiplex` (few
 //! connections) -> `gather` (answers back) -> `settle` and `ledger` (what it cost).
-//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `reload` (new settings).
+//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `reload` (new settings),
+//! `waiting` (what waits, per server and caller).
 
 pub mod admit;
 pub mod buffer;
@@ -31,10 +32,11 @@ mod snapshot;
 mod split;
 mod stats;
 pub mod units;
+mod waiting;
 
 pub use buffer::OutBuffer;
 pub use client::{ClientSummary, CloseHow};
 pub use engine::Engine;
 pub use flush::{FLUSHES_MAX, FlushJob};
 pub use multiplex::{CutCause, Desync, LaneInfo, LaneState};
-pub use snapshot::{EngineSnapshot, LaneSnapshot, ServerSnapshot};
+pub use snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerSnapshot};

@@ -122,6 +122,7 @@ impl Engine {
     }
 
     fn expire(&mut self, id: ClientId, now: Instant) {
+        self.note_left(id);
         let Some(client) = self.client_mut(id) else { return };
         client.hold = None;
         let Some(seq) = client.bulk.as_ref().map(|bulk| bulk.seq) else {

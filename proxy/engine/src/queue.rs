@@ -41,6 +41,8 @@ pub struct Popped {
     pub principal: u32,
     /// When it was queued.
     pub waited_since: Instant,
+    /// Operations it waited with.
+    pub cost: u64,
 }
 
 #[derive(Debug)]
@@ -249,7 +251,7 @@ impl FairQueue {
             if self.places.is_empty() {
                 self.oldest = None;
             }
-            return Some(Popped { client, principal, waited_since: since });
+            return Some(Popped { client, principal, waited_since: since, cost });
         }
     }
 
@@ -263,9 +265,9 @@ impl FairQueue {
     }
 
     /// Takes back a pop that could not be used: the client waits again in front of its class, with the time it has
-    /// waited. To be called before anything else is asked of the queue but [`FairQueue::push`].
+    /// waited and with `cost` operations (those it was popped with, or what is left of them). To be called before anything else is asked of the queue but [`FairQueue::push`].
     pub fn put_back(&mut self, popped: Popped, cost: u64) {
-        let Popped { client, principal, waited_since } = popped;
+        let Popped { client, principal, waited_since, .. } = popped;
         let queued = self.places.contains_key(&client);
         debug_assert!(!queued, "{client:?} is queued already");
         let Some(entry) = self.principals.get_mut(&principal).filter(|_| !queued) else {

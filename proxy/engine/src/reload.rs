@@ -100,12 +100,9 @@ impl Engine {
     /// Takes a client out of the queues of servers that leave.
     fn unhook(&mut self, id: ClientId, now: Instant) {
         let client = &mut self.clients[id.slot as usize];
-        if let Some(Hold::Queued(server) | Hold::Bulk(server)) = client.hold {
+        if let Some(Hold::Queued(_) | Hold::Bulk(_)) = client.hold {
             client.hold = None;
-            let server = &mut self.servers[server.0 as usize];
-            if !server.small.remove(id) {
-                server.bulk.remove(id);
-            }
+            self.leave_queue(id);
         }
         self.pass_waiting_parts(id, now);
     }

@@ -1,5 +1,6 @@
 //! What an operator is shown: how servers, lanes and queues stand right now.
 
+use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::multiplex::LaneState;
 use crate::units::{Bytes, Instant, Operations, PoolId, Span};
@@ -10,8 +11,8 @@ use std::sync::Arc;
 pub struct EngineSnapshot {
     /// Servers of all pools.
     pub servers: Vec<ServerSnapshot>,
-    /// Per identity: principal, name, operations and bytes under way (of the whole budget, over all workers).
-    pub budgets: Vec<(Arc<crate::caller::Identity>, Operations, Bytes, u32)>,
+    /// Identities that have connections, or something that waits.
+    pub callers: Vec<CallerSnapshot>,
     /// Client connections.
     pub clients: usize,
     /// Reply bytes clients have not taken.
@@ -22,6 +23,21 @@ pub struct EngineSnapshot {
     pub desyncs: u64,
     /// Reads asked again after a lost connection, since the start.
     pub retries: u64,
+}
+
+/// One identity.
+#[derive(Clone, Debug)]
+pub struct CallerSnapshot {
+    /// Who.
+    pub identity: Arc<Identity>,
+    /// Operations under way of its whole budget, over all workers.
+    pub operations: Operations,
+    /// Estimated reply bytes under way of its whole budget, over all workers.
+    pub bytes: Bytes,
+    /// Operations that wait in this worker's queues. The sum over the callers is the sum over the servers.
+    pub queued: Operations,
+    /// Connections to this worker.
+    pub clients: u32,
 }
 
 /// One server.
@@ -41,6 +57,8 @@ pub struct ServerSnapshot {
     pub bulk_keys: Operations,
     /// Clients waiting for their turn.
     pub waiting: usize,
+    /// Operations those wait with: keys that were not passed on.
+    pub queued: Operations,
     /// How long the first of them has waited (at most).
     pub oldest_wait: Span,
     /// Operations passed on since the start.
@@ -83,24 +101,23 @@ impl Engine {
                 bytes: Bytes(server.in_flight.bytes),
                 bulk_keys: Operations(server.in_flight.bulk),
                 waiting: server.small.len() + server.bulk.len(),
+                queued: Operations(server.queued()),
                 oldest_wait: oldest.map_or(Span(0), |since| now.since(since)),
                 operations_total: server.backend_operations,
             }
         });
         EngineSnapshot {
             servers: servers.collect(),
-            budgets: self
+            callers: self
                 .known
                 .iter()
-                .filter(|known| known.clients > 0)
-                .map(|known| {
-                    let state = &known.state;
-                    (
-                        known.identity.clone(),
-                        state.operations_in_flight(),
-                        state.bytes_in_flight(),
-                        known.clients,
-                    )
+                .filter(|known| known.clients > 0 || known.queued > 0)
+                .map(|known| CallerSnapshot {
+                    identity: known.identity.clone(),
+                    operations: known.state.operations_in_flight(),
+                    bytes: known.state.bytes_in_flight(),
+                    queued: Operations(known.queued),
+                    clients: known.clients,
                 })
                 .collect(),
             clients: self.clients.len() - self.free.len(),

@@ -60,6 +60,11 @@ impl Bulk {
         self.line.len()
     }
 
+    /// Keys that are not on a lane yet.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.left as u64 + self.parts.iter().map(|part| part.keys.len() as u64).sum::<u64>()
+    }
+
     /// Everything of it is on a lane.
     fn passed_on(&self) -> bool {
         self.left == 0 && self.parts.is_empty()
@@ -158,12 +163,9 @@ impl Engine {
     fn queue_bulk_at(&mut self, id: ClientId, server: ServerId, now: Instant) {
         let client = &mut self.clients[id.slot as usize];
         let Some(bulk) = &client.bulk else { return };
-        let known = &self.known[client.known as usize];
-        let cost = bulk.left.min(self.settings.pools[client.pool.0 as usize].chunk_keys as usize) as u64;
+        let (bulk, waiting) = (!bulk.small, bulk.waiting());
         client.hold = Some(Hold::Bulk(server));
-        let state = &mut self.servers[server.0 as usize];
-        let queue = if bulk.small { &mut state.small } else { &mut state.bulk };
-        queue.push(known.principal, known.limits.class, id, cost, now);
+        self.enqueue(id, server, bulk, waiting, now);
     }
 
     /// Serves the queues of a server while its budgets allow; called at the end of a turn.
@@ -198,6 +200,7 @@ impl Engine {
         let index = server.0 as usize;
         let before = self.servers[index].backend_operations;
         let id = popped.client;
+        self.note_left(id);
         let Some(client) = self.client_mut(id) else { return Turn::Used };
         client.hold = None;
         let turn = if client.bulk.is_some() {
@@ -210,12 +213,12 @@ impl Engine {
             let held = self.clients[id.slot as usize].hold == Some(Hold::Queued(server));
             if turn.is_some() && held { Turn::TooSmall } else { Turn::Used }
         };
-        let state = &mut self.servers[index];
-        let spent = state.backend_operations - before;
-        let queue = if bulk { &mut state.bulk } else { &mut state.small };
         if turn == Turn::TooSmall {
-            queue.put_back(popped, spent.max(1));
+            self.put_back(server, bulk, popped);
         } else {
+            let state = &mut self.servers[index];
+            let spent = state.backend_operations - before;
+            let queue = if bulk { &mut state.bulk } else { &mut state.small };
             queue.charge(popped.principal, spent);
         }
         turn

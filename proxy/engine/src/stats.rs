@@ -3,6 +3,7 @@
 
 use crate::client::Target;
 use crate::engine::Engine;
+use crate::multiplex::Server;
 use crate::split::Merge;
 use std::fmt::Write;
 use weir_memcached::Verb;
@@ -46,12 +47,14 @@ impl Engine {
         let owed: usize = self.lanes.iter().map(|lane| lane.owed.len()).sum();
         let backend: u64 = self.servers.iter().map(|server| server.backend_operations).sum();
         let waiting: usize = self.servers.iter().map(|server| server.small.len() + server.bulk.len()).sum();
-        let rows: [(&str, u64); 9] = [
+        let queued: u64 = self.servers.iter().map(Server::queued).sum();
+        let rows: [(&str, u64); 10] = [
             ("worker_clients", clients as u64),
             ("worker_requests", self.requests),
             ("worker_backend_operations", backend),
             ("worker_commands_in_flight", owed as u64),
             ("worker_clients_queued", waiting as u64),
+            ("worker_operations_queued", queued),
             ("worker_reply_bytes", self.reply_bytes as u64),
             ("worker_input_bytes", self.input_bytes as u64),
             ("worker_desyncs", self.desyncs),

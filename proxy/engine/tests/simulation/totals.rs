@@ -26,6 +26,8 @@ pub struct Totals {
     pub stalled: u64,
     /// Clients closed because they did not read.
     pub slow: u64,
+    /// Steps after which multigets of several keys waited.
+    pub seen_waiting: u64,
 }
 
 impl Default for Totals {
@@ -46,6 +48,7 @@ impl Default for Totals {
             desyncs: 0,
             stalled: 0,
             slow: 0,
+            seen_waiting: 0,
         }
     }
 }
@@ -81,6 +84,7 @@ impl Totals {
         self.desyncs += other.desyncs;
         self.stalled += other.stalled;
         self.slow += other.slow;
+        self.seen_waiting += other.seen_waiting;
     }
 
     /// Everything that can happen did happen, often enough to be worth the name of a test.
@@ -97,6 +101,7 @@ impl Totals {
             ("wrong answers noticed", self.desyncs),
             ("stalls noticed", self.stalled),
             ("slow readers closed", self.slow),
+            ("multigets seen waiting", self.seen_waiting),
         ] {
             assert!(count > 10, "{what}: {count}: {self:#?}");
         }

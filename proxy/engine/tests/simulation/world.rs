@@ -115,6 +115,7 @@ impl World {
             self.step = step;
             self.act();
             self.engine.check_invariants();
+            self.check_queued();
         }
         self.finish();
         std::mem::take(&mut self.totals)

@@ -74,6 +74,7 @@ struct Sum<'a> {
     connections: u64,
     operations_in_flight: u64,
     bytes_in_flight: u64,
+    operations_queued: u64,
 }
 
 fn callers(view: &View<'_>, looks: &[Look], now: Instant) -> Vec<CallerRow> {
@@ -82,12 +83,13 @@ fn callers(view: &View<'_>, looks: &[Look], now: Instant) -> Vec<CallerRow> {
         for row in &look.rows {
             sums.entry(&row.identity).or_default().rows.push(row);
         }
-        for (identity, operations, bytes, clients) in &look.engine.budgets {
-            let sum = sums.entry(identity).or_default();
-            sum.connections += u64::from(*clients);
+        for caller in &look.engine.callers {
+            let sum = sums.entry(&caller.identity).or_default();
+            sum.connections += u64::from(caller.clients);
+            sum.operations_queued += caller.queued.0;
             // Workers share the budget: each of them tells the whole.
-            sum.operations_in_flight = sum.operations_in_flight.max(operations.0);
-            sum.bytes_in_flight = sum.bytes_in_flight.max(bytes.0);
+            sum.operations_in_flight = sum.operations_in_flight.max(caller.operations.0);
+            sum.bytes_in_flight = sum.bytes_in_flight.max(caller.bytes.0);
         }
     }
     let mut minute = (0, 0);
@@ -153,7 +155,7 @@ fn caller(view: &View<'_>, identity: &Identity, sum: &Sum<'_>, now: Instant) -> 
         override_until_unix: view.desk.override_until(&budget.key, UnixTime(unix_now())),
         operations_in_flight: sum.operations_in_flight,
         bytes_in_flight: sum.bytes_in_flight,
-        operations_queued: 0,
+        operations_queued: sum.operations_queued,
         first_seen_unix_ms: sum.rows.iter().map(|row| at(row.first_seen)).min().unwrap_or(at(now)),
         last_seen_unix_ms: sum.rows.iter().map(|row| at(row.last_seen)).max(),
     };
@@ -257,7 +259,7 @@ fn server_row(id: PoolId, pool: &PoolSettings, server: usize, looks: &[Look]) ->
             row.operations_in_flight += state.operations.0;
             row.bulk_keys_in_flight += state.bulk_keys.0;
             row.bytes_in_flight += state.bytes.0;
-            row.queue += state.waiting as u64;
+            row.queue += state.queued.0;
             row.lanes.extend(state.lanes.iter().map(|lane| LaneRow {
                 worker: look.worker,
                 state: lane_state(lane.state).to_owned(),

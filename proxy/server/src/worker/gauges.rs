@@ -54,7 +54,7 @@ impl Gauges {
             let sum = sums.entry(server.name.clone()).or_default();
             sum[0] += server.operations.0;
             sum[1] += server.bytes.0;
-            sum[2] += server.waiting as u64;
+            sum[2] += server.queued.0;
         }
         // a backend that left the settings takes its parts with it
         self.backends.retain(|name, _| sums.contains_key(name));

@@ -41,6 +41,7 @@ impl World {
         }
         self.engine.end_turn(self.instant());
         self.engine.check_quiet();
+        assert_eq!(self.check_queued(), 0, "nothing waits at the end");
         self.check_budgets();
         self.check_ledger();
     }
@@ -67,6 +68,18 @@ impl World {
         let up = || self.links.iter().filter(|link| link.stand == Stand::Up);
         let unwritten = self.apps.iter().any(|app| app.writable) || up().any(|link| link.writable);
         moved || unwritten || up().any(|link| !link.poisoned && Command::take(&link.inbox).is_some())
+    }
+
+    /// What an operator is shown to be waiting is the same by server and by caller; it is counted for the sum of all runs.
+    pub(super) fn check_queued(&mut self) -> u64 {
+        let snapshot = self.engine.snapshot(self.instant());
+        let by_server: u64 = snapshot.servers.iter().map(|server| server.queued.0).sum();
+        let by_caller: u64 = snapshot.callers.iter().map(|caller| caller.queued.0).sum();
+        assert_eq!(by_server, by_caller, "operations waiting: {snapshot:#?}");
+        let clients: usize = snapshot.servers.iter().map(|server| server.waiting).sum();
+        assert!(by_server >= clients as u64, "whoever waits, waits with an operation");
+        self.totals.seen_waiting += u64::from(by_server > clients as u64);
+        by_server
     }
 
     fn check_budgets(&self) {
