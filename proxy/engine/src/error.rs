@@ -5,6 +5,7 @@
 
 use crate::units::Operations;
 use std::fmt::Write;
+use weir_memcached::Cause;
 
 /// Why a request was not carried out (wholly).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +77,68 @@ impl Failure {
             }
         };
         text.into_bytes()
+    }
+}
+
+/// Why weir turned a request down, other than a limit of its caller or the policy for `flush_all`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rejected {
+    /// It waited in weir for longer than `queue_timeout`.
+    QueueTimeout,
+    /// Its client left more replies unread than may be kept, or for too long, and was closed.
+    BufferBound,
+    /// A command that weir does not carry (`shutdown`, administration, the binary protocol).
+    CommandPolicy,
+    /// A line above its cap.
+    LineTooLong,
+    /// A value above the listener's cap.
+    ValueTooLarge,
+    /// weir shut down before it was answered.
+    Draining,
+}
+
+impl Rejected {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+
+    /// Every reason, in the order of [`Rejected::index`].
+    pub const ALL: [Rejected; Rejected::COUNT] = [
+        Rejected::QueueTimeout,
+        Rejected::BufferBound,
+        Rejected::CommandPolicy,
+        Rejected::LineTooLong,
+        Rejected::ValueTooLarge,
+        Rejected::Draining,
+    ];
+
+    /// Position in [`Rejected::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Bounded label for metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Rejected::QueueTimeout => "queue_timeout",
+            Rejected::BufferBound => "buffer_bound",
+            Rejected::CommandPolicy => "command_policy",
+            Rejected::LineTooLong => "line_too_long",
+            Rejected::ValueTooLarge => "value_too_large",
+            Rejected::Draining => "draining",
+        }
+    }
+
+    /// The reason for a refused line, where it is weir's and not a mistake in the line.
+    #[must_use]
+    pub(crate) fn of(cause: Cause) -> Option<Rejected> {
+        match cause {
+            Cause::AdminCommand => Some(Rejected::CommandPolicy),
+            Cause::LineTooLong => Some(Rejected::LineTooLong),
+            Cause::ValueTooLarge => Some(Rejected::ValueTooLarge),
+            _ => None,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::admit::{Ask, Verdict, admit, book};
 use crate::client::{Asked, Held, Hold, StaleDelete, Target};
 use crate::engine::Engine;
-use crate::error::{Failure, refusal};
+use crate::error::{Failure, Rejected, refusal};
 use crate::ledger::Outcome;
 use crate::settings::{FlushPolicy, LimitMode};
 use crate::units::{Bytes, ClientId, Instant, Operations, Span};
@@ -83,12 +83,16 @@ impl Engine {
                 }
                 Step::Reject { reply, consumed } => {
                     self.invalid.push((client.listener, reply.cause()));
+                    if let Some(why) = Rejected::of(reply.kind()) {
+                        self.ledger.rejected(client.known, why, 1);
+                    }
+                    let verb = Verb::of_line(&input[at..]);
                     if let Some(key) = reply.stale_key() {
                         let stale = stale(&input[at..][key.range()], key.base64(), client.next_seq());
                         client.stale = Some(Box::new(stale));
                     }
                     at += consumed;
-                    self.local(id, Verb::Mn, 0, reply.reply(), Outcome::Invalid, consumed, now);
+                    self.local(id, verb, 0, reply.reply(), Outcome::Invalid, consumed, now);
                     if reply.close() {
                         self.clients[slot].closing = Some(crate::CloseHow::Protocol);
                     }
@@ -97,8 +101,9 @@ impl Engine {
                     }
                 }
                 Step::Binary { reply, .. } => {
-                    self.invalid.push((self.clients[slot].listener, "binary_protocol"));
-                    self.local(id, Verb::Mn, 0, &reply[..], Outcome::Invalid, input.len() - at, now);
+                    self.invalid.push((client.listener, "binary_protocol"));
+                    self.ledger.rejected(client.known, Rejected::CommandPolicy, 1);
+                    self.local(id, Verb::Unknown, 0, &reply[..], Outcome::Invalid, input.len() - at, now);
                     self.clients[slot].closing = Some(crate::CloseHow::Protocol);
                     return input.len();
                 }
@@ -161,6 +166,7 @@ impl Engine {
                 return Fate::Taken;
             }
             Request::Shutdown => {
+                self.ledger.rejected(self.clients[slot].known, Rejected::CommandPolicy, 1);
                 self.local(id, verb, 0, text::SHUTDOWN_DISABLED, Outcome::Refused, consumed, now);
                 return Fate::Taken;
             }

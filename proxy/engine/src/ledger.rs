@@ -15,7 +15,7 @@ pub use expensive::Expensive;
 pub use heavy_hitters::HeavyHitter;
 pub use tally::{IdentityTally, Largest, Tally};
 
-use crate::error::LimitKind;
+use crate::error::{LimitKind, Rejected};
 use crate::settings::LimitMode;
 use crate::units::{Instant, ListenerId, Span};
 use entry::RequestIds;
@@ -79,6 +79,11 @@ impl Ledger {
     /// A request was over a limit that was in this mode.
     pub fn over_limit(&mut self, identity: u32, kind: LimitKind, mode: LimitMode) {
         self.tally(identity).over_limit(kind, mode);
+    }
+
+    /// Requests were turned down for this reason.
+    pub fn rejected(&mut self, identity: u32, why: Rejected, requests: u64) {
+        self.tally(identity).rejected(why, requests);
     }
 
     /// A `flush_all` was sent on or refused.

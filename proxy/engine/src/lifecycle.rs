@@ -2,7 +2,7 @@
 
 use crate::client::Target;
 use crate::engine::Engine;
-use crate::error::Failure;
+use crate::error::{Failure, Rejected};
 use crate::ledger::Outcome;
 use crate::multiplex::{CutCause, LaneState};
 use crate::units::{ClientId, Instant, LaneId, ServerId, Span};
@@ -125,6 +125,8 @@ impl Engine {
         self.note_left(id);
         let Some(client) = self.client_mut(id) else { return };
         client.hold = None;
+        self.count_rejected(id, Rejected::QueueTimeout, 1);
+        let Some(client) = self.client_mut(id) else { return };
         let Some(seq) = client.bulk.as_ref().map(|bulk| bulk.seq) else {
             client.doomed = Some(Failure::QueueTimeout);
             self.decode_held(id, now);
@@ -142,6 +144,7 @@ impl Engine {
 
     fn scan_readers(&mut self, now: Instant) {
         let crowded = self.replies_crowded();
+        let before = self.slow.len();
         let mut still_readers: Vec<(usize, ClientId)> = Vec::new();
         for (slot, client) in self.clients.iter_mut().enumerate() {
             if !client.open || client.out.is_empty() {
@@ -174,5 +177,27 @@ impl Engine {
             total = total.saturating_sub(unread);
             self.slow.push(id);
         }
+        for index in before..self.slow.len() {
+            self.reject_client(self.slow[index], Rejected::BufferBound);
+        }
+    }
+
+    /// A connection is about to be closed although it is not idle: what it asked and has not been answered, at least
+    /// one request (an answer that was not read), is counted as turned down for this reason.
+    pub fn reject_client(&mut self, id: ClientId, why: Rejected) {
+        let Some(client) = self.client(id) else { return };
+        let owed = client.asked.iter().filter(|asked| !asked.done).count();
+        // a held request is among those asked only if it is a multiget
+        let held = usize::from(client.hold.is_some() && client.bulk.is_none());
+        self.count_rejected(id, why, (owed + held).max(1) as u64);
+    }
+
+    /// Counts under the name its multiget, or else the client, bears.
+    fn count_rejected(&mut self, id: ClientId, why: Rejected, requests: u64) {
+        let Some(client) = self.client_mut(id) else { return };
+        let seq = client.bulk.as_ref().map(|bulk| bulk.seq);
+        let asked = seq.and_then(|seq| client.request(seq)).map(|asked| asked.known);
+        let known = asked.unwrap_or(client.known);
+        self.ledger.rejected(known, why, requests);
     }
 }

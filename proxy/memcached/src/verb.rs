@@ -55,11 +55,16 @@ pub enum Verb {
     Quit,
     /// `shutdown`
     Shutdown,
+    /// What begins with none of the words above; never carried, so no request has it.
+    Unknown,
 }
+
+/// Bytes of the longest word that names a command, and one more.
+const WORD_MAX: usize = 10;
 
 impl Verb {
     /// How many verbs there are.
-    pub const COUNT: usize = 26;
+    pub const COUNT: usize = 27;
 
     /// Every verb, in the order of [`Verb::index`].
     pub const ALL: [Verb; Verb::COUNT] = [
@@ -89,9 +94,10 @@ impl Verb {
         Verb::Verbosity,
         Verb::Quit,
         Verb::Shutdown,
+        Verb::Unknown,
     ];
 
-    /// The word as it is sent; also the metric label.
+    /// The word as it is sent (but for [`Verb::Unknown`]); also the metric label.
     pub const fn name(self) -> &'static str {
         match self {
             Verb::Get => "get",
@@ -120,12 +126,27 @@ impl Verb {
             Verb::Verbosity => "verbosity",
             Verb::Quit => "quit",
             Verb::Shutdown => "shutdown",
+            Verb::Unknown => "unknown",
         }
     }
 
     /// Position in [`Verb::ALL`].
     pub const fn index(self) -> usize {
         self as usize
+    }
+
+    /// The command a line names, whether the rest of it is well formed or not; for the books about refused lines.
+    pub fn of_line(line: &[u8]) -> Verb {
+        let start = line.iter().position(|byte| *byte != b' ').unwrap_or(line.len());
+        let word = &line[start..line.len().min(start + WORD_MAX)];
+        let end = word.iter().position(|byte| matches!(byte, b' ' | b'\r' | b'\n')).unwrap_or(word.len());
+        match &word[..end] {
+            b"bget" => Verb::Get,
+            word => {
+                let named = Verb::ALL.into_iter().find(|verb| verb.name().as_bytes() == word);
+                named.unwrap_or(Verb::Unknown)
+            }
+        }
     }
 
     /// Reads that change no item: `get` and `gets`. `gat` and `gats` touch; `mg` depends on its flags, see
@@ -138,6 +159,26 @@ impl Verb {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_names_its_command_however_wrong_the_rest_is() {
+        for verb in Verb::ALL {
+            let name = verb.name();
+            assert!(name.len() < WORD_MAX);
+            for line in [format!("{name}\n"), format!("  {name} \x01 x"), format!("{name}\r\nget a\r\n")] {
+                assert_eq!(Verb::of_line(line.as_bytes()), verb, "{line:?}");
+            }
+            assert_eq!(
+                Verb::of_line(format!("{name}x a\r\n").as_bytes()) == verb,
+                verb == Verb::Unknown,
+                "{name}"
+            );
+        }
+        assert_eq!(Verb::of_line(b"bget a\r\n"), Verb::Get);
+        for nothing in [&b""[..], b" ", b"\r\n", b"GET / HTTP/1.1\r\n", b"\x80\0", b"flush_all_of_it\r\n"] {
+            assert_eq!(Verb::of_line(nothing), Verb::Unknown);
+        }
+    }
 
     #[test]
     fn all_is_in_index_order_and_names_are_distinct() {

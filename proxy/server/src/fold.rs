@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use weir_engine::Engine;
 use weir_engine::caller::Identity;
-use weir_engine::error::LimitKind as EngineLimit;
+use weir_engine::error::{LimitKind as EngineLimit, Rejected};
 use weir_engine::ledger::{IdentityTally, Tally};
 use weir_engine::settings::{FlushPolicy, LimitMode as EngineMode, Settings};
 use weir_engine::units::{Instant, ListenerId, Span};
@@ -214,6 +214,9 @@ impl Books {
         for (kind, mode, requests) in tally.over_limits() {
             caller.rejected(shown_kind(kind).reason(), shown_mode(mode), requests);
         }
+        for (why, requests) in tally.rejections() {
+            caller.rejected(shown_reason(why), LimitMode::Refuse, requests);
+        }
         let (sent, refused) = (tally.flushes_allowed(), tally.flushes_refused());
         if sent + refused > 0 {
             let by_prefix = matches!(settings.pools[pool].flush_all, FlushPolicy::Prefix(_));
@@ -292,6 +295,19 @@ pub fn shown_kind(kind: EngineLimit) -> LimitKind {
     }
 }
 
+/// A reason of the engine as a label.
+#[must_use]
+pub fn shown_reason(why: Rejected) -> RejectReason {
+    match why {
+        Rejected::QueueTimeout => RejectReason::QueueTimeout,
+        Rejected::BufferBound => RejectReason::BufferBound,
+        Rejected::CommandPolicy => RejectReason::CommandPolicy,
+        Rejected::LineTooLong => RejectReason::LineTooLong,
+        Rejected::ValueTooLarge => RejectReason::ValueTooLarge,
+        Rejected::Draining => RejectReason::Draining,
+    }
+}
+
 /// A mode of the engine as a label.
 #[must_use]
 pub fn shown_mode(mode: EngineMode) -> LimitMode {
@@ -320,6 +336,9 @@ mod tests {
         assert_eq!(outcomes, weir_telemetry::Outcome::NAMES);
         for kind in EngineLimit::ALL {
             assert_eq!(shown_kind(kind).name(), kind.label());
+        }
+        for why in Rejected::ALL {
+            assert_eq!(shown_reason(why).name(), why.label());
         }
     }
 

@@ -105,7 +105,10 @@ const fn label(name: &'static str, values: Values) -> LabelInfo {
 
 const CALLER: LabelInfo = label("caller", Values::Capped(CALLERS));
 const PROTOCOL: LabelInfo = label("protocol", Values::Given("protocols"));
-const METHOD: LabelInfo = label("method", Values::Given("verbs of the protocol"));
+const METHOD: LabelInfo = label(
+    "method",
+    Values::Given("verbs of the protocol, and `unknown` for a refused line that begins with none"),
+);
 const BACKEND: LabelInfo = label("backend", Values::Configured(BACKENDS));
 const LISTENER: LabelInfo = label("listener", Values::Configured(LISTENERS));
 const POOL: LabelInfo = label("pool", Values::Configured(POOLS));
@@ -155,7 +158,7 @@ catalogue! {
 
     // Limits.
     REJECTED = Counter "weir_rejected_total" [CALLER, label("reason", Values::Listed(RejectReason::NAMES)), MODE]
-        "Requests above a limit: let pass (observe), delayed (pace) or refused (refuse)";
+        "Requests above a limit or turned down for another reason: let pass (observe), delayed (pace) or refused (refuse)";
     LIMIT = Gauge "weir_limit" [CALLER, label("kind", Values::Listed(LimitKind::NAMES))]
         "Limit in force for a caller; no series where there is none";
     LIMIT_MODE = Gauge "weir_limit_mode" [CALLER, MODE]

@@ -111,17 +111,17 @@ vocabulary! {
         FlushPolicy = "flush_policy",
         /// The listener's or the principal's connection cap.
         Connections = "connections",
-        /// A command line above the listener's cap.
+        /// A command line above its cap: `line_max` for retrievals, memcached's for the rest.
         LineTooLong = "line_too_long",
         /// A value above the listener's cap.
         ValueTooLarge = "value_too_large",
         /// The request waited in weir's queue for longer than `queue_timeout`.
         QueueTimeout = "queue_timeout",
-        /// Buffers of all clients together are at their bound.
+        /// Its client left more replies unread than one or all may, or for too long, and was closed.
         BufferBound = "buffer_bound",
-        /// A command weir never forwards (`shutdown`, authentication, ...).
+        /// A command weir never forwards (`shutdown`, administration of a server, the binary protocol).
         CommandPolicy = "command_policy",
-        /// weir is shutting down.
+        /// weir shut down before it was answered (`drain_timeout`).
         Draining = "draining",
     }
 }

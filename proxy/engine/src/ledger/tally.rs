@@ -3,7 +3,7 @@
 //! The bounds below are those of the metrics; the crate that folds tallies into metrics checks that they are equal.
 
 use super::entry::{Entry, Outcome, RequestId};
-use crate::error::LimitKind;
+use crate::error::{LimitKind, Rejected};
 use crate::settings::LimitMode;
 use weir_memcached::Verb;
 
@@ -166,6 +166,7 @@ pub struct IdentityTally {
     /// One bit per verb whose tally is not empty.
     dirty: u32,
     over_limit: [[u64; MODES.len()]; LimitKind::ALL.len()],
+    rejected: [u64; Rejected::COUNT],
     flushes_allowed: u64,
     flushes_refused: u64,
     /// Whether the ledger's list of dirty identities names it.
@@ -185,6 +186,12 @@ impl IdentityTally {
         let all = LimitKind::ALL.into_iter().flat_map(|kind| MODES.map(|mode| (kind, mode)));
         all.map(|(kind, mode)| (kind, mode, self.over_limit[kind.index()][mode as usize]))
             .filter(|(.., requests)| *requests > 0)
+    }
+
+    /// Requests turned down for another reason than a limit or the policy for `flush_all`, zeroes left out.
+    pub fn rejections(&self) -> impl Iterator<Item = (Rejected, u64)> + '_ {
+        let all = Rejected::ALL.into_iter().map(|why| (why, self.rejected[why.index()]));
+        all.filter(|(_, requests)| *requests > 0)
     }
 
     /// `flush_all` commands that were sent on.
@@ -216,6 +223,10 @@ impl IdentityTally {
         self.over_limit[kind.index()][mode as usize] += 1;
     }
 
+    pub(crate) fn rejected(&mut self, why: Rejected, requests: u64) {
+        self.rejected[why.index()] += requests;
+    }
+
     pub(crate) fn flush_all(&mut self, allowed: bool) {
         let counter = if allowed { &mut self.flushes_allowed } else { &mut self.flushes_refused };
         *counter += 1;
@@ -231,6 +242,7 @@ impl IdentityTally {
             }
         }
         self.over_limit = Default::default();
+        self.rejected = Default::default();
         (self.flushes_allowed, self.flushes_refused) = (0, 0);
         self.listed = false;
     }

@@ -12,6 +12,7 @@ use crate::clock::seconds;
 use crate::fold;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use weir_engine::error::Rejected;
 use weir_engine::ledger::Expensive;
 use weir_engine::units::{ClientId, Instant, LaneId, Span};
 use weir_telemetry::{CloseHow, Event, Severity};
@@ -283,7 +284,12 @@ impl Worker {
         let Some(drain) = self.in_force.drain else { return };
         if self.now >= drain.deadline {
             self.cut += self.open;
-            self.close_all(|_, _| true);
+            self.close_all(|worker, id| {
+                if !worker.engine.client_idle(id) {
+                    worker.engine.reject_client(id, Rejected::Draining);
+                }
+                true
+            });
         } else if self.now >= drain.close_idle_at && !self.swept {
             self.swept = true;
             self.close_all(|worker, id| worker.engine.client_idle(id));

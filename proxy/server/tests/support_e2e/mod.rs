@@ -123,6 +123,11 @@ impl Memcached {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Stops (or continues) it: connected, and silent.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// A connection of one's own, past weir.
     pub fn wire(&self) -> Wire {
         Wire::tcp(self.port)
