@@ -10,6 +10,12 @@ const KEEP: usize = 16 << 10;
 /// Taken bytes at the front of a buffer are only moved out of the way once they are more than this and more than half.
 const SLACK: usize = 64 << 10;
 
+/// The same for what a client sent: less, because every waiting client has such a buffer.
+const INPUT_SLACK: usize = 4 << 10;
+
+/// Room an input buffer that grows is given beyond its bytes: this share of them. Doubling would hold twice the bound.
+const INPUT_SPARE: usize = 4;
+
 /// Bytes on their way to one socket.
 #[derive(Debug, Default)]
 pub struct OutBuffer {
@@ -61,7 +67,9 @@ impl OutBuffer {
                 self.bytes.clear();
             }
         } else {
-            compact(&mut self.bytes, &mut self.start);
+            if compact(&mut self.bytes, &mut self.start, SLACK) {
+                self.bytes.shrink_to(self.bytes.len() * 2);
+            }
         }
     }
 
@@ -108,7 +116,8 @@ impl OutBuffer {
     }
 }
 
-/// What a client sent and the engine has not carried out.
+/// What a client sent and the engine has not carried out. Its memory is at most a quarter more than the most it had to
+/// hold since it was last small, and one read.
 #[derive(Debug, Default)]
 pub(crate) struct InputBuffer {
     bytes: Vec<u8>,
@@ -129,6 +138,12 @@ impl InputBuffer {
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if self.bytes.capacity() - self.bytes.len() < bytes.len() {
+            // moving what is unread costs no more than growing, and each time a share of it is gained
+            self.bytes.drain(..self.start);
+            self.start = 0;
+            self.bytes.reserve_exact(bytes.len().max(self.bytes.len() / INPUT_SPARE));
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -137,8 +152,8 @@ impl InputBuffer {
         self.start += n.min(self.len());
         if self.start == self.bytes.len() {
             *self = InputBuffer::default();
-        } else {
-            compact(&mut self.bytes, &mut self.start);
+        } else if compact(&mut self.bytes, &mut self.start, INPUT_SLACK) {
+            self.bytes.shrink_to(self.bytes.len() + self.bytes.len() / INPUT_SPARE);
         }
     }
 
@@ -148,12 +163,14 @@ impl InputBuffer {
     }
 }
 
-fn compact(bytes: &mut Vec<u8>, start: &mut usize) {
-    if *start > SLACK && *start * 2 > bytes.len() {
+/// Moves what is left to the front once more than `slack` and more than half was taken; whether it did.
+fn compact(bytes: &mut Vec<u8>, start: &mut usize, slack: usize) -> bool {
+    let due = *start > slack && *start * 2 > bytes.len();
+    if due {
         bytes.drain(..*start);
         *start = 0;
-        bytes.shrink_to(bytes.len() * 2);
     }
+    due
 }
 
 #[cfg(test)]
@@ -181,6 +198,37 @@ mod tests {
         out.push(&vec![0; 1 << 20]);
         out.wrote(1 << 20);
         assert_eq!(out.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn input_holds_little_more_than_its_bytes_and_grows_rarely() {
+        const READ: usize = 64 << 10;
+        for (piece, taken) in [(READ, 0), (1_500, 0), (READ, 40_000), (1_500, 1_400), (7, 3)] {
+            let mut input = InputBuffer::default();
+            let (mut most, mut grown, mut pushed) = (0, 0, 0);
+            while input.len() < 1 << 20 && pushed < 4 << 20 {
+                let before = input.capacity();
+                input.push(&vec![7; piece]);
+                grown += usize::from(input.capacity() > before);
+                pushed += piece;
+                most = most.max(input.len());
+                assert!(
+                    input.capacity() <= most + most / INPUT_SPARE + piece,
+                    "{} held for {most}",
+                    input.capacity()
+                );
+                input.consume(taken);
+            }
+            // a steady stream shrinks and grows, once per many reads
+            assert!(grown < 100 + pushed / (2 * INPUT_SLACK), "grew {grown} times by {piece}");
+            while !input.is_empty() {
+                input.consume(1_000);
+                // up to as much again was taken and not moved yet, and a quarter of both is spare
+                let most = (2 * input.len() + INPUT_SLACK) * 5 / 4 + piece;
+                assert!(input.capacity() <= most, "{} held for {}", input.capacity(), input.len());
+            }
+            assert_eq!(input.capacity(), 0);
+        }
     }
 
     #[test]

@@ -76,9 +76,10 @@ pub struct Engine {
     pub(crate) reply_bytes: usize,
     /// Reply bytes that wait for other parts of their answer.
     pub(crate) merge_bytes: usize,
+    /// Memory held for requests that are not carried out: capacities, not lengths.
     pub(crate) input_bytes: usize,
     /// The bound on request bytes made clients wait.
-    input_crowded: bool,
+    pub(crate) input_crowded: bool,
     /// The client that is read all the same, so that somebody's request becomes whole.
     favoured: Option<ClientId>,
     pub(crate) desyncs: u64,
@@ -186,6 +187,13 @@ impl Engine {
         client.closing.is_none() && client.input.len() < max
     }
 
+    /// The most to read at once from a socket that should be read: while the request bytes of all clients are over their
+    /// bound, only the favoured client may bring much.
+    #[must_use]
+    pub fn client_read_max(&self, id: ClientId) -> usize {
+        if self.input_crowded && self.favoured != Some(id) { CROWDED_INPUT } else { READ_AHEAD }
+    }
+
     /// The bytes on their way to a client.
     pub fn client_out(&mut self, id: ClientId) -> &mut OutBuffer {
         &mut self.clients[id.slot as usize].out
@@ -248,7 +256,7 @@ impl Engine {
         let (requests, known, held) = (client.requests, client.known, client.granted.take());
         let bulk = client.bulk.take();
         self.reply_bytes = self.reply_bytes.saturating_sub(client.out.len());
-        self.input_bytes = self.input_bytes.saturating_sub(client.input.len());
+        self.input_bytes = self.input_bytes.saturating_sub(client.input.capacity());
         let generation = client.generation.wrapping_add(1);
         *client = Client { generation, ..Client::closed() };
         self.free.push(id.slot);
@@ -383,9 +391,14 @@ impl Engine {
         self.merge_bytes = self.merge_bytes.saturating_sub(bytes);
     }
 
+    /// Held requests take more memory than they may in all.
+    pub(crate) fn over_input_bound(&self) -> bool {
+        self.input_bytes as u64 > self.settings.input_bytes_max.0 / self.workers
+    }
+
     /// Keeps the bound on request bytes, and chooses who is read while it is reached.
     pub(crate) fn watch_input(&mut self) {
-        let crowded = self.input_bytes as u64 > self.settings.input_bytes_max.0 / self.workers;
+        let crowded = self.over_input_bound();
         if !crowded && !self.input_crowded {
             return;
         }

@@ -34,24 +34,33 @@ impl Engine {
             let used = self.decode(id, bytes, now);
             let rest = &bytes[used..];
             if !rest.is_empty() {
-                self.input_bytes += rest.len();
-                self.clients[slot].input.push(rest);
+                self.keep_input(slot, rest);
             }
         } else {
-            self.input_bytes += bytes.len();
-            self.clients[slot].input.push(bytes);
+            self.keep_input(slot, bytes);
             self.decode_held(id, now);
         }
+    }
+
+    /// Keeps what cannot be carried out yet. What is counted is the memory it takes.
+    fn keep_input(&mut self, slot: usize, bytes: &[u8]) {
+        let input = &mut self.clients[slot].input;
+        let before = input.capacity();
+        input.push(bytes);
+        self.input_bytes = self.input_bytes + input.capacity() - before;
+        // not only at the end of the turn: many reads may come before that
+        self.input_crowded |= self.over_input_bound();
     }
 
     /// Goes on with input that was held.
     pub(crate) fn decode_held(&mut self, id: ClientId, now: Instant) {
         let slot = id.slot as usize;
         let mut input = std::mem::take(&mut self.clients[slot].input);
+        let before = input.capacity();
         let used = self.decode(id, input.unread(), now);
         input.consume(used);
+        self.input_bytes = self.input_bytes + input.capacity() - before;
         self.clients[slot].input = input;
-        self.input_bytes = self.input_bytes.saturating_sub(used);
         if used > 0 {
             self.mark_client(id); // it may be read again
         }

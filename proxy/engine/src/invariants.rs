@@ -86,8 +86,8 @@ impl Engine {
             assert_eq!(held(client), client.held_reply, "replies held for order are counted");
         }
         let bulk = |client: &Client| client.bulk.as_ref().map_or(0, |bulk| bulk.size());
-        let input: usize = open().map(|client| client.input.len() + bulk(client)).sum();
-        assert_eq!(input, self.input_bytes, "held input bytes are counted");
+        let input: usize = open().map(|client| client.input.capacity() + bulk(client)).sum();
+        assert_eq!(input, self.input_bytes, "memory of held input are counted");
     }
 
     /// Operations waiting are the same counted by client, by server and by caller.

@@ -21,7 +21,7 @@ pub struct Settings {
     pub operator_callers: BTreeSet<Arc<str>>,
     /// Unread reply bytes of all clients of one worker; above it no further reads start and slow readers are closed.
     pub reply_bytes_max: Bytes,
-    /// Request bytes not yet carried out, of all clients of one worker; above it large senders are not read.
+    /// Memory for request bytes not yet carried out, of all clients of one worker; above it large senders are not read.
     pub input_bytes_max: Bytes,
 }
 

@@ -17,7 +17,7 @@ pub struct EngineSnapshot {
     pub clients: usize,
     /// Reply bytes clients have not taken.
     pub reply_bytes: usize,
-    /// Request bytes not yet carried out.
+    /// Memory held for request bytes not yet carried out.
     pub input_bytes: usize,
     /// Replies that did not fit the question, since the start.
     pub desyncs: u64,

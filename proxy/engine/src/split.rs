@@ -55,9 +55,9 @@ impl Bulk {
         }
     }
 
-    /// Request bytes it keeps.
+    /// Memory of the request bytes it keeps.
     pub(crate) fn size(&self) -> usize {
-        self.line.len()
+        self.line.capacity()
     }
 
     /// Keys that are not on a lane yet.

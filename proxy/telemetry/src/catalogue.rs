@@ -204,7 +204,7 @@ catalogue! {
     INVALID_REQUESTS = Counter "weir_invalid_requests_total" [LISTENER, CAUSE]
         "Requests answered with an error because memcached would not take them either";
     CLIENT_INPUT_BYTES = Gauge "weir_client_input_bytes" []
-        "Bytes received from clients and not yet carried out";
+        "Memory held for requests received from clients and not yet carried out";
     CLIENT_REPLY_BYTES = Gauge "weir_client_reply_bytes" []
         "Bytes of replies that clients have not read yet";
 

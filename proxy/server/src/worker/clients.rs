@@ -120,8 +120,9 @@ impl Worker {
                 return;
             }
             client.reading = Reading::Open;
+            let most = CLIENT_READ.min(self.engine.client_read_max(id));
             let mut cx = Context::from_waker(client.source.waker());
-            match client.stream.poll_read(&mut cx, &mut self.scratch[..CLIENT_READ]) {
+            match client.stream.poll_read(&mut cx, &mut self.scratch[..most]) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => {
                     client.reading = Reading::Ended;
@@ -131,7 +132,7 @@ impl Worker {
                 Poll::Ready(Ok(length)) => {
                     client.heard = self.now;
                     self.engine.client_input(id, &self.scratch[..length], self.now);
-                    if length == CLIENT_READ {
+                    if length == most {
                         break;
                     }
                 }

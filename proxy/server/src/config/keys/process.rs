@@ -109,7 +109,8 @@ pub static PROCESS: &[Key<ProcessDraft>] = &[
         Kind::Size(1 << 20, 64 << 30),
         Absent::Default,
         Tighter::Less,
-        "Request bytes not yet carried out, of all clients of one worker. Above it large senders are not read. At least \
-         the largest `line_max` and `value_max`."
+        "Memory for request bytes not yet carried out, of all clients of one worker. Above it large senders are not \
+         read. A client that sends and never reads takes at most a quarter more than the larger of `line_max` and \
+         `value_max`, and one read: 10.2 MiB by default. At least the largest `line_max` and `value_max`."
     ),
 ];
