@@ -369,7 +369,7 @@ impl Engine {
 
     /// Too many reply bytes are unread: no further reads start.
     pub(crate) fn replies_crowded(&self) -> bool {
-        let max = self.settings.reply_bytes_max.0 / self.workers;
+        let max = self.settings.reply_bytes_max.0;
         let coming: u64 = self.servers.iter().map(|server| server.in_flight.bytes).sum();
         if self.reply_bytes as u64 + coming <= max {
             return false;
@@ -393,7 +393,7 @@ impl Engine {
 
     /// Held requests take more memory than they may in all.
     pub(crate) fn over_input_bound(&self) -> bool {
-        self.input_bytes as u64 > self.settings.input_bytes_max.0 / self.workers
+        self.input_bytes as u64 > self.settings.input_bytes_max.0
     }
 
     /// Keeps the bound on request bytes, and chooses who is read while it is reached.

@@ -168,7 +168,7 @@ impl Engine {
         }
         // the largest first, as many as bring the total below the bound
         still_readers.sort_unstable_by_key(|&(unread, _)| std::cmp::Reverse(unread));
-        let bound = (self.settings.reply_bytes_max.0 / self.workers) as usize;
+        let bound = self.settings.reply_bytes_max.0 as usize;
         let mut total = self.reply_bytes;
         for (unread, id) in still_readers {
             if total <= bound / 2 {

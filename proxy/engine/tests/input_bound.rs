@@ -43,7 +43,7 @@ fn a_deaf_flooder_costs_a_quarter_more_than_its_largest_request() {
 
 #[test]
 fn flooders_together_keep_to_the_bound_of_their_worker_within_one_turn() {
-    flooders_together(1);
+    (1..=4).for_each(flooders_together);
 }
 
 fn flooders_together(workers: u32) {
