@@ -116,12 +116,11 @@ fn a_request_or_multiget_that_waited_too_long_is_counted_once() {
 
 #[test]
 fn slow_readers_are_buffer_bound_whichever_bound_it_is() {
-    let by_time = |settings: &mut Settings| settings.listeners[0].slow_reader_timeout = Span::secs(2);
-    let by_size = |settings: &mut Settings| settings.listeners[0].reply_buffer_max = 5_000;
-    let by_sum = |settings: &mut Settings| settings.reply_bytes_max = Bytes(5_000);
-    let bounds: [(&str, &dyn Fn(&mut Settings)); 3] =
-        [("time", &by_time), ("one client's bytes", &by_size), ("all bytes", &by_sum)];
-    for (bound, set) in bounds {
+    type Set = fn(&mut Settings);
+    let by_time: Set = |settings| settings.listeners[0].slow_reader_timeout = Span::secs(2);
+    let by_size: Set = |settings| settings.listeners[0].reply_buffer_max = 5_000;
+    let by_sum: Set = |settings| settings.reply_bytes_max = Bytes(5_000);
+    for (bound, set) in [("time", by_time), ("one client's bytes", by_size), ("all bytes", by_sum)] {
         let mut settings = unbatched();
         set(&mut settings);
         let mut bench = Bench::new(settings);
