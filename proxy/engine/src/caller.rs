@@ -59,6 +59,8 @@ pub(crate) struct Known {
     pub(crate) requests: u32,
     /// Operations that wait on its account in the queues of the servers.
     pub(crate) queued: u64,
+    /// Held accounts that may be booked under it.
+    pub(crate) held: u32,
     /// Reply bytes per operation, corrected by every reply (fast up, slow down). Prices a request before it runs.
     pub(crate) reply_bytes: u64,
 }
@@ -70,7 +72,7 @@ pub(crate) const FIRST_ESTIMATE: u64 = 256 << 10;
 impl Known {
     /// Nobody bears the name and nothing it asked is under way.
     pub(crate) fn unused(&self) -> bool {
-        self.clients == 0 && self.requests == 0
+        self.clients == 0 && self.requests == 0 && self.held == 0
     }
 
     /// Takes in what one reply weighed.

@@ -7,6 +7,7 @@
 use crate::buffer::{InputBuffer, OutBuffer};
 use crate::error::Failure;
 use crate::ledger::Outcome;
+use crate::ledger::held::HELD;
 use crate::split::{Bulk, Merge};
 use crate::units::{Bytes, ClientId, Instant, ListenerId, Operations, PoolId, ServerId, Span};
 use crate::waiting::Queued;
@@ -157,6 +158,10 @@ pub(crate) struct Client {
     pub(crate) listener: ListenerId,
     pub(crate) pool: PoolId,
     pub(crate) known: u32,
+    /// Until when its name is awaited.
+    pub(crate) unnamed_until: Option<Instant>,
+    /// Its account while the name is awaited and it has asked for something.
+    pub(crate) held: Option<u32>,
     pub(crate) decoder: RequestDecoder,
     /// Bytes not yet carried out.
     pub(crate) input: InputBuffer,
@@ -206,6 +211,8 @@ impl Client {
             listener: ListenerId(0),
             pool: PoolId(0),
             known: 0,
+            unnamed_until: None,
+            held: None,
             decoder: RequestDecoder::new(DecodeLimits::default()),
             input: InputBuffer::default(),
             out: OutBuffer::default(),
@@ -231,6 +238,11 @@ impl Client {
             still_since: Instant(0),
             input_max: 0,
         }
+    }
+
+    /// Where the ledger notes what it asks.
+    pub(crate) fn account(&self) -> u32 {
+        self.held.map_or(self.known, |account| account | HELD)
     }
 
     /// Whether the next request may be looked at.

@@ -7,6 +7,7 @@ use crate::caller::{FIRST_ESTIMATE, Identity, Known};
 use crate::client::{Asked, Client, ClientSummary, CloseHow};
 use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::{CutCause, KeysWork, Lane, Owner, Server};
+use crate::naming::Naming;
 use crate::route::Ring;
 use crate::settings::Settings;
 use crate::units::{ClientId, Instant, LaneId, ListenerId, PoolId, ServerId};
@@ -86,6 +87,7 @@ pub struct Engine {
     pub(crate) requests: u64,
     pub(crate) retries: u64,
     pub(crate) next_scan: Instant,
+    pub(crate) naming: Naming,
 }
 
 impl Engine {
@@ -129,6 +131,7 @@ impl Engine {
             requests: 0,
             retries: 0,
             next_scan: Instant(0),
+            naming: Naming::default(),
         };
         for index in 0..settings.pools.len() {
             let pool = engine.lay_out(PoolId(index as u32));
@@ -160,22 +163,6 @@ impl Engine {
             ..Client::closed()
         };
         ClientId { slot, generation }
-    }
-
-    /// Attribution arrived: later requests bear the new name. Requests under way keep the old one.
-    pub fn rename_client(&mut self, id: ClientId, identity: Arc<Identity>) {
-        if self.client(id).is_none() {
-            return;
-        }
-        let known = self.learn_identity(identity);
-        let old = std::mem::replace(&mut self.clients[id.slot as usize].known, known);
-        if let Some(held) = self.clients[id.slot as usize].granted.take() {
-            // admitted but not yet passed on: it is admitted again, under the new name
-            self.known[old as usize].state.release(held.operations, held.bytes);
-        }
-        self.rename_queued(id);
-        self.known[old as usize].clients -= 1;
-        self.forget_identity(old);
     }
 
     /// Whether this socket should be read at all; asked again whenever the client is dirty.
@@ -254,7 +241,7 @@ impl Engine {
         self.leave_queue(id);
         let client = &mut self.clients[id.slot as usize];
         let (requests, known, held) = (client.requests, client.known, client.granted.take());
-        let bulk = client.bulk.take();
+        let (bulk, account) = (client.bulk.take(), client.held);
         self.reply_bytes = self.reply_bytes.saturating_sub(client.out.len());
         self.input_bytes = self.input_bytes.saturating_sub(client.input.capacity());
         let generation = client.generation.wrapping_add(1);
@@ -265,6 +252,9 @@ impl Engine {
         }
         if let Some(held) = held {
             self.known[known as usize].state.release(held.operations, held.bytes);
+        }
+        if let Some(account) = account {
+            self.ledger.held_mut().leave(account, now);
         }
         self.known[known as usize].clients -= 1;
         self.forget_identity(known);
@@ -500,6 +490,7 @@ impl Engine {
             clients: 1,
             requests: 0,
             queued: 0,
+            held: 0,
             reply_bytes: FIRST_ESTIMATE,
         };
         let slot = match self.free_known.pop() {

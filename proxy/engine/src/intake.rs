@@ -101,6 +101,7 @@ impl Engine {
                         client.stale = Some(Box::new(stale));
                     }
                     at += consumed;
+                    self.hold_account(id, 0, now);
                     self.local(id, verb, 0, reply.reply(), Outcome::Invalid, consumed, now);
                     if reply.close() {
                         self.clients[slot].closing = Some(crate::CloseHow::Protocol);
@@ -153,6 +154,9 @@ impl Engine {
         let slot = id.slot as usize;
         let verb = request.verb();
         let hidden = noreply(request);
+        if self.clients[slot].unnamed_until.is_some() {
+            self.hold_account(id, price(request), now);
+        }
         if let Some(failure) = self.clients[slot].doomed.take() {
             self.drop_grant(id);
             let line = failure.line(&self.pool_name_of(id));
@@ -187,7 +191,7 @@ impl Engine {
             Request::FlushAll { delay, .. } => {
                 let client = &self.clients[slot];
                 let policy = self.settings.pools[client.pool.0 as usize].flush_all.clone();
-                let known = client.known;
+                let account = client.account();
                 let first_look = client.held_since.is_none();
                 let taken = match policy {
                     FlushPolicy::Prefix(prefix) if *delay == 0 => self.begin_flush(id, prefix, hidden, now),
@@ -197,7 +201,7 @@ impl Engine {
                     || self.settings.pools[self.clients[slot].pool.0 as usize].flush_all
                         == FlushPolicy::Allow;
                 if first_look {
-                    self.ledger.flush_all(known, allowed);
+                    self.ledger.flush_all(account, allowed);
                 }
                 if taken {
                     self.drop_grant(id);
@@ -262,7 +266,7 @@ impl Engine {
         let price = price(request);
         let first_look = client.held_since.is_none();
         if first_look {
-            self.ledger.asked(client.known, verb, price);
+            self.ledger.asked(client.account(), verb, price);
         }
         let ask = Ask {
             operations: Operations(price),
@@ -280,14 +284,14 @@ impl Engine {
         match verdict {
             Verdict::Admit { over } => {
                 if let Some(kind) = over {
-                    self.ledger.over_limit(client.known, kind, LimitMode::Observe);
+                    self.ledger.over_limit(client.account(), kind, LimitMode::Observe);
                 }
                 client.granted = Some(Held { operations: ask.operations, bytes: ask.bytes });
                 None
             }
             Verdict::Wait { wait, kind } => {
                 if first_look {
-                    self.ledger.over_limit(client.known, kind, LimitMode::Pace);
+                    self.ledger.over_limit(client.account(), kind, LimitMode::Pace);
                 }
                 client.hold = Some(Hold::Paced);
                 client.held_since.get_or_insert(now);
@@ -295,7 +299,7 @@ impl Engine {
                 Some(Fate::Held)
             }
             Verdict::Refuse { kind, ceiling } => {
-                self.ledger.over_limit(client.known, kind, LimitMode::Refuse);
+                self.ledger.over_limit(client.account(), kind, LimitMode::Refuse);
                 let line = refusal(kind, &known.identity.name, Operations(price), ceiling);
                 self.refuse(id, request, &line, Outcome::Refused, consumed, now);
                 Some(Fate::Taken)

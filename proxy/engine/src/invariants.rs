@@ -3,6 +3,7 @@
 
 use crate::client::{Client, Hold, PIPELINE_MAX};
 use crate::engine::Engine;
+use crate::ledger::held::HELD_MAX;
 use crate::multiplex::{Cost, LaneState, Work};
 use crate::units::ClientId;
 
@@ -25,9 +26,18 @@ impl Engine {
             }
         }
         self.check_queued();
+        let mut held = vec![0; self.known.len()];
+        for (account, waiting) in self.ledger.held().iter() {
+            held[waiting.known as usize] += 1;
+            match waiting.closed {
+                Some(_) => assert_eq!(self.ledger.held().of_gone(waiting.client), Some(account)),
+                None => assert_eq!(self.client(waiting.client).and_then(|client| client.held), Some(account)),
+            }
+        }
+        assert!(self.ledger.held().len() <= HELD_MAX, "held accounts are bounded");
         for (index, known) in self.known.iter().enumerate() {
-            let counted = (known.clients as usize, known.requests as usize);
-            assert_eq!(counted, (clients[index], requests[index]), "users of identity {index}");
+            let counted = (known.clients as usize, known.requests as usize, known.held as usize);
+            assert_eq!(counted, (clients[index], requests[index], held[index]), "users of identity {index}");
         }
         let free = self.clients.iter().filter(|client| !client.open).count();
         assert_eq!(free, self.free.len(), "closed slots are free");

@@ -127,7 +127,7 @@ impl Engine {
                 batch.cost.operations += cost.operations;
                 batch.cost.bytes += cost.bytes;
                 self.servers[server.0 as usize].book(cost);
-                self.servers[server.0 as usize].spend(asked.known, 1);
+                self.spend(server, id, 1);
                 (asked.backend_operations, asked.chunks) = (1, 1);
             }
             self.ask(id, asked);
@@ -330,7 +330,7 @@ impl Engine {
     ) {
         self.servers[server.0 as usize].book(cost);
         if let Work::Line { target, .. } | Work::Lines { target, .. } = &work {
-            self.spend(server, *target, 1);
+            self.spend(server, target.client, 1);
         }
         let lane_state = &mut self.lanes[lane.0 as usize];
         lane_state.close_batch(now);
@@ -349,18 +349,11 @@ impl Engine {
     ) {
         self.servers[server.0 as usize].book(cost);
         if let Owner::One(target) | Owner::Part(target, _) = keys.owner {
-            self.spend(server, target, keys.len() as u64);
+            self.spend(server, target.client, keys.len() as u64);
         }
         let lane_state = &mut self.lanes[lane.0 as usize];
         lane_state.close_batch(now);
         lane_state.send_keys(now, keys, cost);
         self.mark_lane(lane);
-    }
-
-    /// Notes whose operations a server was asked for.
-    fn spend(&mut self, server: ServerId, target: Target, operations: u64) {
-        if let Some(known) = self.client(target.client).map(|client| client.known) {
-            self.servers[server.0 as usize].spend(known, operations);
-        }
     }
 }

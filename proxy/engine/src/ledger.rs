@@ -8,6 +8,7 @@
 pub mod entry;
 pub mod expensive;
 pub mod heavy_hitters;
+pub mod held;
 pub mod tally;
 
 pub use entry::{Entry, Outcome, RequestId};
@@ -21,6 +22,7 @@ use crate::units::{Instant, ListenerId, Span};
 use entry::RequestIds;
 use expensive::ExpensiveRequests;
 use heavy_hitters::HeavyHitters;
+use held::{HELD, HeldAccount, HeldAccounts};
 use std::sync::Arc;
 use weir_memcached::Verb;
 
@@ -39,6 +41,7 @@ pub struct Ledger {
     ids: RequestIds,
     expensive: ExpensiveRequests,
     hitters: HeavyHitters,
+    held: HeldAccounts,
     generation_ends: Instant,
 }
 
@@ -54,6 +57,7 @@ impl Ledger {
             ids: RequestIds::new(seed),
             expensive: ExpensiveRequests::default(),
             hitters: HeavyHitters::default(),
+            held: HeldAccounts::default(),
             generation_ends: Instant(0),
         }
     }
@@ -68,6 +72,38 @@ impl Ledger {
         self.tally(entry.identity).verb(entry.verb).record(entry, request);
         self.hitters.add(name, entry.operations);
         self.expensive.offer(entry, request, name, listener);
+    }
+
+    /// One finished request of a connection whose account is held.
+    pub(crate) fn record_held(&mut self, account: u32, entry: &Entry) {
+        if entry.at >= self.generation_ends {
+            self.next_generation(entry.at);
+        }
+        let request = self.ids.next();
+        if let Some(held) = self.held.get_mut(account) {
+            held.record(entry, request);
+        }
+    }
+
+    /// A held account goes to an identity: the first and only time that its requests are booked.
+    pub(crate) fn book(&mut self, account: HeldAccount, identity: u32, name: &Arc<str>) {
+        self.tally(identity).merge(&account.tally);
+        if account.operations > 0 {
+            self.hitters.add(name, account.operations);
+        }
+        for (mut entry, request) in account.expensive {
+            entry.identity = identity;
+            self.expensive.offer(&entry, request, name, account.listener);
+        }
+    }
+
+    /// Accounts that wait for their name.
+    pub(crate) fn held(&self) -> &HeldAccounts {
+        &self.held
+    }
+
+    pub(crate) fn held_mut(&mut self) -> &mut HeldAccounts {
+        &mut self.held
     }
 
     /// A request of this size was asked. Call it before any limit decides: the rolling maximum shows what was asked,
@@ -153,8 +189,13 @@ impl Ledger {
         self.hitters.list()
     }
 
-    /// The identity's tally, which is shown by the next fold.
+    /// The identity's tally, which is shown by the next fold; or the one of a held account ([`HELD`]), which is not.
     fn tally(&mut self, identity: u32) -> &mut IdentityTally {
+        if identity & HELD != 0
+            && let Some(held) = self.held.get_mut(identity & !HELD)
+        {
+            return &mut held.tally;
+        }
         let index = identity as usize;
         if index >= self.identities.len() {
             self.identities.resize_with(index + 1, IdentityTally::default);

@@ -6,7 +6,7 @@
 //! commands) -> `split` (big multigets) -> `route` (which server) -> `queue` (whose turn) -> `multiplex` (few
 //! connections) -> `gather` (answers back) -> `settle` and `ledger` (what it cost).
 //! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `reload` (new settings),
-//! `waiting` (what waits, per server and caller).
+//! `naming` (names that arrive after the first requests), `waiting` (what waits, per server and caller).
 
 pub mod admit;
 pub mod buffer;
@@ -23,6 +23,7 @@ mod lanes;
 pub mod ledger;
 mod lifecycle;
 mod multiplex;
+mod naming;
 pub mod queue;
 mod reload;
 pub mod route;
@@ -39,4 +40,5 @@ pub use client::{ClientSummary, CloseHow};
 pub use engine::Engine;
 pub use flush::{FLUSHES_MAX, FlushJob};
 pub use multiplex::{CutCause, Desync, LaneInfo, LaneState};
+pub use naming::NamingCounts;
 pub use snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerSnapshot};

@@ -74,14 +74,13 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let scan = (self.next_scan > Instant(0)).then_some(self.next_scan);
-        match (scan, self.next_paced()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let naming = (self.naming.due > Instant(0)).then_some(self.naming.due);
+        [scan, self.next_paced(), naming].into_iter().flatten().min()
     }
 
     /// Time-outs, stalls, pacing, slow readers. `end_turn` must follow.
     pub fn on_timer(&mut self, now: Instant) {
+        self.book_overdue(now);
         self.paced_due(now);
         if self.next_scan == Instant(0) || now < self.next_scan {
             return;

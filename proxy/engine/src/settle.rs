@@ -118,7 +118,10 @@ impl Engine {
                 known.state.settle(&known.limits, rows - held.operations, now);
             }
         }
-        self.ledger.record(&entry, &known.identity.name, listener);
+        match self.clients[slot].held {
+            Some(account) => self.ledger.record_held(account, &entry),
+            None => self.ledger.record(&entry, &known.identity.name, listener),
+        }
         known.requests -= 1;
         self.forget_identity(entry.identity);
     }

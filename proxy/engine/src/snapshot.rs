@@ -15,6 +15,8 @@ pub struct EngineSnapshot {
     pub callers: Vec<CallerSnapshot>,
     /// Client connections.
     pub clients: usize,
+    /// Connections whose requests are not booked yet, because their name is awaited.
+    pub held_accounts: usize,
     /// Reply bytes clients have not taken.
     pub reply_bytes: usize,
     /// Memory held for request bytes not yet carried out.
@@ -121,6 +123,7 @@ impl Engine {
                 })
                 .collect(),
             clients: self.clients.len() - self.free.len(),
+            held_accounts: self.ledger.held().len(),
             reply_bytes: self.reply_bytes,
             input_bytes: self.input_bytes,
             desyncs: self.desyncs,

@@ -63,13 +63,10 @@ impl Engine {
         }
     }
 
-    /// A request bears the name its client had when it was asked: a multiget keeps it, and one that is looked at again
-    /// when its turn comes takes the new one.
+    /// A request bears the name its client had when it was asked: a multiget keeps it, unless its account was held until
+    /// now, and one that is looked at again when its turn comes takes the new one.
     pub(crate) fn rename_queued(&mut self, id: ClientId) {
-        let client = &self.clients[id.slot as usize];
-        if client.bulk.is_none()
-            && let Some(queued) = client.queued
-        {
+        if let Some(queued) = self.clients[id.slot as usize].queued {
             self.note_left(id);
             self.note_queued(id, queued.operations);
         }

@@ -60,6 +60,14 @@ impl<const N: usize> Buckets<N> {
         self.sum = self.sum.saturating_add(value);
     }
 
+    fn merge(&mut self, other: &Buckets<N>) {
+        for (bucket, n) in other.iter() {
+            self.counts[bucket] = self.counts[bucket].saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        }
+        self.touched |= other.touched;
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
     /// The sum of the values.
     #[must_use]
     pub fn sum(&self) -> u64 {
@@ -132,6 +140,29 @@ pub struct Tally {
 impl Tally {
     pub(crate) fn asked(&mut self, operations: u64) {
         self.largest = self.largest.max(operations);
+    }
+
+    /// Adds what another tally counted.
+    fn merge(&mut self, other: &Tally) {
+        let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        add(&mut self.requests, &other.requests);
+        add(&mut self.size_class_operations, &other.size_class_operations);
+        self.operations += other.operations;
+        self.backend_operations += other.backend_operations;
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.coalesced += other.coalesced;
+        self.chunks += other.chunks;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.backend_time_us += other.backend_time_us;
+        self.request_operations.merge(&other.request_operations);
+        self.durations.merge(&other.durations);
+        self.queue_waits.merge(&other.queue_waits);
+        self.asked(other.largest);
+        if other.exemplar.is_some_and(|new| self.exemplar.is_none_or(|own| own.operations < new.operations)) {
+            self.exemplar = other.exemplar;
+        }
     }
 
     pub(crate) fn record(&mut self, entry: &Entry, request: RequestId) {
@@ -211,6 +242,25 @@ impl IdentityTally {
     #[must_use]
     pub fn retired(&self) -> bool {
         self.retired
+    }
+
+    /// Whether nothing was counted since the last fold.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let flushes = self.flushes_allowed + self.flushes_refused;
+        self.dirty == 0 && flushes == 0 && self.over_limits().next().is_none()
+    }
+
+    /// Adds what was counted for a connection before its name was known.
+    pub(crate) fn merge(&mut self, other: &IdentityTally) {
+        for (verb, tally) in other.tallies() {
+            self.verb(verb).merge(tally);
+        }
+        for (own, other) in self.over_limit.iter_mut().flatten().zip(other.over_limit.iter().flatten()) {
+            *own += other;
+        }
+        self.flushes_allowed += other.flushes_allowed;
+        self.flushes_refused += other.flushes_refused;
     }
 
     pub(crate) fn verb(&mut self, verb: Verb) -> &mut Tally {

@@ -54,6 +54,10 @@ pub struct World {
     apps: Vec<App>,
     now: u64,
     next_number: u32,
+    /// Connections that have closed: answers about them may still come.
+    gone: Vec<ClientId>,
+    /// Chance of its own for names, so that they do not change what else happens.
+    namer: Random,
     totals: Totals,
     lanes: Vec<LaneId>,
     ids: Vec<ClientId>,
@@ -98,6 +102,8 @@ impl World {
             apps: Vec::new(),
             now: 1_000_000,
             next_number: 0,
+            gone: Vec::new(),
+            namer: Random::new(seed ^ 0x6e61_6d65),
             totals: Totals::default(),
             lanes: Vec::new(),
             ids: Vec::new(),
@@ -212,6 +218,9 @@ impl World {
             let listener = ListenerId(self.random.below(self.settings.listeners.len()) as u32);
             let identity = self.scenario.identity(&mut self.random, listener);
             let id = self.engine.open_client(listener, identity, self.instant());
+            if self.namer.chance(50) {
+                self.engine.await_name(id, self.instant());
+            }
             self.apps.push(App {
                 id,
                 listener,
@@ -248,13 +257,22 @@ impl World {
             let most = self.random.pick(&[10_000, 500_000, 3_000_000]);
             self.apps[index].asleep_until = self.now + self.random.below(most) as u64;
         } else {
-            let identity = self.scenario.identity(&mut self.random, self.apps[index].listener);
-            self.engine.rename_client(self.apps[index].id, identity);
+            let listener = self.apps[index].listener;
+            let identity = self.scenario.identity(&mut self.random, listener);
+            let gone = self.gone.pop().filter(|_| self.namer.chance(50));
+            let id = gone.unwrap_or(self.apps[index].id);
+            let read_at = Instant(self.now - self.namer.below(2_000_000).min(self.now as usize) as u64);
+            match self.namer.below(3) {
+                0 if gone.is_none() => self.engine.rename_client(id, identity),
+                1 => self.engine.name_client(id, None, read_at),
+                _ => self.engine.name_client(id, Some(identity), read_at),
+            }
         }
     }
 
     fn close(&mut self, index: usize) {
         let app = self.apps.swap_remove(index);
+        self.gone.push(app.id);
         let summary = self.engine.close_client(app.id, self.instant());
         self.totals.requests += summary.requests;
         self.totals.answered += app.judge.answered;

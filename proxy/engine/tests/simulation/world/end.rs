@@ -40,6 +40,7 @@ impl World {
             self.close(index);
         }
         self.engine.end_turn(self.instant());
+        self.engine.book_held();
         self.engine.check_quiet();
         assert_eq!(self.check_queued(), 0, "nothing waits at the end");
         self.check_budgets();
