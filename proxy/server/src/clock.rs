@@ -36,6 +36,13 @@ impl Clock {
         self.origin + Duration::from_micros(at.0.saturating_sub(START.0).min(u64::MAX / 4_000))
     }
 
+    /// A moment of the system's clock in the engine's unit, rounded up.
+    #[must_use]
+    pub fn engine(&self, at: std::time::Instant) -> Instant {
+        let nanos = at.saturating_duration_since(self.origin).as_nanos();
+        Instant(u64::try_from(nanos.div_ceil(1_000)).unwrap_or(u64::MAX).saturating_add(START.0))
+    }
+
     /// The same moment by the wall clock as it was when the process started, in milliseconds since 1970.
     #[must_use]
     pub fn unix_ms(&self, at: Instant) -> u64 {

@@ -17,7 +17,8 @@ use weir_memcached::Verb;
 use weir_telemetry::labels::OTHER;
 use weir_telemetry::{
     BackendMetrics, CallerMetrics, Event, Example, FlushResult, LimitKind, LimitMode, LookupResult,
-    MethodDelta, MethodIdx, Observed, PoolMetrics, ProtocolLabels, RejectReason, Severity, Telemetry,
+    MethodDelta, MethodIdx, NamingResult, Observed, PoolMetrics, ProtocolLabels, RejectReason, Severity,
+    Telemetry,
 };
 use window::{Largest, Window, Work};
 
@@ -174,6 +175,11 @@ impl Books {
         if dropped > 0 {
             self.telemetry.noreply_dropped(dropped);
         }
+        let namings = engine.take_naming_counts();
+        self.telemetry.namings(NamingResult::Named, namings.named);
+        self.telemetry.namings(NamingResult::Unnamed, namings.unnamed);
+        self.telemetry.namings(NamingResult::Late, namings.late);
+        self.telemetry.namings(NamingResult::Overflow, namings.overflow);
         engine.fold_servers(|slot, identity, pool, position, operations| {
             self.resolve_once(slot as usize, identity, now);
             let backend = self.backends.get(pool.0 as usize).and_then(|servers| servers.get(position));
@@ -202,6 +208,9 @@ impl Books {
         settings: &Settings,
         now: Instant,
     ) {
+        if tally.is_empty() && self.handles.get(slot).is_none_or(Option::is_none) {
+            return; // it never asked for anything: no row and no series for that
+        }
         self.resolve_once(slot, identity, now);
         let Some(Handles { caller, row }) = &self.handles[slot] else { return };
         let pool = settings.pool_of(identity.listener).0 as usize;
@@ -217,6 +226,7 @@ impl Books {
         for (why, requests) in tally.rejections() {
             caller.rejected(shown_reason(why), LimitMode::Refuse, requests);
         }
+        self.tell_of_large_requests(identity, tally, settings, now);
         let (sent, refused) = (tally.flushes_allowed(), tally.flushes_refused());
         if sent + refused > 0 {
             let by_prefix = matches!(settings.pools[pool].flush_all, FlushPolicy::Prefix(_));
@@ -235,6 +245,32 @@ impl Books {
         if tally.retired() {
             self.handles[slot] = None;
         }
+    }
+
+    /// A line about requests above their caller's ceiling: who, how many operations, what was done.
+    fn tell_of_large_requests(
+        &self,
+        identity: &Identity,
+        tally: &IdentityTally,
+        settings: &Settings,
+        now: Instant,
+    ) {
+        let over = tally.over_limits().find(|(kind, ..)| *kind == EngineLimit::OperationsPerRequest);
+        let largest = tally.tallies().max_by_key(|(_, tally)| tally.largest);
+        let (Some((_, mode, requests)), Some((verb, largest))) = (over, largest) else { return };
+        let message = if is_listener(identity, settings) {
+            "a request above the ceiling of its caller, which is any client of the listener that could not be named"
+        } else {
+            "a request above the ceiling of its caller"
+        };
+        let event = Event::new(Severity::Warn, "caller_over_ceiling", message)
+            .text("caller", &identity.name)
+            .text("principal", &identity.principal)
+            .text("method", verb.name())
+            .number("operations", largest.largest)
+            .number("requests", requests)
+            .text("mode", shown_mode(mode).name());
+        self.telemetry.events().emit(&event, seconds(now));
     }
 
     fn resolve(&mut self, identity: &Arc<Identity>, now: Instant) -> Handles {
@@ -282,6 +318,11 @@ fn fold_method(caller: &CallerMetrics, verb: Verb, tally: &Tally, now: Instant) 
         example,
     };
     caller.method(method).fold(delta, seconds(now));
+}
+
+/// Whether the name is the listener's: it stands for all of its clients that have no better one.
+fn is_listener(identity: &Identity, settings: &Settings) -> bool {
+    settings.listeners.get(identity.listener.0 as usize).is_some_and(|own| own.name == identity.name)
 }
 
 /// A limit of the engine as a label.

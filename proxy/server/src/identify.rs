@@ -49,6 +49,14 @@ impl Identities {
             .then(|| self.share(Identity { listener: old.listener, principal: old.principal.clone(), name }))
     }
 
+    /// Whether a name that is found later could stand for such a connection at all.
+    #[must_use]
+    pub fn may_be_renamed(config: &Config, identity: &Identity) -> bool {
+        let own = config.settings.listeners.get(identity.listener.0 as usize);
+        own.is_some_and(|own| !own.trusted_names.is_empty())
+            || !config.principals.iter().any(|rule| rule.caller == identity.principal)
+    }
+
     fn share(&mut self, identity: Identity) -> Arc<Identity> {
         if let Some(known) = self.known.get(&identity) {
             return known.clone();

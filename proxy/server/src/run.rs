@@ -13,7 +13,7 @@ use crate::listen::{self, BindError, Inherited};
 use crate::notify::Notify;
 use crate::overrides::{Desk, Store, UnixTime};
 use crate::plane::RunningPlane;
-use crate::worker::orders::{Board, InForce, WorkerHandle, client_of};
+use crate::worker::orders::{Board, Found, InForce, WorkerHandle, client_of};
 use crate::worker::{self, Running, Setup};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::HashMap;
@@ -179,10 +179,9 @@ impl Answers {
         Box::new(move |answers| {
             let mut by_worker: HashMap<u32, Vec<_>> = HashMap::new();
             for answer in answers {
-                if let Some(name) = answer.name() {
-                    let (worker, id) = client_of(answer.token);
-                    by_worker.entry(worker).or_default().push((id, name));
-                }
+                let (worker, client) = client_of(answer.token);
+                let found = Found { client, name: answer.name(), read_at: answer.read_at };
+                by_worker.entry(worker).or_default().push(found);
             }
             for (index, names) in by_worker {
                 if let Some(worker) = workers.get().and_then(|workers| workers.get(index as usize)) {

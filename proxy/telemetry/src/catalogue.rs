@@ -5,8 +5,8 @@
 //! that page. To add a metric, add an entry here and a field in `families.rs`.
 
 use crate::vocabulary::{
-    CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, OpenResult,
-    Outcome, RejectReason, SizeClass,
+    CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, NamingResult,
+    OpenResult, Outcome, RejectReason, SizeClass,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -207,6 +207,11 @@ catalogue! {
         "Memory held for requests received from clients and not yet carried out";
     CLIENT_REPLY_BYTES = Gauge "weir_client_reply_bytes" []
         "Bytes of replies that clients have not read yet";
+
+    HELD_ACCOUNTS = Gauge "weir_held_accounts" []
+        "New local TCP connections whose requests are not booked yet because the name of their process is awaited (at most 4096 per worker, one second each)";
+    NAMINGS = Counter "weir_namings_total" [label("result", Values::Listed(NamingResult::NAMES))]
+        "Held accounts by what they were booked under: the name found (named) or the listener's (unnamed: none found; late: no answer in a second; overflow: a request that found no room to wait)";
 
     // weir itself.
     BOUND = Gauge "weir_bound" [label("name", Values::Configured(BOUNDS))]

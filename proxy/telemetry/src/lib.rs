@@ -43,8 +43,8 @@ pub use exposition::Exposition;
 pub use listener::{ClientConnection, ListenerMetrics};
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
-    CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, OpenResult,
-    Outcome, RejectReason, SizeClass,
+    CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, NamingResult,
+    OpenResult, Outcome, RejectReason, SizeClass,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

@@ -11,6 +11,7 @@ use crate::families::Families;
 use crate::labels::{BoundedNames, INVALID, Label, OTHER};
 use crate::listener::ListenerMetrics;
 use crate::process::ProcessCollector;
+use crate::vocabulary::NamingResult;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,6 +91,7 @@ pub struct Telemetry {
     bounds: Mutex<BTreeSet<&'static str>>,
     events: EventLog,
     panics: Counter,
+    namings: [Counter; NamingResult::COUNT],
     noreply_dropped: Counter,
 }
 
@@ -142,6 +144,8 @@ impl Telemetry {
         let events = EventLog::new(config.events, config.started_unix_seconds, sink, families.clone());
         let panics = families.panics.series([]);
         let noreply_dropped = families.noreply_dropped.series([]);
+        let namings =
+            std::array::from_fn(|index| families.namings.series([NamingResult::ALL[index].name().into()]));
         let telemetry = Telemetry {
             registry,
             families,
@@ -158,6 +162,7 @@ impl Telemetry {
             events,
             panics,
             noreply_dropped,
+            namings,
         };
         telemetry.configure_callers(config.configured_callers.iter().map(String::as_str));
         Arc::new(telemetry)
@@ -263,6 +268,12 @@ impl Telemetry {
         GaugeShare::new(self.families.client_input_bytes.series([]))
     }
 
+    /// One worker's part of the connections whose first requests wait for a name.
+    #[must_use]
+    pub fn held_accounts(&self) -> GaugeShare {
+        GaugeShare::new(self.families.held_accounts.series([]))
+    }
+
     /// One worker's part of the reply bytes clients have not read.
     #[must_use]
     pub fn client_reply_bytes(&self) -> GaugeShare {
@@ -311,6 +322,11 @@ impl Telemetry {
     /// A configuration was refused; the one before stays in force.
     pub fn config_refused(&self) {
         self.families.config_reload_successful.series([]).set(0);
+    }
+
+    /// What first requests were booked under.
+    pub fn namings(&self, result: NamingResult, accounts: u64) {
+        self.namings[result.index()].inc_by(accounts);
     }
 
     /// A panic was contained.

@@ -250,6 +250,20 @@ vocabulary! {
     }
 }
 
+vocabulary! {
+    /// What the first requests of a connection were booked under, while it was found out who it belongs to.
+    NamingResult {
+        /// The name that was found.
+        Named = "named",
+        /// The listener's: no name could be found.
+        Unnamed = "unnamed",
+        /// The listener's: no answer came in time.
+        Late = "late",
+        /// The listener's, at once: too many were waiting.
+        Overflow = "overflow",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

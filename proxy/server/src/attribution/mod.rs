@@ -3,7 +3,8 @@
 //!
 //! A batch takes these steps:
 //!
-//! 1. Lookups collect for [`BATCH_WINDOW`], longer while the last walk is younger than [`WALK_INTERVAL`] or was costly.
+//! 1. Lookups collect for [`BATCH_WINDOW`], longer while the last walk is younger than [`WALK_INTERVAL`] or was costly;
+//!    shorter where a request over its caller's ceiling waits for its name ([`Desk::hurry`]): its sender may soon be gone.
 //! 2. `sock_diag` asks the kernel for the clients' own sockets: user id and inode of each.
 //! 3. `processes` walks `/proc/*/fd` for those inodes, likely processes first, and stops when all are found.
 //! 4. The answers go to the callback, one call per batch.
@@ -68,6 +69,8 @@ pub struct Resolved {
     pub uid: Option<u32>,
     /// The process, or why there is none.
     pub process: Result<Process, Unresolved>,
+    /// When the kernel had been asked for the socket: a connection that weir still had open then is the one meant.
+    pub read_at: Instant,
 }
 
 impl Resolved {
@@ -201,6 +204,17 @@ impl Desk {
         dropped
     }
 
+    /// One of the lookups left behind is about a request over its caller's ceiling: it need not wait for company, only for
+    /// [`BATCH_WINDOW`] since the last batch and for its turn to walk.
+    pub fn hurry(&self) {
+        let mut inbox = self.shared.inbox();
+        if !inbox.waiting.is_empty() && !inbox.hurry {
+            inbox.hurry = true;
+            drop(inbox);
+            self.shared.arrived.notify_one();
+        }
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn counters(&self) -> Snapshot {
@@ -220,6 +234,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Inbox {
     waiting: Vec<Lookup>,
+    /// One of them is urgent.
+    hurry: bool,
     closed: bool,
 }
 
@@ -229,17 +245,21 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a first lookup, then until the window is over and `not_before` has passed. `None`: closed.
-    fn next_batch(&self, not_before: Option<Instant>) -> Option<Vec<Lookup>> {
+    /// Waits for a first lookup, then until the window is over (which begins with the lookup, or if one is urgent with the
+    /// batch before) and `not_before` has passed. `None`: closed.
+    fn next_batch(&self, last: Option<Instant>, not_before: Option<Instant>) -> Option<Vec<Lookup>> {
         let mut inbox = self.inbox();
         while inbox.waiting.is_empty() && !inbox.closed {
             inbox = self.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
         let window_ends = Instant::now() + BATCH_WINDOW;
-        let until = not_before.map_or(window_ends, |time| time.max(window_ends));
         while !inbox.closed {
-            let left = until.saturating_duration_since(Instant::now());
+            let window_ends =
+                if inbox.hurry { last.map(|last| last + BATCH_WINDOW) } else { Some(window_ends) };
+            let until = window_ends.max(not_before);
+            let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
             if left.is_zero() {
+                inbox.hurry = false;
                 return Some(std::mem::take(&mut inbox.waiting));
             }
             inbox = self.arrived.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -251,8 +271,9 @@ impl Shared {
 fn run(shared: &Shared, deliver: &Deliver) {
     let mut diag = sock_diag::SockDiag::default();
     let mut table = processes::ProcessTable::of_this_system();
-    let mut next_walk = None;
-    while let Some(batch) = shared.next_batch(next_walk) {
+    let (mut last, mut next_walk) = (None, None);
+    while let Some(batch) = shared.next_batch(last, next_walk) {
+        last = Some(Instant::now());
         let answers = resolve(&batch, &mut diag, &mut table, &shared.counters, &mut next_walk);
         shared.counters.answered(&answers);
         deliver(answers);
@@ -268,6 +289,7 @@ fn resolve(
     next_walk: &mut Option<Instant>,
 ) -> Vec<Resolved> {
     let owners = diag.owners(batch);
+    let read_at = Instant::now();
     counters.queried(diag.take_queries());
 
     let wanted: HashMap<u32, u32> = owners.iter().flatten().map(|owner| (owner.inode, owner.uid)).collect();
@@ -285,8 +307,9 @@ fn resolve(
             token: lookup.token,
             uid: Some(owner.uid),
             process: found.holder(owner.inode, owner.uid),
+            read_at,
         },
-        Err(reason) => Resolved { token: lookup.token, uid: None, process: Err(reason) },
+        Err(reason) => Resolved { token: lookup.token, uid: None, process: Err(reason), read_at },
     };
     batch.iter().zip(owners).map(answer).collect()
 }

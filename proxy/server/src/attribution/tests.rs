@@ -341,3 +341,29 @@ fn reasons_are_distinct_labels() {
     assert_eq!(labels.len(), Unresolved::COUNT);
     assert!(Unresolved::ALL.iter().enumerate().all(|(index, reason)| reason.index() == index));
 }
+
+#[test]
+fn an_urgent_lookup_waits_for_no_company_but_for_the_batch_and_the_walk_before() {
+    let desk = Desk::default();
+    let weir_addr = SocketAddr::from(([127, 0, 0, 1], 1));
+    let ask = |urgent: bool, last: Option<Instant>, not_before: Option<Instant>| {
+        desk.ask(&mut vec![Lookup { client_local_addr: weir_addr, weir_addr, token: 1 }]);
+        if urgent {
+            desk.hurry();
+        }
+        let asked = Instant::now();
+        assert_eq!(desk.shared.next_batch(last, not_before).map(|batch| batch.len()), Some(1));
+        asked.elapsed()
+    };
+    let now = Instant::now();
+    assert!(ask(true, None, None) < BATCH_WINDOW, "at once");
+    assert!(ask(false, None, None) >= BATCH_WINDOW, "the hurry was for one batch");
+    let now_again = Instant::now();
+    ask(true, Some(now_again), None);
+    assert!(now_again.elapsed() >= BATCH_WINDOW, "batches keep their distance");
+    let walk = Instant::now() + BATCH_WINDOW;
+    ask(true, Some(now), Some(walk));
+    assert!(Instant::now() >= walk, "and so do walks");
+    desk.hurry();
+    assert!(!desk.shared.inbox().hurry, "nothing waits");
+}

@@ -129,6 +129,10 @@ pub fn explain(
         now_unix_ms: snapshot.taken_at_unix_ms,
     };
     found.summary = summary(&found);
+    if is_listener(&found, limits) {
+        found.summary +=
+            "; the name is the listener's and stands for every client of it that could not be named";
+    }
     found.commands = commands(&found, limits, admin);
     Some(found)
 }
@@ -196,6 +200,13 @@ fn is_reserved(name: &str) -> bool {
     matches!(name, "_other" | "_invalid")
 }
 
+/// The name is a listener's and the file gives it to nobody: a limit in this name would be everybody's who comes in there.
+fn is_listener(found: &Explanation, limits: &LimitsReport) -> bool {
+    found.rows.first().is_some_and(|row| {
+        row.caller == row.listener && row.caller == row.principal && !limits.callers.contains_key(&row.caller)
+    })
+}
+
 fn commands(found: &Explanation, limits: &LimitsReport, admin: Option<&str>) -> Vec<Advice> {
     let row = found.rows.first();
     let selects = name_to_limit(found, limits);
@@ -208,27 +219,34 @@ fn commands(found: &Explanation, limits: &LimitsReport, admin: Option<&str>) -> 
     let mut advise = |does: String, command: String| {
         all.push(Advice { does, command: format!("weir {command}{tail}") });
     };
-    let ceiling = row.and_then(|row| row.limits.operations_per_request).unwrap_or(USUAL_CEILING);
-    let why = largest(found).map_or_else(String::new, |largest| {
-        format!(" --why 'asks for {} operations at once'", grouped(largest.operations))
-    });
-    advise(
-        format!("refuse requests above {} operations", grouped(ceiling)),
-        format!("limits set {name} --operations-per-request {ceiling} --mode refuse --for 1h{why}"),
-    );
-    let now = found.rows.iter().map(|row| row.operations_per_second).sum::<f64>();
-    if now >= 200.0 {
-        let half = two_digits(now / 2.0);
+    if is_listener(found, limits) {
+        advise("see who else came in there, by name".to_owned(), "top --once".to_owned());
+    } else {
+        let ceiling = row.and_then(|row| row.limits.operations_per_request).unwrap_or(USUAL_CEILING);
+        let why = largest(found).map_or_else(String::new, |largest| {
+            format!(" --why 'asks for {} operations at once'", grouped(largest.operations))
+        });
         advise(
-            format!("halve its work: {} operations/s", grouped(half)),
-            format!(
-                "limits set {name} --operations-per-second {half} --mode pace --for 1h --why 'asks for {} operations/s'",
-                rate(now)
-            ),
+            format!("refuse requests above {} operations", grouped(ceiling)),
+            format!("limits set {name} --operations-per-request {ceiling} --mode refuse --for 1h{why}"),
         );
-    }
-    if row.is_some_and(|row| row.class != Some(Class::Batch)) {
-        advise("let everybody else go first".to_owned(), format!("limits set {name} --class batch --for 1h"));
+        let now = found.rows.iter().map(|row| row.operations_per_second).sum::<f64>();
+        if now >= 200.0 {
+            let half = two_digits(now / 2.0);
+            advise(
+                format!("halve its work: {} operations/s", grouped(half)),
+                format!(
+                    "limits set {name} --operations-per-second {half} --mode pace --for 1h --why 'asks for {} operations/s'",
+                    rate(now)
+                ),
+            );
+        }
+        if row.is_some_and(|row| row.class != Some(Class::Batch)) {
+            advise(
+                "let everybody else go first".to_owned(),
+                format!("limits set {name} --class batch --for 1h"),
+            );
+        }
     }
     for entry in &found.overrides {
         if let Target::Limits { caller, .. } = &entry.target {

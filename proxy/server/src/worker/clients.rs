@@ -1,5 +1,6 @@
 //! Clients' sockets: taking one in, reading, writing, closing.
 
+use super::orders::Found;
 use super::ready::{Source, Token};
 use super::sockets::{ClientSocket, Reading, Stream};
 use super::{CLIENT_READ, Worker, orders};
@@ -8,11 +9,11 @@ use crate::caps::Full;
 use crate::clock::seconds;
 use crate::close::{self, Ending};
 use crate::fold::window::Work;
+use crate::identify::Identities;
 use crate::listen::Peer;
 use rustix::net::SendFlags;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use weir_engine::CloseHow as EngineClose;
 use weir_engine::caller::Identity;
@@ -46,7 +47,7 @@ impl Worker {
         let loopback = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
         let id = self.engine.open_client(listener, identity.clone(), self.now);
         if loopback {
-            self.look_up(id, &stream, address);
+            self.look_up(id, &stream, address, &identity);
         }
         let source = Source::new(&self.mailbox.ready, Token::Client(id.slot));
         let (reading, heard) = (Reading::Open, self.now);
@@ -75,26 +76,32 @@ impl Worker {
         self.telemetry.events().emit(&event, seconds(self.now));
     }
 
-    /// Asks for the process behind a loopback TCP client; the answer comes as an order, or never.
-    fn look_up(&mut self, id: ClientId, stream: &Stream, address: Option<SocketAddr>) {
+    /// Asks for the process behind a loopback TCP client; the answer comes as an order, or never. What the client does
+    /// until then is not booked yet.
+    fn look_up(&mut self, id: ClientId, stream: &Stream, address: Option<SocketAddr>, identity: &Identity) {
         let (Stream::Tcp(tcp), Some(client_local_addr), true) = (stream, address, self.attribution.is_some())
         else {
             return;
         };
         let (Ok(weir_addr), Some(token)) = (tcp.local_addr(), orders::token(self.index, id)) else { return };
         self.lookups.push(Lookup { client_local_addr, weir_addr, token });
+        if Identities::may_be_renamed(&self.in_force.config, identity) {
+            self.engine.await_name(id, self.now);
+        }
     }
 
-    /// Attribution found a name: later requests bear it.
-    pub(super) fn rename(&mut self, id: ClientId, name: Arc<str>) {
-        let Some(Some(client)) = self.clients.get_mut(id.slot as usize) else { return };
-        if client.id != id {
-            return; // closed since, and the place was taken
-        }
-        if let Some(renamed) = self.identities.renamed(&self.in_force.config, &client.identity, name) {
+    /// Attribution answered: what the connection did so far is booked, under the name if one was found. The connection may
+    /// have closed since; then its place may have been taken by another.
+    pub(super) fn named(&mut self, found: Found) {
+        let id = found.client;
+        let open = self.client_mut(id).map(|client| client.identity.clone());
+        let Some(identity) = open.or_else(|| self.engine.held_identity(id)) else { return };
+        let config = &self.in_force.config;
+        let renamed = found.name.and_then(|name| self.identities.renamed(config, &identity, name));
+        if let (Some(client), Some(renamed)) = (self.client_mut(id), &renamed) {
             client.identity = renamed.clone();
-            self.engine.rename_client(id, renamed);
         }
+        self.engine.name_client(id, renamed, self.clock.engine(found.read_at));
     }
 
     pub(super) fn client_event(&mut self, slot: u32) {

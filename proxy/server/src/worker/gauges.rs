@@ -30,6 +30,7 @@ pub(super) struct Gauges {
     telemetry: Arc<Telemetry>,
     input: GaugeShare,
     reply: GaugeShare,
+    held: GaugeShare,
     backends: HashMap<Arc<str>, Backend>,
     seen: HashMap<(PoolId, Arc<str>), Seen>,
 }
@@ -40,6 +41,7 @@ impl Gauges {
             telemetry: telemetry.clone(),
             input: telemetry.client_input_bytes(),
             reply: telemetry.client_reply_bytes(),
+            held: telemetry.held_accounts(),
             backends: HashMap::new(),
             seen: HashMap::new(),
         }
@@ -49,6 +51,7 @@ impl Gauges {
     pub(super) fn show(&mut self, snapshot: &EngineSnapshot) {
         self.input.set(snapshot.input_bytes as u64);
         self.reply.set(snapshot.reply_bytes as u64);
+        self.held.set(snapshot.held_accounts as u64);
         let mut sums: HashMap<Arc<str>, [u64; 3]> = HashMap::new();
         for server in &snapshot.servers {
             let sum = sums.entry(server.name.clone()).or_default();

@@ -80,8 +80,19 @@ pub enum Order {
     Look(oneshot::Sender<Look>),
     /// Bring your numbers into the shared metrics.
     Fold(oneshot::Sender<()>),
-    /// Process names of clients, found by attribution.
-    Named(Vec<(ClientId, Arc<str>)>),
+    /// What attribution found out about clients.
+    Named(Vec<Found>),
+}
+
+/// What attribution found out about one client.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The client, which may have closed since.
+    pub client: ClientId,
+    /// The best name, if any.
+    pub name: Option<Arc<str>>,
+    /// When the kernel had been asked.
+    pub read_at: std::time::Instant,
 }
 
 /// How one worker stands.
@@ -199,7 +210,7 @@ impl WorkerHandle {
     }
 
     /// Names clients. Waits while too many orders wait: not for a runtime's thread.
-    pub fn name(&self, names: Vec<(ClientId, Arc<str>)>) {
+    pub fn name(&self, names: Vec<Found>) {
         // A worker that is gone has no clients to be named.
         let _ = self.orders.blocking_send(Order::Named(names));
     }

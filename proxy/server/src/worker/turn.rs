@@ -45,6 +45,9 @@ impl Worker {
         }
         if let Some(attribution) = &self.attribution {
             attribution.ask(&mut self.lookups);
+            if self.engine.take_urgent() {
+                attribution.hurry();
+            }
         }
         let folded = self.contained(None, Worker::fold_when_due).unwrap_or(true);
         let busy = if folded { self.busy() } else { 0 };
@@ -140,8 +143,8 @@ impl Worker {
                 let _ = answer.send(());
             }
             Order::Named(names) => {
-                for (id, name) in names {
-                    self.rename(id, name);
+                for found in names {
+                    self.named(found);
                 }
             }
         }
@@ -311,6 +314,7 @@ impl Worker {
         if unsent && !late {
             return None;
         }
+        self.engine.book_held();
         self.fold_now();
         Some(End::Drained { cut: self.cut })
     }

@@ -127,6 +127,8 @@ pub fn full() -> Arc<Telemetry> {
     telemetry.noreply_dropped(1);
     telemetry.client_input_bytes().set(0);
     telemetry.client_reply_bytes().set(0);
+    telemetry.held_accounts().set(0);
+    telemetry.namings(NamingResult::Named, 1);
     let event = Event::new(Severity::Warn, "caller_over_ceiling", "too many operations");
     telemetry.events().emit(&event, now);
     telemetry.events().emit(&event, now);
