@@ -2,7 +2,7 @@
 //! `alerts/`, Alertmanager with the example configuration of `alerts/`, and a webhook here that reads what arrives. The
 //! time is printed.
 
-mod support_e2e;
+mod support;
 
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,9 +10,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
-use support_e2e::process::Process;
-use support_e2e::wire::{Wire, keys};
-use support_e2e::{Memcached, Weir, eventually, free_port, http, root, skip, sum_of_series, which};
+use support::process::Process;
+use support::series;
+use support::wire::{Wire, keys};
+use support::{Memcached, Weir, free_port, http, root, skip, wait_for, which};
 
 /// What the storm's client is called: the name that must arrive.
 const CULPRIT: &str = "feed-backfill";
@@ -46,11 +47,11 @@ fn the_culprits_name_reaches_a_pager() {
     memcached.wire().fill(&keys("post", 2_000), &[b'v'; 100]);
 
     let (pager, pages) = pager();
-    let folder = weir.folder.path();
+    let folder = weir.directory.path();
     let (_alertmanager, alerts) = start_alertmanager(&alertmanager, folder, pager);
-    let (_prometheus, query) = start_prometheus(&prometheus, folder, weir.metrics, alerts);
+    let (_prometheus, query) = start_prometheus(&prometheus, folder, weir.metrics_port, alerts);
     let _neighbour = client(folder, NEIGHBOUR, port);
-    eventually("Prometheus sees the ordinary client", START, || {
+    wait_for("Prometheus sees the ordinary client", START, || {
         let page = http::try_get(
             query,
             &format!("/api/v1/query?query=weir_requests_total{{caller=%22{NEIGHBOUR}%22}}"),
@@ -109,9 +110,9 @@ fn the_culprits_name_reaches_a_pager() {
     let command = description.split("To cap it: weir ").nth(1).expect("a command");
     let words: Vec<&str> = command.split_whitespace().collect();
     weir.command(&words).expect_success(command);
-    eventually("the storm is refused", Duration::from_secs(10), || {
+    wait_for("the storm is refused", Duration::from_secs(10), || {
         let refused = [("caller", CULPRIT), ("reason", "operations_per_request"), ("mode", "refuse")];
-        weir.metric("weir_rejected_total", &refused).filter(|refused| *refused >= 1.0)
+        weir.series("weir_rejected_total", &refused).filter(|refused| *refused >= 1.0)
     });
 
     let innocent = |(path, body): &(String, serde_json::Value)| {
@@ -128,7 +129,8 @@ fn the_culprits_name_reaches_a_pager() {
         innocent(page).unwrap_or_else(|path| panic!("{path} was told about somebody else: {}", page.1));
     }
     let metrics = weir.metrics();
-    let served = sum_of_series(&metrics, "weir_requests_total", &[("caller", NEIGHBOUR), ("outcome", "ok")]);
+    let served =
+        series::sum_of_series(&metrics, "weir_requests_total", &[("caller", NEIGHBOUR), ("outcome", "ok")]);
     assert!(
         served.is_some_and(|served| served > 100.0),
         "the ordinary client was served meanwhile: {served:?}"
@@ -249,7 +251,7 @@ fn start_alertmanager(program: &Path, folder: &Path, pager: u16) -> (Process, u1
     command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg("--cluster.listen-address=");
     let out = log(folder, "alertmanager.log");
     let process = Process::start("alertmanager", command.stdout(Stdio::null()).stderr(out));
-    eventually("Alertmanager serves", START, || {
+    wait_for("Alertmanager serves", START, || {
         (http::try_get(port, "/-/ready", "")?.status == 200).then_some(())
     });
     (process, port)
@@ -274,7 +276,7 @@ fn start_prometheus(program: &Path, folder: &Path, weir: u16, alertmanager: u16)
     command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
     let out = log(folder, "prometheus.log");
     let process = Process::start("prometheus", command.stdout(Stdio::null()).stderr(out));
-    eventually("Prometheus serves", START, || {
+    wait_for("Prometheus serves", START, || {
         (http::try_get(port, "/-/ready", "")?.status == 200).then_some(())
     });
     (process, port)

@@ -327,7 +327,7 @@ fn a_half_closed_client_is_answered() {
 #[test]
 fn a_backend_may_go_and_come_back() {
     let Some(mut server) = Memcached::start() else { return };
-    let mut weir = Weir::before(&server);
+    let weir = Weir::before(&server);
     let mut client = weir.client();
     client.ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
     server.stop();
@@ -352,7 +352,7 @@ fn a_backend_may_go_and_come_back() {
 #[test]
 fn a_stalled_backend_is_cut_and_waiting_clients_are_told() {
     let Some(server) = Memcached::start() else { return };
-    let mut weir = Weir::before(&server);
+    let weir = Weir::before(&server);
     let mut client = weir.client();
     client.ask("get a\r\n", "END\r\n");
     server.freeze(true);

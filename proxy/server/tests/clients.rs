@@ -1,15 +1,15 @@
 //! Clients that services use, against the real memcached through weir: what they do directly they do here. Each test
 //! has a memcached and a weir of its own; clients in other languages are skipped aloud where their language is missing.
 
-mod support_e2e;
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support_e2e::namespace::Place;
-use support_e2e::process::{Finished, run};
-use support_e2e::wire::keys;
-use support_e2e::{Memcached, Weir, free_port, namespace, skip, target, which};
+use support::namespace::Place;
+use support::process::{Finished, run};
+use support::wire::keys;
+use support::{Memcached, Weir, free_port, namespace, skip, target, which};
 
 /// Keys of a large batch: what the importer of April 2026 asked for.
 const MANY: usize = 15_000;
@@ -54,9 +54,9 @@ fn memccapable_passes_as_directly() {
     assert_eq!(capabilities(&program, memcached.port), (27, vec![]), "directly");
     let (weir, port) = weir_on_tcp(&memcached);
     assert_eq!(capabilities(&program, port), (27, vec![]), "through weir");
-    let flushed = weir.metric("weir_flushes_total", &[("result", "sent")]);
+    let flushed = weir.series("weir_flushes_total", &[("result", "sent")]);
     assert!(flushed.is_some_and(|flushed| flushed >= 2.0), "each flush_all is counted: {flushed:?}");
-    let refused = weir.metric("weir_invalid_requests_total", &[]);
+    let refused = weir.series("weir_invalid_requests_total", &[]);
     assert!(refused.is_some_and(|refused| refused >= 5.0), "malformed lines are counted: {refused:?}");
 }
 
@@ -194,7 +194,7 @@ fn gomemcache_with_a_goroutine_per_key() {
         "flush",
     ];
     checked("gomemcache", done, &checks);
-    let opened = weir.metric("weir_backend_connection_opens_total", &[]);
+    let opened = weir.series("weir_backend_connection_opens_total", &[]);
     assert!(opened.is_some_and(|opened| opened <= 2.0), "few connections whatever clients do: {opened:?}");
 }
 
@@ -252,7 +252,7 @@ fn the_memcache_crate() {
     assert!(found.values().all(|value| value == "x"));
     client.flush().expect("flush");
     assert_eq!(client.get::<u64>("number").expect("get"), None);
-    assert_eq!(weir.metric("weir_upstream_desync_total", &[]).unwrap_or(0.0), 0.0);
+    assert_eq!(weir.series("weir_upstream_desync_total", &[]).unwrap_or(0.0), 0.0);
 }
 
 /// The crate speaks the binary protocol unless told otherwise. weir does not, and says so in that protocol: the client
@@ -269,6 +269,6 @@ fn the_binary_protocol_is_refused_in_its_own_words() {
     };
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(refusal.contains("131"), "{refusal}");
-    let counted = weir.metric("weir_invalid_requests_total", &[("cause", "binary_protocol")]);
+    let counted = weir.series("weir_invalid_requests_total", &[("cause", "binary_protocol")]);
     assert!(counted.is_some_and(|counted| counted >= 1.0), "{counted:?}");
 }

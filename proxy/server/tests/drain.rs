@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
-use support::{Client, Memcached, Weir, eventually};
+use support::{Client, Memcached, Process, Weir, eventually};
 
 /// A server that answers every line after a while, with `END`.
 fn slow_server(delay: Duration) -> String {
@@ -45,7 +45,7 @@ fn what_is_under_way_is_answered() {
     assert!(started.elapsed() < Duration::from_millis(800), "idle clients do not wait for busy ones");
     assert!(TcpStream::connect(("127.0.0.1", weir.port)).is_err(), "the door is closed");
     let page = weir.page("/readyz");
-    assert!(page.starts_with("HTTP/1.1 503"), "{page}");
+    assert!(page.starts_with("HTTP/1.0 503 "), "{page}");
     busy.expect("END\r\n");
     assert!(busy.is_over());
     assert!(weir.process.wait().success());
@@ -116,7 +116,7 @@ fn several_workers_drain_together() {
 }
 
 /// A weir at a listening socket that somebody else holds.
-fn weir_at(listener: &TcpListener, directory: &std::path::Path) -> (support::Running, String) {
+fn weir_at(listener: &TcpListener, directory: &std::path::Path) -> (Process, String) {
     let address = listener.local_addr().expect("address");
     let listener = std::os::fd::OwnedFd::from(listener.try_clone().expect("a copy"));
     let mut child = std::process::Command::new("sh")
@@ -130,7 +130,7 @@ fn weir_at(listener: &TcpListener, directory: &std::path::Path) -> (support::Run
     let mut stdout = std::io::BufReader::new(child.stdout.take().expect("stdout"));
     let mut line = String::new();
     std::io::BufRead::read_line(&mut stdout, &mut line).expect("a line");
-    (support::Running(child), line)
+    (Process::of(child), line)
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn the_socket_file_goes_and_the_manager_is_told() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("weir starts");
-    let mut weir = support::Running(child);
+    let mut weir = Process::of(child);
     let message = || {
         let mut text = [0; 64];
         let length = manager_socket.recv(&mut text).expect("a message");

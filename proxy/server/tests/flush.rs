@@ -2,19 +2,16 @@
 
 mod support;
 
-use support::{Memcached, Weir};
+use support::{Memcached, Weir, file};
 
-fn file(server: &Memcached, policy: &str) -> String {
-    format!(
-        "[pool.main]\nservers = [\"{}\"]\nflush_all = {policy}\n[listener.cache]\naddress = \"127.0.0.1:{{port}}\"\n",
-        server.address()
-    )
+fn policy(server: &Memcached, policy: &str) -> String {
+    file(server, &format!("flush_all = {policy}"), "")
 }
 
 #[test]
 fn only_keys_with_the_prefix_are_flushed_and_the_answer_keeps_its_place() {
     let Some(server) = Memcached::start() else { return };
-    let weir = Weir::with_file(&file(&server, "{ prefix = \"test:\" }"));
+    let weir = Weir::with_file(&policy(&server, "{ prefix = \"test:\" }"));
     let mut client = weir.client();
     for number in 0..1_500 {
         client.ask(&format!("set test:{number} 0 0 1\r\nx\r\n"), "STORED\r\n");
@@ -44,7 +41,7 @@ fn only_keys_with_the_prefix_are_flushed_and_the_answer_keeps_its_place() {
 #[test]
 fn a_refused_flush_says_so_and_changes_nothing() {
     let Some(server) = Memcached::start() else { return };
-    let weir = Weir::with_file(&file(&server, "\"refuse\""));
+    let weir = Weir::with_file(&policy(&server, "\"refuse\""));
     let mut client = weir.client();
     client.ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
     client.send("flush_all\r\n");

@@ -1,15 +1,16 @@
 //! Limits as clients and operators meet them: through the wire, the control socket and `/metrics` of a running weir in
 //! front of the real memcached.
 
-mod support_e2e;
+mod support;
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support_e2e::process::run;
-use support_e2e::wire::{Wire, keys};
-use support_e2e::{Memcached, Weir, eventually, free_port, http, own_name, skip, sum_of_series, which};
+use support::process::run;
+use support::series;
+use support::wire::{Wire, keys};
+use support::{Memcached, Weir, free_port, http, own_name, skip, wait_for, which};
 
 /// How long something that is "at once" may take on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ fn modes(memcached: &Memcached) -> String {
 /// Waits until weir has counted at least `count`: workers fold what they count with a small delay.
 fn counted(weir: &Weir, name: &str, labels: &[(&str, &str)], count: f64) -> f64 {
     let what = format!("{name}{labels:?} reaches {count}");
-    eventually(&what, SOON, || weir.metric(name, labels).filter(|found| *found >= count))
+    wait_for(&what, SOON, || weir.series(name, labels).filter(|found| *found >= count))
 }
 
 fn rejected(weir: &Weir, caller: &str, reason: &str, mode: &str, count: f64) -> f64 {
@@ -58,10 +59,10 @@ fn observe_lets_pass_and_counts() {
         "the ceiling may be asked"
     );
     assert_eq!(
-        weir.metric("weir_limit", &[("caller", "observed"), ("kind", "operations_per_request")]),
+        weir.series("weir_limit", &[("caller", "observed"), ("kind", "operations_per_request")]),
         Some(100.0)
     );
-    assert_eq!(weir.metric("weir_limit_mode", &[("caller", "observed"), ("mode", "observe")]), Some(1.0));
+    assert_eq!(weir.series("weir_limit_mode", &[("caller", "observed"), ("mode", "observe")]), Some(1.0));
 }
 
 #[test]
@@ -82,9 +83,9 @@ fn refuse_names_limit_ask_and_ceiling_and_stays_in_step() {
     }
     assert_eq!(wire.values().found.len(), 100);
     assert_eq!(rejected(&weir, "refused", "operations_per_request", "refuse", 1.0), 1.0);
-    let asked = weir.metric("weir_request_operations_max", &[("caller", "refused"), ("method", "get")]);
+    let asked = weir.series("weir_request_operations_max", &[("caller", "refused"), ("method", "get")]);
     assert_eq!(asked, Some(101.0), "what was asked, refused or not");
-    let served = weir.metric("weir_backend_operations_total", &[("caller", "refused")]);
+    let served = weir.series("weir_backend_operations_total", &[("caller", "refused")]);
     assert_eq!(served, Some(101.0), "nothing of the refused request reached memcached");
 }
 
@@ -103,7 +104,7 @@ fn pace_delays_and_refuses_only_what_would_wait_too_long() {
     assert!(took >= Duration::from_millis(400), "{took:?}");
     assert!(rejected(&weir, "paced", "operations_per_second", "pace", 1.0) >= 20.0);
     let refused = [("caller", "paced"), ("mode", "refuse")];
-    assert_eq!(weir.metric("weir_rejected_total", &refused).unwrap_or(0.0), 0.0);
+    assert_eq!(weir.series("weir_rejected_total", &refused).unwrap_or(0.0), 0.0);
 
     // A request of 400 puts the caller two seconds into debt: longer than anybody is kept waiting.
     assert_eq!(wire.get(&keys("p", 400)).found.len(), 400);
@@ -115,7 +116,7 @@ fn pace_delays_and_refuses_only_what_would_wait_too_long() {
         refusal.end
     );
     assert!(begun.elapsed() >= Duration::from_millis(200), "it waited first: {:?}", begun.elapsed());
-    eventually("the debt is paid", SOON, || (wire.get(&["p:1".to_owned()]).end == "END").then_some(()));
+    wait_for("the debt is paid", SOON, || (wire.get(&["p:1".to_owned()]).end == "END").then_some(()));
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn deletes_and_touches_are_never_refused() {
     }
     // The same debt refuses a read.
     let mut wire = Wire::unix(&weir.path("rated.sock"));
-    eventually("the debt is paid", SOON, || (wire.get(&keys("d", 400)).end == "END").then_some(()));
+    wait_for("the debt is paid", SOON, || (wire.get(&keys("d", 400)).end == "END").then_some(()));
     let refusal = wire.get(&["d:2".to_owned()]);
     assert!(refusal.end.contains("operations_per_second"), "{}", refusal.end);
 }
@@ -230,7 +231,7 @@ fn an_override_takes_effect_at_once_is_shown_and_survives() {
         );
         assert!(refusal.contains(&name) && refusal.contains("1001") && refusal.contains("1000"), "{refusal}");
         assert_eq!(ask_for(wire, 1_000), "END");
-        let config = weir.page("/config");
+        let config = weir.control("/config");
         let shown = config["overrides"].as_array().expect("a list");
         assert_eq!(shown.len(), 1, "{config}");
         assert_eq!(shown[0]["caller"], name.as_str(), "{config}");
@@ -241,24 +242,24 @@ fn an_override_takes_effect_at_once_is_shown_and_survives() {
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
         assert!((now + 3_400..=now + 3_600).contains(&left), "an hour from now: {left}");
-        assert_eq!(weir.metric("weir_override_active", &[("kind", "limits"), ("target", &name)]), Some(1.0));
+        assert_eq!(weir.series("weir_override_active", &[("kind", "limits"), ("target", &name)]), Some(1.0));
     };
     // The very connection that was open before.
     in_force(&weir, &mut wire);
-    eventually("the limit is a metric", SOON, || {
-        let found = weir.metric("weir_limit", &[("caller", &name), ("kind", "operations_per_request")]);
+    wait_for("the limit is a metric", SOON, || {
+        let found = weir.series("weir_limit", &[("caller", &name), ("kind", "operations_per_request")]);
         (found == Some(1_000.0)).then_some(())
     });
 
-    let reloads = weir.metric("weir_config_last_reload_success_timestamp_seconds", &[]);
+    let reloads = weir.series("weir_config_last_reload_success_timestamp_seconds", &[]);
     std::fs::write(weir.path("weir.toml"), expanded(&weir, &plain(&memcached).replace("2_000", "2_500")))
         .expect("written");
     weir.hang_up();
-    eventually("the file was read again", SOON, || {
-        let toml = weir.page("/config")["toml"].as_str().map(str::to_owned)?;
+    wait_for("the file was read again", SOON, || {
+        let toml = weir.control("/config")["toml"].as_str().map(str::to_owned)?;
         (toml.contains("2_500") || toml.contains("2500")).then_some(())
     });
-    assert!(weir.metric("weir_config_last_reload_success_timestamp_seconds", &[]) >= reloads);
+    assert!(weir.series("weir_config_last_reload_success_timestamp_seconds", &[]) >= reloads);
     in_force(&weir, &mut wire);
     drop(wire);
 
@@ -268,7 +269,7 @@ fn an_override_takes_effect_at_once_is_shown_and_survives() {
 
     weir.command(&["limits", "clear", &name]).expect_success("weir limits clear");
     assert_eq!(ask_for(&mut wire, 1_001), "END");
-    assert_eq!(weir.page("/config")["overrides"].as_array().map(Vec::len), Some(0));
+    assert_eq!(weir.control("/config")["overrides"].as_array().map(Vec::len), Some(0));
     assert_eq!(weir.command(&["limits", "clear", &name]).status.code(), Some(1), "there is none any more");
     let log = weir.log();
     assert!(log.contains("incident 4711"), "who, when and why is logged:\n{log}");
@@ -276,7 +277,7 @@ fn an_override_takes_effect_at_once_is_shown_and_survives() {
 
 /// A file's text as [`Weir::with_config`] writes it.
 fn expanded(weir: &Weir, text: &str) -> String {
-    text.replace("{dir}", &weir.folder.path().to_string_lossy())
+    text.replace("{dir}", &weir.directory.path().to_string_lossy())
 }
 
 #[test]
@@ -288,14 +289,14 @@ fn an_override_ends_by_itself() {
     weir.command(&set).expect_success("weir limits set");
     let mut wire = Wire::unix(&weir.path("door.sock"));
     assert!(ask_for(&mut wire, 11).starts_with("SERVER_ERROR "));
-    assert_eq!(weir.metric("weir_override_active", &[("target", "door")]), Some(1.0));
+    assert_eq!(weir.series("weir_override_active", &[("target", "door")]), Some(1.0));
     let begun = Instant::now();
-    eventually("the override ends", SOON, || (ask_for(&mut wire, 11) == "END").then_some(()));
+    wait_for("the override ends", SOON, || (ask_for(&mut wire, 11) == "END").then_some(()));
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    eventually("and so does its metric", SOON, || {
-        (weir.metric("weir_override_active", &[("target", "door")]).unwrap_or(0.0) == 0.0).then_some(())
+    wait_for("and so does its metric", SOON, || {
+        (weir.series("weir_override_active", &[("target", "door")]).unwrap_or(0.0) == 0.0).then_some(())
     });
-    assert_eq!(weir.page("/config")["overrides"].as_array().map(Vec::len), Some(0));
+    assert_eq!(weir.control("/config")["overrides"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]
@@ -310,17 +311,17 @@ fn features_are_switched_off_and_on() {
     weir.command(&off).expect_success("weir switch limits off");
     assert_eq!(ask_for(&mut wire, 2_001), "END");
     assert_eq!(
-        weir.metric("weir_override_active", &[("kind", "switch")])
-            .or(weir.metric("weir_override_active", &[])),
+        weir.series("weir_override_active", &[("kind", "switch")])
+            .or(weir.series("weir_override_active", &[])),
         Some(1.0)
     );
-    let listeners = weir.page("/snapshot")["listeners"].clone();
+    let listeners = weir.control("/snapshot")["listeners"].clone();
     assert_eq!(listeners[0]["switched_off"][0], "limits", "{listeners}");
 
     // Chunks of the largest request on the list tell whether it was split.
     let chunks = |weir: &Weir, operations: u64| {
-        eventually("the request is on the list", SOON, || {
-            let rows = weir.page("/expensive");
+        wait_for("the request is on the list", SOON, || {
+            let rows = weir.control("/expensive");
             let rows = rows.as_array()?;
             rows.iter().find(|row| row["operations"] == operations).and_then(|row| row["chunks"].as_u64())
         })
@@ -353,8 +354,8 @@ fn the_culprit_and_its_size_are_named() {
     assert_eq!(ask_for(&mut wire, SIZE), "END");
     assert_eq!(ask_for(&mut wire, 3), "END");
 
-    let row = eventually("/expensive has it", SOON, || {
-        let rows = weir.page("/expensive");
+    let row = wait_for("/expensive has it", SOON, || {
+        let rows = weir.control("/expensive");
         rows.as_array()?.iter().find(|row| row["operations"] == SIZE).cloned()
     });
     println!("named on /expensive {} ms after it was asked", begun.elapsed().as_millis());
@@ -381,7 +382,7 @@ fn the_culprit_and_its_size_are_named() {
         .find(|line| line.starts_with("weir limits set "))
         .expect("a command");
     let socket = format!("unix:{}", weir.path("admin.sock").display());
-    let line = line.replacen("weir", &format!("'{}'", support_e2e::WEIR), 1);
+    let line = line.replacen("weir", &format!("'{}'", support::WEIR), 1);
     run(Command::new("sh").args(["-c", &line]).env("WEIR_ADMIN", socket), None, SOON).expect_success(&line);
     assert!(ask_for(&mut wire, SIZE).starts_with("SERVER_ERROR "), "after {line}");
 
@@ -407,9 +408,11 @@ fn metrics_are_clean_and_carry_exemplars() {
     }
     counted(&weir, "weir_requests_total", &[("method", "delete")], 2.0);
     let text = weir.metrics();
-    assert!(sum_of_series(&text, "weir_build_info", &[]) == Some(1.0));
-    assert!(sum_of_series(&text, "process_resident_memory_bytes", &[]).is_some_and(|bytes| bytes > 1e6));
-    assert!(sum_of_series(&text, "weir_flushes_total", &[("result", "refused")]) == Some(2.0));
+    assert!(series::sum_of_series(&text, "weir_build_info", &[]) == Some(1.0));
+    assert!(
+        series::sum_of_series(&text, "process_resident_memory_bytes", &[]).is_some_and(|bytes| bytes > 1e6)
+    );
+    assert!(series::sum_of_series(&text, "weir_flushes_total", &[("result", "refused")]) == Some(2.0));
     match which("promtool") {
         None => skip("promtool check metrics", "not installed (Debian: prometheus)"),
         Some(promtool) => {
@@ -420,7 +423,7 @@ fn metrics_are_clean_and_carry_exemplars() {
     }
 
     let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
-    let page = http::get(weir.metrics, "/metrics", accept);
+    let page = http::get(weir.metrics_port, "/metrics", accept);
     assert!(page.head.to_ascii_lowercase().contains("application/openmetrics-text"), "{}", page.head);
     assert!(page.body.ends_with("# EOF\n"));
     let exemplars = page
@@ -444,10 +447,10 @@ fn control_belongs_to_the_operator() {
     assert_eq!(mode(&weir.path("admin.sock")), 0o600);
     assert_eq!(mode(&weir.path("door.sock")), 0o660);
     for path in ["/callers", "/config", "/expensive", "/limits", "/"] {
-        assert_eq!(http::get(weir.metrics, path, "").status, 404, "{path} is not for everybody");
+        assert_eq!(http::get(weir.metrics_port, path, "").status, 404, "{path} is not for everybody");
     }
-    assert_eq!(http::get(weir.metrics, "/healthz", "").status, 200);
-    assert_eq!(http::get(weir.metrics, "/readyz", "").status, 200);
+    assert_eq!(http::get(weir.metrics_port, "/healthz", "").status, 200);
+    assert_eq!(http::get(weir.metrics_port, "/readyz", "").status, 200);
     let bad = weir.command(&["limits", "set", "door", "--mode", "refuse", "--for", "31d"]);
     assert!(!bad.status.success() && bad.stderr.contains("30d"), "{}", bad.stderr);
 }
@@ -457,15 +460,15 @@ fn a_bad_file_is_refused_whole() {
     let Some(memcached) = Memcached::start() else { return };
     let weir = Weir::with_config(&plain(&memcached), &[]);
     let mut wire = Wire::unix(&weir.path("door.sock"));
-    let before = weir.page("/config")["hash"].clone();
+    let before = weir.control("/config")["hash"].clone();
     let bad =
         expanded(&weir, &plain(&memcached)).replace("mode = \"observe\"", "mode = \"refuse\"\nnonsense = 1");
     std::fs::write(weir.path("weir.toml"), bad).expect("written");
     weir.hang_up();
-    eventually("the failure shows", SOON, || {
-        (weir.metric("weir_config_last_reload_successful", &[]) == Some(0.0)).then_some(())
+    wait_for("the failure shows", SOON, || {
+        (weir.series("weir_config_last_reload_successful", &[]) == Some(0.0)).then_some(())
     });
-    assert_eq!(weir.page("/config")["hash"], before);
+    assert_eq!(weir.control("/config")["hash"], before);
     assert_eq!(ask_for(&mut wire, 2_001), "END", "the mode did not change, the connection is open");
     assert!(weir.log().contains("nonsense"), "the log says what is wrong:\n{}", weir.log());
 }

@@ -2,14 +2,14 @@
 //! calls through weir. With `on_client_close = "reset"` all succeed and nothing stays in TIME_WAIT; with `"fin"`, as with
 //! any other server, the ports are gone after 100. And a client that closes only its writing side still gets its answer.
 
-mod support_e2e;
+mod support;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
-use support_e2e::namespace::{self, Place};
-use support_e2e::wire::{Wire, keys};
-use support_e2e::{Memcached, Weir, free_port};
+use support::namespace::{self, Place};
+use support::wire::{Wire, keys};
+use support::{Memcached, Weir, free_port};
 
 /// Local ports inside.
 const RANGE: &str = "20000 20099";
@@ -112,11 +112,11 @@ fn ports_come_back(test: &str, source: Option<Ipv4Addr>) {
     assert_eq!(churn.succeeded, CALLS, "{:?}", churn.refusal);
     assert_eq!(churn.waiting, 0);
     // The last of them may not be folded yet.
-    let counted = support_e2e::eventually("every reset is counted", Duration::from_secs(5), || {
-        weir.metric("weir_client_closes_total", &[("how", "reset")]).filter(|resets| *resets >= CALLS as f64)
+    let counted = support::wait_for("every reset is counted", Duration::from_secs(5), || {
+        weir.series("weir_client_closes_total", &[("how", "reset")]).filter(|resets| *resets >= CALLS as f64)
     });
     assert_eq!(counted, CALLS as f64);
-    let short = weir.metric("weir_client_short_connections_total", &[]);
+    let short = weir.series("weir_client_short_connections_total", &[]);
     assert!(short.is_some_and(|short| short >= CALLS as f64), "the churn shows: {short:?}");
 }
 
@@ -167,8 +167,8 @@ fn half_close(port: u16, keys: &[String], value: &[u8]) -> std::io::Result<()> {
     assert_eq!(answer.end, "END");
     assert_eq!(answer.found.len(), keys.len());
     assert!(answer.found.iter().zip(keys).all(|((key, found), asked)| key == asked && found == value));
-    let (more, ended) = wire.rest();
-    assert_eq!(more, 0, "nothing follows the answer");
+    let (more, ended) = wire.read_to_end();
+    assert!(more.is_empty(), "nothing follows the answer");
     ended
 }
 

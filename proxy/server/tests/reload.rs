@@ -2,26 +2,19 @@
 
 mod support;
 
-use support::{Memcached, Weir, eventually};
-
-fn file(server: &Memcached, more: &str) -> String {
-    format!(
-        "[pool.main]\nservers = [\"{}\"]\n[listener.cache]\naddress = \"127.0.0.1:{{port}}\"\n{more}",
-        server.address()
-    )
-}
+use support::{Memcached, Weir, eventually, file};
 
 const CAPPED: &str = "[undeclared]\noperations_per_request = 5\nmode = \"refuse\"\n";
 
 #[test]
 fn a_new_file_holds_for_connections_that_exist() {
     let Some(server) = Memcached::start() else { return };
-    let mut weir = Weir::with_file(&file(&server, ""));
+    let mut weir = Weir::with_file(&file(&server, "", ""));
     let mut client = weir.client();
     client.ask("get 1 2 3 4 5 6\r\n", "END\r\n");
     let before = weir.control("/config")["hash"].clone();
 
-    weir.rewrite(&file(&server, CAPPED));
+    weir.rewrite(&file(&server, "", CAPPED));
     weir.process.signal(libc::SIGHUP);
     weir.logs("cause=\"reload\"");
     eventually("the limit holds", || {
@@ -43,10 +36,10 @@ fn a_new_file_holds_for_connections_that_exist() {
 #[test]
 fn a_bad_file_is_refused_whole_and_every_problem_is_told() {
     let Some(server) = Memcached::start() else { return };
-    let mut weir = Weir::with_file(&file(&server, ""));
+    let weir = Weir::with_file(&file(&server, "", ""));
     let mut client = weir.client();
     client.ask("get a\r\n", "END\r\n");
-    weir.rewrite(&file(&server, &format!("max_conections = 3\nline_max = \"1XB\"\n{CAPPED}")));
+    weir.rewrite(&file(&server, "", &format!("max_conections = 3\nline_max = \"1XB\"\n{CAPPED}")));
     weir.process.signal(libc::SIGHUP);
     weir.logs("cause=\"reload_refused\"");
     weir.logs("max_conections");
@@ -54,7 +47,7 @@ fn a_bad_file_is_refused_whole_and_every_problem_is_told() {
     client.ask("get 1 2 3 4 5 6\r\n", "END\r\n");
     assert_eq!(weir.metric("weir_config_last_reload_successful", &[]), 0.0);
 
-    weir.rewrite(&file(&server, ""));
+    weir.rewrite(&file(&server, "", ""));
     weir.process.signal(libc::SIGHUP);
     weir.logs("cause=\"reload\"");
     assert_eq!(weir.metric("weir_config_last_reload_successful", &[]), 1.0);
@@ -64,8 +57,8 @@ fn a_bad_file_is_refused_whole_and_every_problem_is_told() {
 #[test]
 fn what_needs_a_restart_is_refused() {
     let Some(server) = Memcached::start() else { return };
-    let mut weir = Weir::with_file(&file(&server, ""));
-    weir.rewrite(&file(&server, "").replace("[pool.main]", "workers = 2\n[pool.main]"));
+    let weir = Weir::with_file(&file(&server, "", ""));
+    weir.rewrite(&file(&server, "", "").replace("[pool.main]", "workers = 2\n[pool.main]"));
     weir.process.signal(libc::SIGHUP);
     weir.logs("a restart is needed for workers");
     weir.client().ask("get a\r\n", "END\r\n");
@@ -74,7 +67,7 @@ fn what_needs_a_restart_is_refused() {
 #[test]
 fn an_operator_caps_a_caller_and_it_survives_a_reload() {
     let Some(server) = Memcached::start() else { return };
-    let mut weir = Weir::with_file(&file(&server, ""));
+    let weir = Weir::with_file(&file(&server, "", ""));
     let mut client = weir.client();
     client.ask("get 1 2 3\r\n", "END\r\n");
     // whose limits these are, `weir explain` would say
@@ -82,7 +75,7 @@ fn an_operator_caps_a_caller_and_it_survives_a_reload() {
     let name = callers[0]["limited_as"].as_str().expect("a name").to_owned();
     let set = ["limits", "set", &name, "--operations-per-request", "2", "--mode", "refuse", "--for", "1h"];
     let done = weir.command(&set);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{}", done.stderr);
     let is_capped = |client: &mut support::Client| {
         client.send("get 1 2 3\r\n");
         let line = client.line();
@@ -92,13 +85,13 @@ fn an_operator_caps_a_caller_and_it_survives_a_reload() {
     assert_eq!(weir.metric("weir_override_active", &[&name]), 1.0);
     assert_eq!(weir.metric("weir_limit", &[&name, "operations_per_request"]), 2.0);
 
-    weir.rewrite(&file(&server, "[undeclared]\noperations_per_request = 100\nmode = \"refuse\"\n"));
+    weir.rewrite(&file(&server, "", "[undeclared]\noperations_per_request = 100\nmode = \"refuse\"\n"));
     weir.process.signal(libc::SIGHUP);
     weir.logs("cause=\"reload\"");
     assert!(is_capped(&mut client));
 
     let done = weir.command(&["limits", "clear", &name]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{}", done.stderr);
     eventually("it is over", || !is_capped(&mut client));
     assert_eq!(weir.metric("weir_override_active", &[&name]), 0.0);
 }
@@ -106,13 +99,13 @@ fn an_operator_caps_a_caller_and_it_survives_a_reload() {
 #[test]
 fn limits_switched_off_refuse_nothing() {
     let Some(server) = Memcached::start() else { return };
-    let mut weir = Weir::with_file(&file(&server, CAPPED));
+    let weir = Weir::with_file(&file(&server, "", CAPPED));
     let mut client = weir.client();
     client.send("get 1 2 3 4 5 6\r\n");
     assert!(client.line().starts_with("SERVER_ERROR weir: operations_per_request"));
     let done =
         weir.command(&["switch", "limits", "off", "--listener", "cache", "--for", "2s", "--why", "a test"]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{}", done.stderr);
     eventually("nothing is refused", || {
         client.send("get 1 2 3 4 5 6\r\n");
         client.line() == "END"

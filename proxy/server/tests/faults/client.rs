@@ -1,92 +1,11 @@
-//! A client that checks what it reads: one connection, blocking, with a time-out on everything.
+//! A client that checks what it reads: every value must be its key's.
 
+pub use crate::e2e::PATIENCE;
+use crate::e2e::peer::{Peer, is_a_peer};
+pub use crate::e2e::place::{Place, Stream};
 use crate::values::{flags_of, set_command};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::io;
 use std::time::Duration;
-
-/// Nothing a test waits for takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where to connect to.
-#[derive(Clone, Debug)]
-pub enum Place {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Place::Tcp(address) => write!(f, "{address}"),
-            Place::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    pub fn connect(place: &Place) -> io::Result<Stream> {
-        let stream = match place {
-            Place::Tcp(address) => Stream::Tcp(TcpStream::connect_timeout(address, PATIENCE)?),
-            Place::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
-        };
-        stream.patience(PATIENCE)?;
-        Ok(stream)
-    }
-
-    pub fn patience(&self, patience: Duration) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(patience))?;
-                stream.set_write_timeout(Some(patience))
-            }
-            Stream::Unix(stream) => {
-                stream.set_read_timeout(Some(patience))?;
-                stream.set_write_timeout(Some(patience))
-            }
-        }
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
-
-impl Read for &Stream {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => (&*stream).read(into),
-            Stream::Unix(stream) => (&*stream).read(into),
-        }
-    }
-}
-
-impl Write for &Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => (&*stream).write(bytes),
-            Stream::Unix(stream) => (&*stream).write(bytes),
-        }
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// What a get brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,85 +32,22 @@ pub struct Many {
 }
 
 #[derive(Debug)]
-pub struct Client {
-    pub stream: Stream,
-    held: Vec<u8>,
-    at: usize,
-    received: u64,
-}
+pub struct Client(Peer);
+
+is_a_peer!(Client);
 
 impl Client {
     pub fn new(stream: Stream) -> Client {
-        Client { stream, held: Vec::new(), at: 0, received: 0 }
+        Client(Peer::new(stream))
     }
 
     pub fn try_connect(place: &Place) -> io::Result<Client> {
-        Stream::connect(place).map(Client::new)
+        Peer::try_connect(place).map(Client)
     }
 
+    #[track_caller]
     pub fn connect(place: &Place) -> Client {
-        Client::try_connect(place).expect("connected")
-    }
-
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).expect("sent");
-    }
-
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        (&self.stream).write_all(bytes.as_ref())
-    }
-
-    fn fill(&mut self) -> io::Result<()> {
-        if self.at == self.held.len() {
-            self.held.clear();
-            self.at = 0;
-        }
-        let mut piece = [0; 16 << 10];
-        match (&self.stream).read(&mut piece)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            n => {
-                self.received += n as u64;
-                self.held.extend_from_slice(&piece[..n]);
-                Ok(())
-            }
-        }
-    }
-
-    /// The next line, without its end.
-    pub fn try_line(&mut self) -> io::Result<String> {
-        let mut seen = self.at;
-        loop {
-            if let Some(end) = self.held[seen..].iter().position(|byte| *byte == b'\n') {
-                let line = &self.held[self.at..seen + end];
-                let line = line.strip_suffix(b"\r").expect("lines end in CR LF");
-                let line = String::from_utf8_lossy(line).into_owned();
-                self.at = seen + end + 1;
-                return Ok(line);
-            }
-            let unread = self.held.len() - self.at;
-            assert!(unread < 1 << 20, "no line within a MiB: {:?}", &self.held[self.at..self.at + 100]);
-            self.fill()?;
-            seen = self.at + unread;
-        }
-    }
-
-    pub fn line(&mut self) -> String {
-        self.try_line().expect("a line")
-    }
-
-    pub fn bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
-        while self.held.len() - self.at < count {
-            self.fill()?;
-        }
-        let bytes = self.held[self.at..self.at + count].to_vec();
-        self.at += count;
-        Ok(bytes)
-    }
-
-    /// Sends a command and reads one line.
-    pub fn ask(&mut self, command: &str) -> String {
-        self.send(format!("{command}\r\n"));
-        self.line()
+        Client(Peer::connect(place))
     }
 
     pub fn try_set(&mut self, key: &str, value: &[u8]) -> io::Result<String> {
@@ -251,44 +107,26 @@ impl Client {
         }
     }
 
-    /// Bytes that ever came.
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// What was read and not used, as text.
-    pub fn held(&self) -> String {
-        String::from_utf8_lossy(&self.held[self.at..]).into_owned()
-    }
-
     /// Whether what was read so far is all there is for now: nothing arrives within `time`.
     pub fn is_quiet(&mut self, time: Duration) -> bool {
-        if self.at < self.held.len() {
+        if self.unread() > 0 {
             return false;
         }
         self.stream.patience(time).expect("an option");
-        let outcome = self.fill();
+        let outcome = self.more();
         self.stream.patience(PATIENCE).expect("an option");
         outcome
             .is_err_and(|error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
     }
 
     /// Reads to the end of the stream; a reset is an end too.
+    #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
-        loop {
-            match self.fill() {
-                Ok(()) => assert!(self.held.len() < 64 << 20, "an endless answer"),
-                Err(error) => {
-                    let ended = matches!(
-                        error.kind(),
-                        io::ErrorKind::UnexpectedEof
-                            | io::ErrorKind::ConnectionReset
-                            | io::ErrorKind::BrokenPipe
-                    );
-                    assert!(ended, "neither an answer nor an end: {error}");
-                    return self.held.split_off(std::mem::take(&mut self.at));
-                }
-            }
+        let (rest, ended) = self.read_to_end();
+        if let Err(error) = ended {
+            let cut = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+            assert!(cut, "neither an answer nor an end: {error}");
         }
+        rest
     }
 }

@@ -11,6 +11,8 @@
 mod backend;
 mod client;
 mod crowds;
+#[path = "../support/mod.rs"]
+mod e2e;
 mod garbage;
 mod leaving;
 mod life;

@@ -1,13 +1,11 @@
-//! weir as a child: its file written, started, asked for its numbers, ended.
+//! weir between checked clients and whatever a test puts behind it.
 
-use crate::client::{Client, PATIENCE, Place};
-use crate::support::{free_port, signal};
-use rustix::process::Signal;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use crate::client::{Client, Place};
+use crate::e2e;
+use crate::e2e::series::sum;
+use crate::support::free_port;
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// Ticks per second in /proc, the same on every Linux weir runs on.
@@ -65,21 +63,13 @@ pub struct Setup {
 
 impl Setup {
     pub fn start(self) -> Weir {
-        let directory = tempfile::tempdir().expect("a directory");
-        let at = |name: &str| directory.path().join(name);
-        let places: Vec<Place> = (0..self.routes.len())
-            .map(|number| match self.routes[number].tcp {
-                true => Place::Tcp(([127, 0, 0, 1], free_port()).into()),
-                false => Place::Unix(at(&format!("{number}.sock"))),
-            })
-            .collect();
-        let mut config = format!(
-            "metrics = \"unix:{}\"\nadmin = \"unix:{}\"\nworkers = {}\n{}\n",
-            at("metrics.sock").display(),
-            at("admin.sock").display(),
-            self.workers.unwrap_or(1),
-            self.top
-        );
+        let sockets = tempfile::tempdir().expect("a directory");
+        let place = |(number, route): (usize, &Route)| match route.tcp {
+            true => Place::local(free_port()),
+            false => Place::Unix(sockets.path().join(format!("{number}.sock"))),
+        };
+        let places: Vec<Place> = self.routes.iter().enumerate().map(place).collect();
+        let mut config = format!("workers = {}\n{}\n", self.workers.unwrap_or(1), self.top);
         for (number, (route, place)) in self.routes.iter().zip(&places).enumerate() {
             config.push_str(&format!(
                 "[pool.p{number}]\nservers = {:?}\n{}\n[listener.l{number}]\naddress = \"{place}\"\npool = \
@@ -87,47 +77,19 @@ impl Setup {
                 route.servers, route.pool, route.listener
             ));
         }
-        let file = at("weir.toml");
-        std::fs::write(&file, &config).expect("written");
-        let program = env!("CARGO_BIN_EXE_weir");
-        let mut command = match self.open_files {
-            None => Command::new(program),
-            Some(count) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), program]);
-                shell
-            }
-        };
-        let log = at("weir.log");
-        let child = command
-            .args(["run", "--config"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).expect("a log file"))
-            .spawn()
-            .expect("weir starts");
-        let mut weir =
-            Weir { child, places, config, file, log, metrics: at("metrics.sock"), _directory: directory };
-        let stdout = weir.child.stdout.take().expect("piped");
-        let ready = BufReader::new(stdout)
-            .lines()
-            .map_while(Result::ok)
-            .any(|line| line.trim_end().ends_with("ready"));
-        assert!(ready, "weir did not come up");
-        weir
+        let child = e2e::Weir::with(&[("weir.toml", &config)], &[], self.open_files);
+        let file = child.path("weir.toml");
+        Weir { child, places, config, file, _sockets: sockets }
     }
 }
 
 /// A running weir. When a test fails, the end of its log is shown.
 pub struct Weir {
-    child: Child,
+    child: e2e::Weir,
     places: Vec<Place>,
     pub config: String,
     pub file: PathBuf,
-    log: PathBuf,
-    metrics: PathBuf,
-    _directory: tempfile::TempDir,
+    _sockets: tempfile::TempDir,
 }
 
 impl Weir {
@@ -145,19 +107,12 @@ impl Weir {
 
     /// The metrics page.
     pub fn page(&self) -> String {
-        let mut stream = UnixStream::connect(&self.metrics).expect("metrics are served");
-        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-        let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).expect("sent");
-        let mut page = String::new();
-        stream.read_to_string(&mut page).expect("answered");
-        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
-        page
+        self.child.metrics()
     }
 
     /// The sum of all series of a metric whose labels hold every one of `labels` (as `name="value"`).
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        sum(&self.page(), name, labels)
+        self.child.metric(name, labels)
     }
 
     pub fn count(&self, name: &str, labels: &[&str]) -> u64 {
@@ -211,63 +166,29 @@ impl Weir {
     }
 
     fn proc(&self, file: &str) -> String {
-        let path = format!("/proc/{}/{file}", self.child.id());
+        let path = format!("/proc/{}/{file}", self.child.process.pid());
         std::fs::read_to_string(path).expect("weir is alive")
     }
 
     pub fn terminate(&self) {
-        signal(&self.child, Signal::TERM);
+        self.child.process.signal(libc::SIGTERM);
     }
 
     pub fn reload(&self) {
-        signal(&self.child, Signal::HUP);
+        self.child.hang_up();
     }
 
     pub fn is_alive(&mut self) -> bool {
-        self.child.try_wait().expect("our child").is_none()
+        self.child.process.ended().is_none()
     }
 
+    #[track_caller]
     pub fn wait_for_exit(&mut self, within: Duration) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("our child") {
-                return status;
-            }
-            assert!(start.elapsed() < within, "weir is still there after {within:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let status = self.child.process.wait_within(within);
+        status.unwrap_or_else(|| panic!("weir is still there after {within:?}"))
     }
 
     pub fn log(&self) -> String {
-        log_of(&self.log)
+        self.child.log()
     }
-}
-
-fn log_of(path: &Path) -> String {
-    let log = std::fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&log).into_owned()
-}
-
-impl Drop for Weir {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let status = self.child.wait();
-        if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let from = lines.len().saturating_sub(40);
-            eprintln!("--- weir ({status:?}) wrote, at the end:\n{}\n---", lines[from..].join("\n"));
-        }
-    }
-}
-
-fn sum(page: &str, name: &str, labels: &[&str]) -> f64 {
-    let series = page.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let (held, value) = rest.rsplit_once(' ')?;
-        let of_this_name = held.is_empty() || held.starts_with('{');
-        (of_this_name && labels.iter().all(|label| held.contains(label)))
-            .then(|| value.parse::<f64>().ok())?
-    });
-    series.sum()
 }

@@ -1,13 +1,8 @@
-//! HTTP/1.0, as much as asking for a page takes. Bounds: [`LIMIT`] for the whole answer.
+//! HTTP/1.0, as much as asking for a page takes. Bounds: [`super::PATIENCE`] for bytes to come.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use super::place::{Place, Stream};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::time::Duration;
-
-/// The longest wait for bytes.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// An answer.
 #[derive(Debug)]
@@ -27,19 +22,16 @@ pub fn get(port: u16, path: &str, headers: &str) -> Page {
 
 /// The same, `None` while nobody answers.
 pub fn try_get(port: u16, path: &str, headers: &str) -> Option<Page> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(LIMIT)).ok()?;
-    exchange(stream, path, headers)
+    exchange(&Stream::connect(&Place::local(port)).ok()?, path, headers)
 }
 
 /// A page of a control socket.
 pub fn get_unix(socket: &Path, path: &str) -> Page {
-    let stream = UnixStream::connect(socket).expect("connected");
-    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-    exchange(stream, path, "").expect("an answer")
+    let stream = Stream::connect(&Place::Unix(socket.to_owned())).expect("connected");
+    exchange(&stream, path, "").expect("an answer")
 }
 
-fn exchange(mut stream: impl Read + Write, path: &str, headers: &str) -> Option<Page> {
+fn exchange(mut stream: &Stream, path: &str, headers: &str) -> Option<Page> {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n").ok()?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).ok()?;

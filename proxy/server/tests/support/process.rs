@@ -1,5 +1,6 @@
 //! Children of a test: started, waited for under a limit, ended by their id.
 
+use super::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,10 +20,17 @@ impl Process {
     /// Starts a child. It stays in the test's process group, so that whoever ends that ends it too.
     pub fn start(name: &str, command: &mut Command) -> Process {
         let child = command.stdin(Stdio::null()).spawn();
-        Process {
-            child: child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}")),
-            status: None,
-        }
+        Process::of(child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}")))
+    }
+
+    /// A child that was started before.
+    pub fn of(child: Child) -> Process {
+        Process { child, status: None }
+    }
+
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// How it ended, when it has.
@@ -33,8 +41,14 @@ impl Process {
         self.status
     }
 
+    /// Waits for its end; none within [`PATIENCE`] is a failed test.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        self.wait_within(PATIENCE).unwrap_or_else(|| panic!("the process does not end within {PATIENCE:?}"))
+    }
+
     /// Waits for its end.
-    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+    pub fn wait_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         while self.ended().is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
@@ -42,20 +56,27 @@ impl Process {
         self.status
     }
 
-    /// Sends a signal, unless it has ended: its id may be somebody else's by then.
-    pub fn signal(&self, signal: Signal) {
+    /// Sends a signal (`libc::SIG...`), unless it was seen to end: its id may be somebody else's by then.
+    pub fn signal(&self, signal: i32) {
         if self.status.is_none() {
-            let _ = kill_process(Pid::from_child(&self.child), signal);
+            let signal = Signal::from_named_raw(signal).expect("a signal");
+            kill_process(Pid::from_child(&self.child), signal).expect("the child is ours and not reaped");
         }
+    }
+
+    /// Ends it at once; a stopped process dies of SIGKILL too.
+    pub fn kill(&mut self) {
+        self.signal(libc::SIGKILL);
+        self.wait();
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended().is_none() {
-            self.signal(Signal::TERM);
-            if self.wait(GRACE).is_none() {
-                self.signal(Signal::KILL);
+            self.signal(libc::SIGTERM);
+            if self.wait_within(GRACE).is_none() {
+                self.signal(libc::SIGKILL);
             }
         }
         let _ = self.child.wait();
@@ -88,16 +109,16 @@ pub fn run(command: &mut Command, input: Option<Vec<u8>>, limit: Duration) -> Fi
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
-    let mut process = Process { child, status: None };
+    let mut process = Process::of(child);
     if let (Some(mut stdin), Some(input)) = (process.child.stdin.take(), input) {
         std::thread::spawn(move || stdin.write_all(&input));
     }
     let stdout = collect(process.child.stdout.take().expect("piped"));
     let stderr = collect(process.child.stderr.take().expect("piped"));
-    let status = process.wait(limit);
+    let status = process.wait_within(limit);
     if status.is_none() {
-        process.signal(Signal::TERM);
-        process.wait(GRACE);
+        process.signal(libc::SIGTERM);
+        process.wait_within(GRACE);
     }
     drop(process);
     let (stdout, stderr) = (stdout.join().expect("read"), stderr.join().expect("read"));
