@@ -12,6 +12,8 @@ use weir_memcached::Cause;
 pub enum Failure {
     /// No connection, and none expected soon: nothing was sent.
     ServerDown,
+    /// A connection is to be had, but signing in with the pool's `auth_file` failed: nothing was sent.
+    SignInFailed,
     /// The connection was lost before the command was sent.
     NotSent,
     /// The connection was lost after a write was sent.
@@ -36,6 +38,7 @@ impl Failure {
     pub fn label(self) -> &'static str {
         match self {
             Failure::ServerDown => "server_down",
+            Failure::SignInFailed => "sign_in_failed",
             Failure::NotSent => "not_sent",
             Failure::OutcomeUnknown => "outcome_unknown",
             Failure::ReadLost => "read_lost",
@@ -52,6 +55,11 @@ impl Failure {
     pub fn line(self, server: &str) -> Vec<u8> {
         let text = match self {
             Failure::ServerDown => format!("SERVER_ERROR weir: {server} is down; nothing was sent\r\n"),
+            Failure::SignInFailed => {
+                format!(
+                    "SERVER_ERROR weir: cannot sign in to {server} (pool key auth_file); nothing was sent\r\n"
+                )
+            }
             Failure::NotSent => {
                 format!("SERVER_ERROR weir: connection to {server} lost; nothing was sent\r\n")
             }

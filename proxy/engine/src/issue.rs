@@ -311,10 +311,12 @@ impl Engine {
 
     /// Answers at once where there is no connection and none is expected.
     pub(crate) fn fail_if_down(&mut self, lane: LaneId, target: Target, now: Instant) -> bool {
-        if self.lanes[lane.0 as usize].state != LaneState::Down {
+        let state = &self.lanes[lane.0 as usize];
+        if state.state != LaneState::Down {
             return false;
         }
-        self.fail_part(target, lane, Failure::ServerDown, now);
+        let failure = if state.sign_in_failed { Failure::SignInFailed } else { Failure::ServerDown };
+        self.fail_part(target, lane, failure, now);
         true
     }
 

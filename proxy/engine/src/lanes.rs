@@ -90,15 +90,26 @@ impl Engine {
 
     /// A connect attempt failed: what waits is answered, and so is what comes, until the lane is up again.
     pub fn lane_failed(&mut self, id: LaneId, now: Instant) {
+        self.lane_down(id, false, now);
+    }
+
+    /// The same where the server was reached and signing in failed: clients are told so, since waiting does not help.
+    pub fn lane_sign_in_failed(&mut self, id: LaneId, now: Instant) {
+        self.lane_down(id, true, now);
+    }
+
+    fn lane_down(&mut self, id: LaneId, sign_in_failed: bool, now: Instant) {
         let lane = &mut self.lanes[id.0 as usize];
+        lane.sign_in_failed = sign_in_failed;
         if lane.state != LaneState::Retired {
             lane.state = LaneState::Down;
         }
         lane.close_batch(now);
         lane.out.reset();
         let owed = std::mem::take(&mut lane.owed);
+        let failure = if sign_in_failed { Failure::SignInFailed } else { Failure::NotSent };
         for pending in owed {
-            self.fail_pending(id, pending, Failure::NotSent, now);
+            self.fail_pending(id, pending, failure, now);
         }
         self.cut_if_retired(id);
     }

@@ -92,6 +92,8 @@ pub(crate) struct Lane {
     pub(crate) cut: bool,
     /// It answered what was not asked: nothing it owes may be asked again.
     pub(crate) desynced: bool,
+    /// The last attempt to connect ended at signing in: what clients are told while it is down.
+    pub(crate) sign_in_failed: bool,
 }
 
 impl Lane {
@@ -107,6 +109,7 @@ impl Lane {
             dirty: false,
             cut: false,
             desynced: false,
+            sign_in_failed: false,
         }
     }
 

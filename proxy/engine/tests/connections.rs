@@ -177,6 +177,25 @@ fn everything_fails_fast_while_there_is_no_connection_to_be_had() {
 }
 
 #[test]
+fn a_refused_sign_in_is_named_until_the_server_is_down_for_another_reason() {
+    let mut bench = bench(unbatched());
+    let client = bench.open("p");
+    bench.engine.lane_lost(LANE, bench.now);
+    bench.send(client, "get a\r\n");
+    bench.engine.lane_sign_in_failed(LANE, bench.now);
+    bench.send(client, "get b c\r\nset a 0 0 1\r\nx\r\n");
+    bench.turn();
+    let refused =
+        "SERVER_ERROR weir: cannot sign in to 10.0.0.1:11211 (pool key auth_file); nothing was sent\r\n";
+    assert_eq!(bench.read_text(client), refused.repeat(3));
+    bench.engine.lane_failed(LANE, bench.now);
+    bench.send(client, "get a\r\n");
+    bench.turn();
+    let down = "SERVER_ERROR weir: 10.0.0.1:11211 is down; nothing was sent\r\n";
+    assert_eq!(bench.read_text(client), down);
+}
+
+#[test]
 fn a_wrong_answer_fails_everything_sent_and_moves_what_was_not() {
     for (wrong, what) in [
         (&b"VALUE b 0 1\r\nx\r\n"[..], Desync::WrongKey),

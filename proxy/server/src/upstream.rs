@@ -15,8 +15,8 @@ use weir_engine::settings::Address;
 use weir_engine::units::Span;
 use weir_telemetry::OpenResult;
 
-/// Bytes of an auth file: a user name and a password.
-const AUTH_FILE_MAX: u64 = 4 << 10;
+/// Bytes of an auth file: a user name and a password. A longer file is refused.
+const AUTH_FILE_MAX: usize = 4 << 10;
 /// Bytes of the server's answer to them.
 const ANSWER_MAX: usize = 512;
 
@@ -107,16 +107,23 @@ async fn read_credentials(path: &str) -> Result<Vec<u8>, ConnectError> {
     let read = tokio::task::spawn_blocking(move || {
         use std::io::Read as _;
         let mut bytes = Vec::new();
-        std::fs::File::open(path_owned)?.take(AUTH_FILE_MAX).read_to_end(&mut bytes).map(|_| bytes)
+        std::fs::File::open(path_owned)?.take(AUTH_FILE_MAX as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
     });
     let mut bytes =
         read.await.map_err(|_| auth_failed("auth_file: reading was given up"))?.map_err(unreadable)?;
-    bytes.truncate(bytes.trim_ascii_end().len());
+    if bytes.len() > AUTH_FILE_MAX {
+        return Err(auth_failed(format!("auth_file {path} is longer than {AUTH_FILE_MAX} bytes")));
+    }
+    // Only the end of the line goes: a password may end with a blank.
+    while bytes.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
+        bytes.pop();
+    }
     // The content goes onto the wire as a data block, so its length says where it ends whatever it holds.
-    if bytes.contains(&b' ') {
-        Ok(bytes)
-    } else {
-        Err(auth_failed(format!("auth_file {path} does not hold `user password`")))
+    match bytes.iter().position(|byte| *byte == b' ') {
+        Some(at) if at > 0 && !bytes.contains(&b'\n') => Ok(bytes),
+        _ => Err(auth_failed(format!(
+            "auth_file {path} does not hold one line: user, blank, password (a colon separates them in the server's own file only)"
+        ))),
     }
 }
 

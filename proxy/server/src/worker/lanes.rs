@@ -103,8 +103,12 @@ impl Worker {
             .text("result", error.result.name())
             .text("error", &error.what);
         self.telemetry.events().emit(&event, seconds(self.now));
+        let result = error.result;
         lane.last_error = Some(error.what);
-        self.engine.lane_failed(id, self.now);
+        match result {
+            OpenResult::Auth => self.engine.lane_sign_in_failed(id, self.now),
+            _ => self.engine.lane_failed(id, self.now),
+        }
         self.wait(id);
     }
 

@@ -200,7 +200,8 @@ pub static POOL: &[Key<PoolSettings>] = &[
         Kind::Path,
         Absent::Words("none"),
         Tighter::Neither,
-        "File with `user password` for servers started with `-Y` (ASCII authentication). Never logged."
+        "File with one line `user password` for servers started with `-Y` (ASCII authentication). Read for every attempt; \
+         never logged."
     ),
 ];
 
