@@ -154,7 +154,7 @@ fn megabytes_of_keys_are_taken_before_anything_is_read() {
         client
     });
     // the client blocks in its write until weir takes it, and weir must not wait for the client to read first
-    let mut client = match wait_for(sender, Duration::from_secs(10)) {
+    let mut client = match joined(sender) {
         Some(client) => client,
         None => panic!("weir stopped reading"),
     };
@@ -168,8 +168,8 @@ fn megabytes_of_keys_are_taken_before_anything_is_read() {
     }
 }
 
-fn wait_for<T>(thread: std::thread::JoinHandle<T>, longest: Duration) -> Option<T> {
-    let until = std::time::Instant::now() + longest;
+fn joined<T>(thread: std::thread::JoinHandle<T>) -> Option<T> {
+    let until = std::time::Instant::now() + support::PATIENCE;
     while !thread.is_finished() {
         if std::time::Instant::now() > until {
             return None;

@@ -270,12 +270,13 @@ fn a_backend_that_is_not_there_is_said_so_at_once_and_found_when_it_comes() {
     let mut client = weir.client();
     // The first may wait for the first attempt.
     client.get("k");
-    for command in ["get k", "delete k", "get a b c", "mg k v"] {
-        let start = Instant::now();
+    let start = Instant::now();
+    for command in ["get k", "delete k", "get a b c", "mg k v"].repeat(20) {
         let answer = client.ask(command);
         assert!(answer.starts_with("SERVER_ERROR "), "{command}: {answer:?}");
-        assert!(start.elapsed() < Duration::from_millis(200), "{command} failed fast: {:?}", start.elapsed());
     }
+    // Each of them would wait 100 ms and more for the next attempt.
+    assert!(start.elapsed() < Duration::from_secs(2), "80 failed in {:?}", start.elapsed());
     let answer = client.try_set("k", b"v").expect("an answer");
     assert!(
         answer.starts_with("SERVER_ERROR ") && !answer.contains("unknown"),

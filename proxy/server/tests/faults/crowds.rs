@@ -100,6 +100,8 @@ fn without_descriptors_the_excess_is_turned_away_and_the_others_are_served() {
         }
         // Now there is a descriptor to ask for the numbers: it was said, and counted.
         assert!(weir.log().contains("descriptor"), "the log says what ran out: {}", weir.log());
+        let counted = weir.count("weir_client_closes_total", &["how=\"cap\""]);
+        assert!(counted >= told as u64, "{told} were told, {counted} counted");
     }
 }
 

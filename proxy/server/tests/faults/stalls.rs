@@ -9,7 +9,7 @@ use crate::weir::Route;
 use std::time::{Duration, Instant};
 
 /// How much later than its time a time-out may come: they are looked for every 100 ms, on a busy machine.
-const LATE: Duration = Duration::from_millis(700);
+const LATE: Duration = Duration::from_millis(1_000);
 
 #[test]
 fn a_silent_backend_costs_the_request_timeout_and_is_cut() {
