@@ -52,7 +52,9 @@ pub fn watch() -> Result<()> {
     thread::Builder::new().name("interrupt".into()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             INTERRUPTED.store(true, Ordering::SeqCst);
-            eprintln!("\ninterrupted: ending what was started");
+            if std::env::var_os(INSIDE).is_none() {
+                eprintln!("\ninterrupted: ending what was started");
+            }
             end_everything();
             std::process::exit(128 + signal);
         }

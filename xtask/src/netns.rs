@@ -2,6 +2,8 @@
 //! command runs itself again inside the namespace; as root directly, otherwise inside a user namespace where the kernel
 //! allows one. Where neither may be had, the reason is told and the part is skipped.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -18,7 +20,7 @@ pub const FIRST_PORT: u16 = 20_000;
 pub const LAST_PORT: u16 = 21_999;
 
 /// How a namespace is entered here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Isolation {
     /// `unshare --net`, as root.
     Root,
@@ -35,11 +37,21 @@ impl Isolation {
             }
         }
         let wanted = if is_root() { Self::Root } else { Self::User };
-        let done = process::run("unshare", wanted.wrap("true").arg("x"), Duration::from_secs(10))?;
+        // What [`set_up`] will do, tried: a container may allow the namespace and forbid its settings.
+        let probe = "ip link set lo up && echo 0 > /proc/sys/net/ipv4/tcp_tw_reuse";
+        let done = process::run("unshare", wanted.wrap("sh").args(["-c", probe]), Duration::from_secs(10))?;
         if !done.status.success() {
             bail!("a private network namespace is refused: {}", done.stderr.trim());
         }
         Ok(wanted)
+    }
+
+    /// A command that joins the namespaces of a process from outside, as somebody types it.
+    pub fn join(self, pid: u32) -> String {
+        match self {
+            Self::Root => format!("nsenter --net --target {pid}"),
+            Self::User => format!("nsenter --user --preserve-credentials --net --target {pid}"),
+        }
     }
 
     /// A command that runs `program` (with arguments added by the caller) inside a fresh namespace.
@@ -82,8 +94,14 @@ pub fn this_program() -> PathBuf {
 
 /// Runs this very program again inside a fresh namespace, with these arguments and its output on ours.
 pub fn run_self(isolation: Isolation, arguments: &[String], limit: Duration) -> Result<()> {
-    let mut command = isolation.command(&this_program());
+    // By descriptor: inside a new user namespace `/proc/PID/exe` of a process outside may not be followed. `dup` leaves
+    // out close-on-exec, so that the child inherits it.
+    let program = File::open("/proc/self/exe").context("this program's own file cannot be opened")?;
+    let program = rustix::io::dup(&program)?;
+    let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+    let mut command = isolation.command(Path::new(&path));
     let mut running = Running::spawn_inherited("namespace", command.args(arguments).env(INSIDE, "1"))?;
+    drop(program);
     let status = running.wait(limit)?;
     if !status.success() {
         bail!("the part inside the namespace failed ({status})");

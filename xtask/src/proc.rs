@@ -60,8 +60,10 @@ pub fn connections_to(pid: u32, port: u16) -> usize {
     table.lines().filter(mine).count()
 }
 
+/// While sockets come and go by the thousand, the kernel's table shows some of them more than once: each is counted once.
 fn count_sockets(table: &str, port: u16) -> Sockets {
     let mut sockets = Sockets::default();
+    let mut seen = std::collections::HashSet::new();
     for line in table.lines().skip(1) {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let (Some(local), Some(peer), Some(state)) = (fields.next(), fields.next(), fields.next()) else {
@@ -70,10 +72,13 @@ fn count_sockets(table: &str, port: u16) -> Sockets {
         let is_port = |address: &str| {
             address.rsplit_once(':').is_some_and(|(_, digits)| u16::from_str_radix(digits, 16) == Ok(port))
         };
-        match state {
-            "01" if is_port(peer) => sockets.established += 1,
-            "06" if is_port(peer) || is_port(local) => sockets.time_wait += 1,
-            _ => {}
+        let counted = match state {
+            "01" if is_port(peer) => &mut sockets.established,
+            "06" if is_port(peer) || is_port(local) => &mut sockets.time_wait,
+            _ => continue,
+        };
+        if seen.insert((local, peer, state)) {
+            *counted += 1;
         }
     }
     sockets
@@ -94,11 +99,52 @@ fn busy_and_all() -> (u64, u64) {
 
 /// Ticks of all cores: `cpu user nice system idle iowait ...`; busy is what is neither idle nor waiting.
 fn parse_stat(stat: &str) -> (u64, u64) {
-    let line = stat.lines().next().unwrap_or_default();
-    let ticks: Vec<u64> =
-        line.split_ascii_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
+    let ticks = cpu_ticks(stat);
     let all: u64 = ticks.iter().sum();
     (all - ticks.iter().skip(3).take(2).sum::<u64>(), all)
+}
+
+fn cpu_ticks(stat: &str) -> Vec<u64> {
+    let line = stat.lines().next().unwrap_or_default();
+    line.split_ascii_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect()
+}
+
+/// How much of the machine's CPU time others take while this program and its children work.
+#[derive(Clone, Copy, Debug)]
+pub struct Others {
+    busy: u64,
+    all: u64,
+    own: u64,
+}
+
+impl Others {
+    /// Begins to watch. `servers` are children that live on; children that ended are known anyway.
+    pub fn watch(servers: &[u32]) -> Self {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        // Interrupts are left out: the kernel does not say whose they are.
+        let (ticks, all) = (cpu_ticks(&stat), parse_stat(&stat).1);
+        let busy = [0, 1, 2, 7].iter().filter_map(|field| ticks.get(*field)).sum();
+        let own = own_ticks("self") + servers.iter().map(|pid| own_ticks(&pid.to_string())).sum::<u64>();
+        Self { busy, all, own }
+    }
+
+    /// Part of all cores, 0 to 1, that was neither idle nor ours since then. A machine that was taken away (steal) counts.
+    pub fn share_since(self, earlier: Self) -> f64 {
+        let busy = self.busy.saturating_sub(earlier.busy);
+        let all = self.all.saturating_sub(earlier.all).max(1);
+        busy.saturating_sub(self.own.saturating_sub(earlier.own)) as f64 / all as f64
+    }
+}
+
+/// Ticks of a process and of its children that have ended and were waited for; 0 when it is gone.
+fn own_ticks(pid: &str) -> u64 {
+    parse_own_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default())
+}
+
+/// `pid (name) state ...`: fields 14 to 17 are user and system time, its own and its children's.
+fn parse_own_ticks(stat: &str) -> u64 {
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    after_name.split(' ').skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// What machine this is, without its name: for the head of a table of measurements.
@@ -138,6 +184,15 @@ mod tests {
     }
 
     #[test]
+    fn what_others_took_is_told_from_what_we_took() {
+        assert_eq!(parse_own_ticks("7 (a (b) c) S 1 7 7 0 -1 4 9 9 9 9 100 20 3 4 20 0 1"), 127);
+        assert_eq!(parse_own_ticks(""), 0);
+        let before = Others { busy: 100, all: 1_000, own: 50 };
+        assert_eq!(Others { busy: 160, all: 1_200, own: 90 }.share_since(before), 0.1);
+        assert_eq!(Others { busy: 110, all: 1_200, own: 90 }.share_since(before), 0.0);
+    }
+
+    #[test]
     fn own_memory_is_not_zero() {
         let memory = memory(std::process::id()).unwrap();
         assert!(memory.resident > 0 && memory.peak >= memory.resident);
@@ -150,7 +205,9 @@ mod tests {
              1: 0100007F:C350 0100007F:2BCB 01 0\n\
              2: 0100007F:2BCB 0100007F:C350 01 0\n\
              3: 0100007F:C351 0100007F:2BCB 06 0\n\
-             4: 0100007F:C352 0100007F:0050 06 0\n";
+             4: 0100007F:C352 0100007F:0050 06 0\n\
+             5: 0100007F:C350 0100007F:2BCB 01 0\n\
+             6: 0100007F:C351 0100007F:2BCB 06 0\n";
         assert_eq!(count_sockets(table, 0x2BCB), Sockets { established: 1, time_wait: 1 });
     }
 }

@@ -17,7 +17,7 @@ use self::side::{Side, SideReport};
 use crate::interrupt::INSIDE;
 use crate::netns::{self, Isolation};
 use crate::process::{self, Running};
-use crate::report::{Steps, seconds};
+use crate::report::Steps;
 use crate::servers;
 use crate::workspace::{Workspace, which};
 
@@ -26,10 +26,10 @@ const PHASE_SECONDS: u32 = 8;
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Options {
-    /// Seconds of each of the seven phases
+    /// Seconds of each of the seven phases (five where no network namespace may be had)
     #[arg(long, default_value_t = PHASE_SECONDS, value_parser = clap::value_parser!(u32).range(4..=300))]
     seconds: u32,
-    /// Leave memcached and weir running at the end, until Ctrl-C, to look around with weir's own commands
+    /// Leave memcached and weir running after the table, until Ctrl-C, to look around with weir's own commands
     #[arg(long)]
     keep: bool,
 }
@@ -38,37 +38,39 @@ pub struct Options {
 pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     let mut steps = Steps::new();
     steps.step("build (release)", || build(workspace))?;
-    introduce(options);
     let isolation = match Isolation::find() {
         Ok(isolation) => Some(isolation),
         Err(error) => {
-            println!("SKIPPED: the storm of one connection per key: {error:#}");
+            println!("\nSKIPPED: the storm of one connection per key: {error:#}");
             println!(
                 "         (it would use up the local ports of this machine; the storm of multigets is shown)"
             );
             None
         }
     };
+    introduce(options, isolation);
     let without = steps.step("without weir", || tell(workspace, options, isolation, Side::Direct))?;
     let with = steps.step("with weir", || tell(workspace, options, isolation, Side::Weir))?;
-    print!("{}", table::side_by_side(&without, &with));
-    print!("{}", table::on_call(&with));
+    if !options.keep {
+        print!("{}", table::ending(&without, &with));
+    }
     steps.print();
     Ok(true)
 }
 
-fn introduce(options: Options) {
+fn introduce(options: Options, isolation: Option<Isolation>) {
     let backend = if which("memcached").is_some() {
         "the memcached installed here".to_owned()
     } else {
         "weir-devstore, an in-memory stand-in (no memcached is installed; Debian: memcached)".to_owned()
     };
-    let all = Duration::from_secs(u64::from(options.seconds) * 7 + 15);
+    let phases = if isolation.is_some() { 7 } else { 5 };
+    let all = Duration::from_secs(u64::from(options.seconds * phases + 4));
     println!(
         "\nApril 2026: a new internal service, `feed-backfill`, sends fewer than 3 requests a second, but each asks for\n\
          15 to 20 thousand keys. `appview` and `timeline` do what they do every day. Backend: {backend}.\n\
-         First without weir, then with weir; about {} from here.",
-        seconds(all)
+         First without weir, then with weir; about {} seconds from here.",
+        all.as_secs()
     );
 }
 
@@ -98,7 +100,8 @@ fn tell(
             .into();
     arguments.push(report.to_string_lossy().into_owned());
     if options.keep && side == Side::Weir {
-        arguments.push("--keep".into());
+        arguments.push("--keep-beside".into());
+        arguments.push(report.with_file_name("direct.json").to_string_lossy().into_owned());
     }
     let limit = match options.keep {
         true => Duration::from_secs(24 * 60 * 60),
@@ -107,6 +110,7 @@ fn tell(
     match isolation {
         Some(isolation) => {
             arguments.push("--isolated".into());
+            arguments.push(if isolation == Isolation::Root { "root" } else { "user" }.into());
             netns::run_self(isolation, &arguments, limit)?;
         }
         None => {
@@ -130,7 +134,7 @@ fn read_report(path: &Path) -> Result<SideReport> {
 /// The part that runs inside a namespace: one side.
 pub fn run_side(workspace: &Workspace, args: &SideArgs) -> Result<()> {
     servers::raise_open_files();
-    if args.isolated {
+    if args.isolated.is_some() {
         netns::set_up()?;
     }
     side::run(workspace, args)

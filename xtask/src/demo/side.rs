@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::culprit::{self, Culprit};
 use super::stage::{Stage, StageReport, Storm};
-use crate::proc;
+use super::table;
+use crate::netns::Isolation;
+use crate::proc::{self, Others};
 use crate::scenario::Scenario;
 use crate::servers::{self, Door, Server, Weir};
 use crate::workspace::{Profile, Workspace};
@@ -39,11 +41,12 @@ pub struct SideArgs {
     /// Where the report goes.
     #[arg(long)]
     report: PathBuf,
-    /// This process is alone in a network namespace.
+    /// This process is alone in a network namespace, entered in this way.
     #[arg(long)]
-    pub isolated: bool,
+    pub isolated: Option<Isolation>,
+    /// Print the table against this report of the other side, and leave everything running until Ctrl-C.
     #[arg(long)]
-    keep: bool,
+    keep_beside: Option<PathBuf>,
 }
 
 /// What one side saw.
@@ -54,6 +57,8 @@ pub struct SideReport {
     /// `None` where no namespace may be had.
     pub connections: Option<StageReport>,
     pub multiget: StageReport,
+    /// Part of the machine's CPU time, 0 to 1, that programs other than the demo's took meanwhile.
+    pub others: f64,
     /// weir's memory in KiB before any load.
     pub weir_idle: Option<u64>,
     pub culprit: Option<Culprit>,
@@ -65,7 +70,8 @@ pub struct SideReport {
 pub fn run(workspace: &Workspace, args: &SideArgs) -> Result<()> {
     let program = workspace.binary(Profile::Release, "weir-scenario")?;
     // Alone in a namespace the usual ports are free; they also lie outside its range of local ports.
-    let door = |usual| if args.isolated { Ok(Door::Tcp(usual)) } else { Door::free_port() };
+    let isolated = args.isolated.is_some();
+    let door = |usual| if isolated { Ok(Door::Tcp(usual)) } else { Door::free_port() };
     let (backend, backend_name) = match servers::memcached(workspace, door(11_211)?)? {
         Some(server) => (server, "memcached"),
         None => (servers::devstore(workspace, door(11_211)?)?, "weir-devstore"),
@@ -81,7 +87,10 @@ pub fn run(workspace: &Workspace, args: &SideArgs) -> Result<()> {
     println!("  storing {} keys", crate::report::thousands(u64::from(crate::scenario::KEYS)));
     Scenario::new("fill", &backend.door.to_string()).run(&program).context("storing the keys")?;
 
-    let phases = 2 + u32::from(args.isolated) + u32::from(weir.is_some());
+    let mut servers = vec![backend.pid()];
+    servers.extend(weir.as_ref().map(|weir| weir.server.pid()));
+    let before = Others::watch(&servers);
+    let phases = 2 + u32::from(isolated) + u32::from(weir.is_some());
     let mut number = 0;
     let mut stage = |storm: Option<Storm>| {
         number += 1;
@@ -90,7 +99,7 @@ pub fn run(workspace: &Workspace, args: &SideArgs) -> Result<()> {
     report.ordinary = stage(None)?;
     // The multigets come first: the ports that the other form uses up stay used for a minute.
     report.multiget = stage(Some(Storm::Multiget))?;
-    if args.isolated {
+    if isolated {
         report.connections = Some(stage(Some(Storm::Connections))?);
     }
     if let Some(weir) = &weir {
@@ -101,9 +110,11 @@ pub fn run(workspace: &Workspace, args: &SideArgs) -> Result<()> {
         report.culprit = Some(culprit);
         report.capped = Some(stage(Some(Storm::Multiget))?);
     }
+    report.others = Others::watch(&servers).share_since(before);
     std::fs::write(&args.report, serde_json::to_string_pretty(&report)?)
         .with_context(|| format!("cannot write {}", args.report.display()))?;
-    if let (true, Some(weir)) = (args.keep, &weir) {
+    if let (Some(beside), Some(weir)) = (&args.keep_beside, &weir) {
+        print!("{}", table::ending(&super::read_report(beside)?, &report));
         keep(args, weir);
     }
     Ok(())
@@ -136,9 +147,9 @@ fn keep(args: &SideArgs, weir: &Weir) {
     println!("\nmemcached and weir run on; Ctrl-C ends them. weir's control socket:");
     println!("  export WEIR_ADMIN=unix:{}", weir.admin.display());
     println!("  target/release/weir top --once");
-    if args.isolated {
+    if let Some(isolation) = args.isolated {
         println!("Its ports are in a network namespace; for example:");
-        println!("  nsenter --net --target {} curl -s {}/metrics", weir.server.pid(), weir.metrics);
+        println!("  {} curl -s {}/metrics", isolation.join(weir.server.pid()), weir.metrics);
     } else {
         println!("  curl -s {}/metrics", weir.metrics);
     }

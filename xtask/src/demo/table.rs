@@ -26,8 +26,38 @@ const MULTIGET: &[(&str, Cell)] = &[
     ("connections to the backend, at most", backend_connections),
 ];
 
+/// Other programs took so much of the machine that latencies say little.
+const BUSY: f64 = 0.1;
+
+/// What is printed at the end: the table, what makes it doubtful, and the line for on-call.
+pub fn ending(without: &SideReport, with: &SideReport) -> String {
+    let busy = without.others.max(with.others);
+    let note = if busy > BUSY {
+        format!(
+            "\nnote: other programs took {:.0} % of this machine's processor time meanwhile, so the latencies are partly \
+             theirs:\n      run it again on a quiet machine to compare them.\n",
+            busy * 100.0
+        )
+    } else {
+        String::new()
+    };
+    format!("{}{}{note}{}", side_by_side(without, with), spared(without), on_call(with))
+}
+
+/// Why the neighbours look unharmed where there are no ports left.
+fn spared(without: &SideReport) -> String {
+    match &without.connections {
+        Some(stage) if stage.storm_failed * 2 > stage.storm_all => format!(
+            "\nWithout weir {:.0} % of the second storm never reached the backend: no local port was left. That spares the\n\
+             neighbours, whose connections were open before; whoever has to open one is out. With weir all of it is served.\n",
+            stage.storm_failed as f64 / stage.storm_all as f64 * 100.0
+        ),
+        _ => String::new(),
+    }
+}
+
 /// The table.
-pub fn side_by_side(without: &SideReport, with: &SideReport) -> String {
+fn side_by_side(without: &SideReport, with: &SideReport) -> String {
     let mut table = Table::new(["", "without weir", "with weir"]);
     let mut section = |title: &str, lines: &[(&str, Cell)], left: &StageReport, right: &StageReport| {
         table.row([title, "", ""]);
@@ -92,7 +122,7 @@ fn mib(kib: u64) -> String {
 
 /// Who, which method, how many keys, since when, what weir did, the command, and what the command did. The sentence and
 /// the command are weir's own (`weir explain`).
-pub fn on_call(with: &SideReport) -> String {
+fn on_call(with: &SideReport) -> String {
     let Some(culprit) = &with.culprit else { return String::new() };
     let mut text = format!("\nThe line on-call would have wanted (`weir explain {}`):\n\n", culprit.caller);
     text.push_str(&format!("  {}\n", culprit.summary));
@@ -142,6 +172,18 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("a connection per key"), "skipped where there is no namespace");
+    }
+
+    #[test]
+    fn what_makes_the_table_doubtful_is_said() {
+        let without = SideReport { connections: Some(stage(100.0, 19)), ..SideReport::default() };
+        let quiet = ending(&without, &SideReport::default());
+        assert!(
+            quiet.contains("Without weir 95 % of the second storm") && !quiet.contains("note:"),
+            "{quiet}"
+        );
+        let busy = ending(&SideReport::default(), &SideReport { others: 0.4, ..SideReport::default() });
+        assert!(busy.contains("other programs took 40 %") && !busy.contains("second storm"), "{busy}");
     }
 
     #[test]
