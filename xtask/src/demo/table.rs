@@ -41,16 +41,17 @@ pub fn ending(without: &SideReport, with: &SideReport) -> String {
     } else {
         String::new()
     };
-    format!("{}{}{note}{}", side_by_side(without, with), spared(without), on_call(with))
+    format!("{}{}{note}{}", side_by_side(without, with), spared(without, with), on_call(with))
 }
 
 /// Why the neighbours look unharmed where there are no ports left.
-fn spared(without: &SideReport) -> String {
-    match &without.connections {
-        Some(stage) if stage.storm_failed * 2 > stage.storm_all => format!(
+fn spared(without: &SideReport, with: &SideReport) -> String {
+    match (&without.connections, &with.connections) {
+        (Some(stage), Some(served)) if stage.storm_failed * 2 > stage.storm_all => format!(
             "\nWithout weir {:.0} % of the second storm never reached the backend: no local port was left. That spares the\n\
-             neighbours, whose connections were open before; whoever has to open one is out. With weir all of it is served.\n",
-            stage.storm_failed as f64 / stage.storm_all as f64 * 100.0
+             neighbours, whose connections were open before; whoever has to open one is out. With weir the same storm is served, {} of its calls failed.\n",
+            stage.storm_failed as f64 / stage.storm_all as f64 * 100.0,
+            of(served.storm_failed, served.storm_all),
         ),
         _ => String::new(),
     }
@@ -138,7 +139,7 @@ fn on_call(with: &SideReport) -> String {
         let error = capped.storm_error.as_ref().map_or(String::new(), |error| format!("  {error}\n"));
         // Names of processes arrive a moment after their connections, and nobody waits for them.
         let early = if capped.storm_failed < capped.storm_all {
-            " (the others came on a connection whose process was not known yet)"
+            " (the rest came on a connection whose process was not known yet)"
         } else {
             ""
         };
@@ -177,11 +178,13 @@ mod tests {
     #[test]
     fn what_makes_the_table_doubtful_is_said() {
         let without = SideReport { connections: Some(stage(100.0, 19)), ..SideReport::default() };
-        let quiet = ending(&without, &SideReport::default());
+        let quiet =
+            ending(&without, &SideReport { connections: Some(stage(100.0, 0)), ..SideReport::default() });
         assert!(
-            quiet.contains("Without weir 95 % of the second storm") && !quiet.contains("note:"),
+            quiet.contains("Without weir 95 % of the second storm") && quiet.contains("served, 0 of 20"),
             "{quiet}"
         );
+        assert!(!quiet.contains("note:"), "{quiet}");
         let busy = ending(&SideReport::default(), &SideReport { others: 0.4, ..SideReport::default() });
         assert!(busy.contains("other programs took 40 %") && !busy.contains("second storm"), "{busy}");
     }
