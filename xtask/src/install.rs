@@ -122,7 +122,8 @@ pub fn prepare(workspace: &Workspace, install: bool) -> Result<Tools> {
         },
     }
     if which("go").is_none() {
-        tools.missing.push("go: not installed here; wanted by the gomemcache client suite".to_owned());
+        let line = "go: not installed here (it takes 1.24 or later, newer than Debian 12's)";
+        tools.missing.push(format!("{line}; wanted by the gomemcache client suite"));
     }
     for line in &tools.missing {
         println!("SKIPPED: {line}");
