@@ -33,11 +33,11 @@ pub struct Culprit {
     pub explained: String,
 }
 
-/// Asks weir who asked for the most in one request.
+/// Asks weir who went above its ceiling.
 pub fn name(weir: &Weir) -> Result<Culprit> {
     let top = ask(weir, &["top", "--once", "--json"])?;
     let top: Value = serde_json::from_str(&top).context("`weir top --once --json` printed no JSON")?;
-    let caller = largest(&top).context("weir lists no caller with a large request")?;
+    let caller = foremost(&top).context("weir lists no caller with a request above its ceiling")?;
     let explained = ask(weir, &["explain", &caller, "--json"])?;
     let explained: Value =
         serde_json::from_str(&explained).context("`weir explain --json` printed no JSON")?;
@@ -57,11 +57,13 @@ fn ask(weir: &Weir, words: &[&str]) -> Result<String> {
     Ok(done.stdout)
 }
 
-/// The caller whose largest request is the largest of all.
-fn largest(top: &Value) -> Option<String> {
-    let operations = |row: &&Value| row["largest_ever"]["operations"].as_u64().unwrap_or(0);
-    let row = top["callers"].as_array()?.iter().max_by_key(operations)?;
-    operations(&row).checked_sub(1)?;
+/// The caller that was above its ceiling most often, and of several such the one with the largest request. Not the
+/// largest request alone: it may have come before the process was told apart, and then it stands with the listener.
+fn foremost(top: &Value) -> Option<String> {
+    let above = |row: &Value| row["limited"]["observed"].as_u64().unwrap_or(0);
+    let largest = |row: &Value| row["largest_ever"]["operations"].as_u64().unwrap_or(0);
+    let row = top["callers"].as_array()?.iter().max_by_key(|row| (above(row), largest(row)))?;
+    above(row).checked_sub(1)?;
     row["caller"].as_str().map(str::to_owned)
 }
 
@@ -106,13 +108,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_caller_with_the_largest_request_is_named() {
-        let top = serde_json::json!({"callers": [
-            {"caller": "timeline", "largest_ever": {"operations": 263, "method": "get"}},
-            {"caller": "feed-backfill", "largest_ever": {"operations": 19_912, "method": "get"}},
-            {"caller": "appview", "largest_ever": null}]});
-        assert_eq!(largest(&top).as_deref(), Some("feed-backfill"));
-        assert_eq!(largest(&serde_json::json!({"callers": [{"caller": "a", "largest_ever": null}]})), None);
+    fn whoever_was_above_its_ceiling_most_often_is_named() {
+        let row = |caller: &str, above: u64, largest: u64| {
+            serde_json::json!({"caller": caller, "limited": {"observed": above},
+                "largest_ever": {"operations": largest, "method": "get"}})
+        };
+        // The first request, the largest of all, came before the process was known.
+        let rows = [row("timeline", 0, 263), row("memcached", 2, 19_912), row("feed-backfill", 9, 19_365)];
+        assert_eq!(foremost(&serde_json::json!({ "callers": rows })).as_deref(), Some("feed-backfill"));
+        assert_eq!(foremost(&serde_json::json!({ "callers": [row("timeline", 0, 263)] })), None);
     }
 
     #[test]

@@ -49,7 +49,8 @@ fn spared(without: &SideReport, with: &SideReport) -> String {
     match (&without.connections, &with.connections) {
         (Some(stage), Some(served)) if stage.storm_failed * 2 > stage.storm_all => format!(
             "\nWithout weir {:.0} % of the second storm never reached the backend: no local port was left. That spares the\n\
-             neighbours, whose connections were open before; whoever has to open one is out. With weir the same storm is served, {} of its calls failed.\n",
+             neighbours, whose connections were open before; whoever has to open one is out. With weir the same storm is\n\
+             served: {} of its calls failed.\n",
             stage.storm_failed as f64 / stage.storm_all as f64 * 100.0,
             of(served.storm_failed, served.storm_all),
         ),
@@ -181,7 +182,7 @@ mod tests {
         let quiet =
             ending(&without, &SideReport { connections: Some(stage(100.0, 0)), ..SideReport::default() });
         assert!(
-            quiet.contains("Without weir 95 % of the second storm") && quiet.contains("served, 0 of 20"),
+            quiet.contains("Without weir 95 % of the second storm") && quiet.contains("served: 0 of 20 of"),
             "{quiet}"
         );
         assert!(!quiet.contains("note:"), "{quiet}");
