@@ -1,14 +1,14 @@
 //! The first request of a process that nobody has seen bears that process's name, not its listener's: real processes over
 //! TCP, weir, the real memcached. Each client process runs one test of this file again, under a name of its own.
 
-mod support_e2e;
+mod support;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support_e2e::process::Process;
-use support_e2e::wire::{Wire, keys};
-use support_e2e::{Memcached, Weir, eventually, free_port};
+use support::process::Process;
+use support::wire::{Wire, keys};
+use support::{Memcached, Weir, free_port, wait_for};
 
 /// How long something that is "at once" may take on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
@@ -52,29 +52,29 @@ fn child(folder: &Path, test: &str, port: u16, then: &str) -> Process {
 }
 
 fn largest(weir: &Weir, caller: &str) -> Option<f64> {
-    weir.metric("weir_request_operations_max", &[("caller", caller), ("method", "get")])
+    weir.series("weir_request_operations_max", &[("caller", caller), ("method", "get")])
 }
 
 /// Everything that names a caller names the process, and nothing says that the listener asked for so much.
 fn assert_named(weir: &Weir) {
-    let asked = eventually("the process is named", SOON, || largest(weir, CULPRIT).filter(|n| *n > 0.0));
+    let asked = wait_for("the process is named", SOON, || largest(weir, CULPRIT).filter(|n| *n > 0.0));
     assert_eq!(asked, KEYS as f64);
     let ended = [("caller", CULPRIT), ("method", "get"), ("outcome", "ok")];
-    eventually("its request has ended", SOON, || {
-        weir.metric("weir_requests_total", &ended).filter(|requests| *requests == 1.0)
+    wait_for("its request has ended", SOON, || {
+        weir.series("weir_requests_total", &ended).filter(|requests| *requests == 1.0)
     });
-    let backend = weir.metric("weir_backend_operations_total", &[("caller", CULPRIT)]);
+    let backend = weir.series("weir_backend_operations_total", &[("caller", CULPRIT)]);
     assert_eq!(backend, Some(KEYS as f64), "what it cost behind weir");
     assert!(largest(weir, LISTENER).is_none_or(|asked| asked < 2_000.0), "{}", weir.metrics());
 
-    let callers = weir.page("/callers");
+    let callers = weir.control("/callers");
     let of = |name: &str| callers.as_array().expect("rows").iter().find(|row| row["caller"] == name);
     let row = of(CULPRIT).unwrap_or_else(|| panic!("no row of {CULPRIT}: {callers:#}"));
     assert_eq!((&row["largest_ever"]["operations"], &row["requests"]), (&KEYS.into(), &1.into()), "{row:#}");
     assert_eq!(row["principal"], LISTENER, "a name, and no principal");
     let listener = of(LISTENER).map_or(0, |row| row["operations"].as_u64().expect("a number"));
     assert_eq!(listener, 0, "{callers:#}");
-    let expensive = weir.page("/expensive");
+    let expensive = weir.control("/expensive");
     assert_eq!(expensive[0]["caller"], CULPRIT, "{expensive:#}");
 
     let explained = weir.command(&["explain", CULPRIT]).expect_success("explain").stdout;
@@ -90,8 +90,8 @@ fn assert_named(weir: &Weir) {
     let line = line.unwrap_or_else(|| panic!("no line about it: {log}"));
     assert!(line.contains(&format!("caller=\"{CULPRIT}\"")) && line.contains("operations=15000"), "{line}");
 
-    assert_eq!(weir.metric("weir_namings_total", &[("result", "named")]), Some(1.0));
-    assert_eq!(weir.metric("weir_held_accounts", &[]), Some(0.0));
+    assert_eq!(weir.series("weir_namings_total", &[("result", "named")]), Some(1.0));
+    assert_eq!(weir.series("weir_held_accounts", &[]), Some(0.0));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn the_first_request_of_a_new_process_bears_its_name() {
     memcached.wire().fill(&keys("post", 2_000), &[b'v'; 100]);
     let (weir, port) = weir_in_front_of(&memcached);
     let test = "the_first_request_of_a_new_process_bears_its_name";
-    let _child = child(weir.folder.path(), test, port, "stay");
+    let _child = child(weir.directory.path(), test, port, "stay");
     assert_named(&weir);
 }
 
@@ -115,9 +115,9 @@ fn a_request_whose_name_cannot_be_found_is_the_listeners_and_says_so() {
     wire.send(b"get a b c\r\n");
     assert_eq!(wire.line(), "END");
     drop(wire); // gone before anybody could look
-    let asked = eventually("it is booked", SOON, || largest(&weir, LISTENER).filter(|n| *n > 0.0));
+    let asked = wait_for("it is booked", SOON, || largest(&weir, LISTENER).filter(|n| *n > 0.0));
     assert_eq!(asked, 3.0);
-    assert_eq!(weir.metric("weir_namings_total", &[("result", "unnamed")]), Some(1.0));
+    assert_eq!(weir.series("weir_namings_total", &[("result", "unnamed")]), Some(1.0));
     let explained = weir.command(&["explain", LISTENER]).expect_success("explain").stdout;
     assert!(explained.contains("stands for every client"), "{explained}");
     assert!(!explained.contains("weir limits set"), "{explained}");

@@ -1,12 +1,11 @@
 //! What a running weir turns down is in `weir_rejected_total` under its reason, and refused lines are booked under the
 //! command they name. The real memcached stands behind it.
 
-mod support_e2e;
+mod support;
 
-use rustix::process::Signal;
 use std::time::Duration;
-use support_e2e::wire::Wire;
-use support_e2e::{Memcached, Weir, eventually};
+use support::wire::Wire;
+use support::{Memcached, Weir, wait_for};
 
 /// How long something that is "at once" may take on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
@@ -22,12 +21,12 @@ fn start(memcached: &Memcached, pool: &str, listener: &str) -> Weir {
 
 fn rejected(weir: &Weir, reason: &str) -> f64 {
     let labels = [("caller", "door"), ("reason", reason), ("mode", "refuse")];
-    weir.metric("weir_rejected_total", &labels).unwrap_or(0.0)
+    weir.series("weir_rejected_total", &labels).unwrap_or(0.0)
 }
 
 fn requests(weir: &Weir, method: &str, outcome: &str) -> f64 {
     let labels = [("caller", "door"), ("method", method), ("outcome", outcome)];
-    weir.metric("weir_requests_total", &labels).unwrap_or(0.0)
+    weir.series("weir_requests_total", &labels).unwrap_or(0.0)
 }
 
 #[test]
@@ -43,7 +42,7 @@ fn refused_lines_have_their_reason_and_their_command() {
     wire.send(format!("set k 0 0 2000\r\n{}\r\n", "v".repeat(2_000)));
     assert!(wire.line().contains("too large"));
     assert_eq!(wire.ask("mn"), "MN");
-    eventually("the last one is counted", SOON, || (requests(&weir, "mn", "ok") >= 1.0).then_some(()));
+    wait_for("the last one is counted", SOON, || (requests(&weir, "mn", "ok") >= 1.0).then_some(()));
     for (reason, count) in [("command_policy", 2.0), ("line_too_long", 1.0), ("value_too_large", 1.0)] {
         assert_eq!(rejected(&weir, reason), count, "{reason}");
     }
@@ -72,26 +71,26 @@ fn who_waits_for_a_silent_server_is_shown_by_operations_and_counted_when_turned_
     let mut warm = Wire::unix(&weir.path("door.sock"));
     // until its replies are known to be small, a caller is given less
     (0..60).for_each(|_| assert_eq!(warm.ask("get k"), "END"));
-    memcached.signal(Signal::STOP);
+    memcached.freeze(true);
     let (mut first, mut second) = (Wire::unix(&weir.path("door.sock")), Wire::unix(&weir.path("door.sock")));
     first.send("get a b c d\r\n");
-    let in_flight = || weir.metric("weir_backend_inflight_operations", &[]).filter(|n| *n >= 4.0);
-    eventually("the server is full", SOON, in_flight);
+    let in_flight = || weir.series("weir_backend_inflight_operations", &[]).filter(|n| *n >= 4.0);
+    wait_for("the server is full", SOON, in_flight);
     second.send(format!("get{}\r\n", (0..500).map(|key| format!(" k{key}")).collect::<String>()));
-    let depth = || weir.metric("weir_queue_depth", &[]).filter(|depth| *depth > 0.0);
-    assert_eq!(eventually("somebody waits", SOON, depth), 500.0);
-    let pools = weir.page("/pools");
+    let depth = || weir.series("weir_queue_depth", &[]).filter(|depth| *depth > 0.0);
+    assert_eq!(wait_for("somebody waits", SOON, depth), 500.0);
+    let pools = weir.control("/pools");
     assert!(pools.to_string().contains("\"queue\":500"), "{pools}");
-    let callers = weir.page("/callers");
+    let callers = weir.control("/callers");
     assert!(callers.to_string().contains("\"operations_queued\":500"), "{callers}");
     assert!(second.line().contains("waited too long in the queue"));
-    memcached.signal(Signal::CONT);
+    memcached.freeze(false);
     assert_eq!(first.line(), "END");
     assert_eq!(
-        eventually("counted", SOON, || Some(rejected(&weir, "queue_timeout")).filter(|n| *n > 0.0)),
+        wait_for("counted", SOON, || Some(rejected(&weir, "queue_timeout")).filter(|n| *n > 0.0)),
         1.0
     );
-    eventually("nobody waits", SOON, || weir.metric("weir_queue_depth", &[]).filter(|depth| *depth == 0.0));
+    wait_for("nobody waits", SOON, || weir.series("weir_queue_depth", &[]).filter(|depth| *depth == 0.0));
 }
 
 #[test]
@@ -102,7 +101,7 @@ fn a_reader_that_stops_is_buffer_bound() {
     let mut deaf = Wire::unix(&weir.path("door.sock"));
     deaf.send("get large\r\n".repeat(20));
     let count = || Some(rejected(&weir, "buffer_bound")).filter(|count| *count > 0.0);
-    assert!(eventually("the slow reader is counted", SOON, count) >= 1.0);
-    let closed = weir.metric("weir_client_closes_total", &[("how", "slow_reader")]);
+    assert!(wait_for("the slow reader is counted", SOON, count) >= 1.0);
+    let closed = weir.series("weir_client_closes_total", &[("how", "slow_reader")]);
     assert_eq!(closed, Some(1.0));
 }
