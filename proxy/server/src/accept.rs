@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use weir_engine::units::ListenerId;
 use weir_telemetry::{CloseHow, Event, Severity, Telemetry};
 
-/// Connections taken before others have their turn.
-pub const ACCEPT_MAX: usize = 1_024;
+/// Connections taken before others have their turn: about a third of a millisecond.
+pub const ACCEPT_MAX: usize = 64;
 /// Accepted sockets on their way to one worker.
 pub const ARRIVALS_MAX: usize = 1_024;
 /// How long the acceptor rests when no worker takes more, or a listener failed.

@@ -164,6 +164,8 @@ struct Worker {
     reserve: Reserve,
     /// Accepted and not set up yet.
     waiting: VecDeque<Arrival>,
+    /// Arrivals are to be set up in this turn.
+    arrivals_due: bool,
     engine: Engine,
     books: Books,
     gauges: Gauges,
@@ -233,6 +235,7 @@ impl Worker {
             arrivals_source,
             reserve: Reserve::new()?,
             waiting: VecDeque::new(),
+            arrivals_due: true,
             books: Books::new(telemetry.clone(), settings),
             gauges: Gauges::new(&telemetry),
             doors: settings.listeners.iter().map(|listener| door(&listener.name)).collect(),
@@ -266,7 +269,7 @@ impl Worker {
             telemetry,
         };
         worker.add_lanes();
-        worker.again.extend([Token::Arrivals, Token::Orders]);
+        worker.again.push(Token::Orders);
         worker.again.extend((0..worker.gates.len()).map(|index| Token::Gate(to_u32(index))));
         Ok(worker)
     }

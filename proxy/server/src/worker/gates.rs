@@ -1,10 +1,12 @@
 //! Taking connections in: from this worker's own listening sockets, or from the acceptor.
 //!
-//! Accepting is cheap and comes first, so that a crowd does not overflow the kernel's backlog (a client whose handshake
-//! is dropped tries again after a second); setting a connection up costs five times as much and is spread over turns.
+//! A turn takes few of them, whatever waits: what a neighbour feels of a connection storm is the length of a turn, and how
+//! many of the storm's connections are in work at once. Accepting is the cheap part and runs ahead, so that a crowd does
+//! not overflow the kernel's backlog (a client whose handshake is dropped tries again after a second). Setting one up
+//! costs a registration, a read and an answer; it comes after the turn's events, so clients that are connected go first.
 //!
-//! Bounds: [`WAITING_MAX`] accepted sockets that are not set up yet; beyond it the backlog holds them. [`ADMITTED_MAX`]
-//! are set up per turn, so that clients being served get theirs.
+//! Bounds: [`ACCEPT_MAX`] accepted per listener and turn, [`ADMITTED_MAX`] set up per turn, [`WAITING_MAX`] accepted
+//! sockets that are not set up yet; beyond it the backlog holds them.
 
 use super::Worker;
 use super::ready::Token;
@@ -16,8 +18,10 @@ use weir_engine::units::Span;
 
 /// Accepted sockets that wait to be set up.
 const WAITING_MAX: usize = 4_096;
-/// Connections set up per turn.
-const ADMITTED_MAX: usize = 256;
+/// Connections set up per turn: about half a millisecond, answers included. A storm ends no later with more of them.
+const ADMITTED_MAX: usize = 16;
+/// Room kept for accepted sockets once none waits.
+const WAITING_KEPT: usize = 256;
 
 impl Worker {
     pub(super) fn gate_event(&mut self, index: usize) {
@@ -47,13 +51,11 @@ impl Worker {
                 break;
             }
         }
-        if !self.waiting.is_empty() {
-            self.arrivals_event();
-        }
+        self.arrivals_due |= !self.waiting.is_empty();
     }
 
-    /// Sets up what was accepted: here, or by the acceptor.
-    pub(super) fn arrivals_event(&mut self) {
+    /// Sets up some of what was accepted: here, or by the acceptor. Once per turn, after the clients that are served.
+    pub(super) fn admit_arrivals(&mut self) {
         self.arrivals_source.handled();
         for _ in 0..ADMITTED_MAX {
             let arrival = match self.waiting.pop_front() {
@@ -63,16 +65,14 @@ impl Worker {
                     match self.mailbox.arrivals.poll_recv(&mut cx) {
                         Poll::Ready(Some(arrival)) => arrival,
                         Poll::Ready(None) | Poll::Pending => {
-                            self.waiting.shrink_to(ADMITTED_MAX);
+                            self.arrivals_due = false;
+                            self.waiting.shrink_to(WAITING_KEPT);
                             return;
                         }
                     }
                 }
             };
             self.admit(arrival.listener, arrival.socket, arrival.peer);
-        }
-        if !self.again.contains(&Token::Arrivals) {
-            self.again.push(Token::Arrivals);
         }
     }
 
@@ -85,7 +85,7 @@ impl Worker {
             // Whatever goes wrong with the last look, the door closes.
             let _ = own.gate.accept_rest(WAITING_MAX, reserve, each);
         }
-        self.again.push(Token::Arrivals);
+        self.arrivals_due = true;
     }
 }
 

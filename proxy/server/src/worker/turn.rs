@@ -1,7 +1,8 @@
 //! One turn of a worker's loop, and what happens by time.
 //!
 //! ```text
-//! wake -> each noted source once (read, accept, connect, control) -> timers -> end of turn -> lanes -> clients -> fold
+//! wake -> each noted source once (read, accept, connect, control) -> some arrivals -> timers -> end of turn -> lanes
+//!      -> clients -> fold
 //! ```
 
 use super::orders::{DoorLook, Look, Order};
@@ -33,6 +34,9 @@ impl Worker {
             self.contained(Some(token), |worker| worker.event(token));
         }
         self.batch = batch;
+        if self.arrivals_due {
+            self.contained(Some(Token::Arrivals), Worker::admit_arrivals);
+        }
 
         self.contained(None, Worker::timers);
         self.start_flushes();
@@ -59,7 +63,7 @@ impl Worker {
         if let Some(end) = self.drained() {
             return Poll::Ready(end);
         }
-        if unsettled || self.engine.has_more() || !self.again.is_empty() {
+        if unsettled || self.engine.has_more() || self.arrivals_due || !self.again.is_empty() {
             cx.waker().wake_by_ref();
         } else {
             self.arm(cx);
@@ -72,7 +76,7 @@ impl Worker {
             Token::Client(slot) => self.client_event(slot),
             Token::Lane(index) => self.lane_event(LaneId(index)),
             Token::Gate(index) => self.gate_event(index as usize),
-            Token::Arrivals => self.arrivals_event(),
+            Token::Arrivals => self.arrivals_due = true,
             Token::Orders => self.orders_event(),
             Token::Flushes => self.flushes_event(),
         }
