@@ -4,9 +4,10 @@
 //! Bounds: [`ACCEPT_MAX`] connections per look at a listener, so that clients being served get their turn; the channel to
 //! a worker holds [`ARRIVALS_MAX`]. What comes on top waits in the kernel's backlog.
 
+use crate::caps::files::{Files, OpenFile};
 use crate::clock::{Clock, seconds};
 use crate::listen::{
-    Accepted, ListenSocket, Listener, Next, Peer, Reserve, Shortage, SocketFile, accept_all,
+    Accepted, ListenSocket, Listener, Next, Peer, Reserve, Shortage, SocketFile, accept_all, turn_all_away,
 };
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
@@ -39,6 +40,8 @@ pub struct Arrival {
     pub socket: OwnedFd,
     /// Who connected.
     pub peer: Peer,
+    /// Its place among the open files.
+    pub file: OpenFile,
 }
 
 /// A listening socket, registered with the runtime of whoever accepts. Dropping it closes the door.
@@ -49,6 +52,7 @@ pub struct Gate {
     /// Its name.
     pub name: Arc<str>,
     socket: AsyncFd<Fd>,
+    files: Arc<Files>,
     #[expect(dead_code, reason = "held for its drop, which removes the file")]
     file: Option<SocketFile>,
 }
@@ -74,31 +78,31 @@ pub struct Doorway {
 }
 
 impl Gate {
-    /// Registers a listening socket. Must be called inside a runtime.
+    /// Registers a listening socket, whose connections count among `files`. Must be called inside a runtime.
     ///
     /// # Errors
     /// When the runtime cannot watch it.
     #[expect(unsafe_code, reason = "tokio asks for a promise that no type can express")]
-    pub fn open(doorway: Doorway) -> io::Result<Gate> {
+    pub fn open(doorway: Doorway, files: Arc<Files>) -> io::Result<Gate> {
         let Listener { socket, file } = doorway.opened;
         // SAFETY: `Fd` owns the socket and gives it to nobody, so the descriptor stays open and the same for as long as
         // the `AsyncFd` owns the `Fd`.
         let socket = unsafe { AsyncFd::register_with_interest(Fd(socket), Interest::READABLE) };
         let socket = socket.map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Gate { listener: doorway.listener, name: doorway.name, socket, file })
+        Ok(Gate { listener: doorway.listener, name: doorway.name, socket, files, file })
     }
 
-    /// Takes up to `max` connections once there are any. While the answer is `Ready` with [`Next::Readiness`], the next
-    /// call registers the waker.
+    /// Takes up to `max` connections once there are any; where no open file is left for clients, turns them away. While
+    /// the answer is `Ready` with [`Next::Readiness`], the next call registers the waker.
     pub fn poll_accept(
         &self,
         cx: &mut Context<'_>,
         max: usize,
         reserve: &mut Reserve,
-        each: impl FnMut(OwnedFd, Peer),
+        each: impl FnMut(Arrival),
     ) -> Poll<io::Result<Accepted>> {
         let mut guard = ready!(self.socket.poll_read_ready(cx))?;
-        let outcome = accept_all(&self.socket.get_ref().0, max, reserve, NO_DESCRIPTOR, each);
+        let outcome = self.accept_rest(max, reserve, each);
         if matches!(&outcome, Ok(accepted) if accepted.next == Next::Readiness) {
             guard.clear_ready();
         }
@@ -113,9 +117,15 @@ impl Gate {
         &self,
         max: usize,
         reserve: &mut Reserve,
-        each: impl FnMut(OwnedFd, Peer),
+        mut each: impl FnMut(Arrival),
     ) -> io::Result<Accepted> {
-        accept_all(&self.socket.get_ref().0, max, reserve, NO_DESCRIPTOR, each)
+        let (socket, room) = (&self.socket.get_ref().0, self.files.room());
+        if room == 0 {
+            return Ok(turn_all_away(socket, reserve, NO_DESCRIPTOR));
+        }
+        accept_all(socket, max.min(room), reserve, NO_DESCRIPTOR, |socket, peer| {
+            each(Arrival { listener: self.listener, socket, peer, file: self.files.take() });
+        })
     }
 }
 
@@ -137,7 +147,7 @@ pub fn account(
                 Next::Pause(pause, Shortage::Descriptors) => (
                     Severity::Error,
                     "no_descriptor",
-                    "no file descriptor is left: clients are turned away",
+                    "no file descriptor is left for clients: they are turned away",
                     *pause,
                 ),
                 Next::Pause(pause, Shortage::Memory) => {
@@ -168,12 +178,14 @@ impl Acceptor {
     pub fn spawn(
         doorways: Vec<Doorway>,
         workers: Vec<mpsc::Sender<Arrival>>,
+        files: &Arc<Files>,
         telemetry: Arc<Telemetry>,
         clock: Clock,
     ) -> io::Result<Acceptor> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
-        let gates = doorways.into_iter().map(Gate::open).collect::<io::Result<Vec<_>>>()?;
+        let open = |doorway| Gate::open(doorway, files.clone());
+        let gates = doorways.into_iter().map(open).collect::<io::Result<Vec<_>>>()?;
         drop(entered);
         let reserve = Reserve::new()?;
         let (stop, stopped) = oneshot::channel();
@@ -219,11 +231,9 @@ impl Work {
         for index in 0..self.gates.len() {
             let (gates, mut taken) = (&self.gates, Vec::new());
             // Whatever goes wrong with the last look, the door closes.
-            let _ = gates[index].accept_rest(room(&self.workers), &mut self.reserve, |socket, peer| {
-                taken.push((socket, peer));
-            });
-            let listener = self.gates[index].listener;
-            self.hand_out(listener, taken);
+            let each = |arrival| taken.push(arrival);
+            let _ = gates[index].accept_rest(room(&self.workers), &mut self.reserve, each);
+            self.hand_out(taken);
         }
     }
 
@@ -238,15 +248,14 @@ impl Work {
                 }
                 let mut taken = Vec::new();
                 let gate = &self.gates[index];
-                let each = |socket, peer| taken.push((socket, peer));
+                let each = |arrival| taken.push(arrival);
                 let Poll::Ready(outcome) =
                     gate.poll_accept(cx, room.min(ACCEPT_MAX), &mut self.reserve, each)
                 else {
                     break;
                 };
                 let rest = account(&self.telemetry, &gate.name, &outcome, self.clock);
-                let listener = gate.listener;
-                self.hand_out(listener, taken);
+                self.hand_out(taken);
                 looked = Poll::Ready(rest);
                 if rest.is_some() {
                     return looked;
@@ -260,9 +269,8 @@ impl Work {
     }
 
     /// One socket each, in turn; a worker that has no room is passed over.
-    fn hand_out(&mut self, listener: ListenerId, taken: Vec<(OwnedFd, Peer)>) {
-        for (socket, peer) in taken {
-            let mut arrival = Arrival { listener, socket, peer };
+    fn hand_out(&mut self, taken: Vec<Arrival>) {
+        for mut arrival in taken {
             for _ in 0..self.workers.len() {
                 self.next = (self.next + 1) % self.workers.len();
                 match self.workers[self.next].try_send(arrival) {

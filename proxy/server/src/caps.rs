@@ -1,11 +1,16 @@
-//! How many client connections there may be: per listener, and per principal on a listener. Counted over all workers.
+//! How many client connections there may be: per listener, and per principal on a listener, and of all of them as many as
+//! there are open files for (`caps/files.rs`). Counted over all workers.
 //!
 //! The number of principals is bounded too: entries nobody holds are forgotten beyond [`PRINCIPALS_KEPT`].
 
+pub mod files;
+
+use files::{Files, Share, upstream_files};
+use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use weir_engine::settings::ListenerSettings;
+use weir_engine::settings::{ListenerSettings, Settings};
 use weir_engine::units::ListenerId;
 
 /// Principals without a connection that are remembered.
@@ -19,6 +24,7 @@ type Principal = (ListenerId, Arc<str>);
 pub struct Caps {
     listeners: Box<[Arc<AtomicU32>]>,
     principals: Mutex<HashMap<Principal, Arc<AtomicU32>>>,
+    files: Arc<Files>,
 }
 
 /// One connection's place. Dropping it gives the place back.
@@ -54,10 +60,25 @@ impl Full {
 }
 
 impl Caps {
-    /// No connections yet.
+    /// No connections yet, and no bound on open files.
     #[must_use]
     pub fn new(listeners: usize) -> Caps {
-        Caps { listeners: (0..listeners).map(|_| Arc::default()).collect(), principals: Mutex::default() }
+        let listeners = (0..listeners).map(|_| Arc::default()).collect();
+        Caps { listeners, principals: Mutex::default(), files: Files::new() }
+    }
+
+    /// The count of clients' open files.
+    #[must_use]
+    pub fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
+
+    /// Shares out the open files this process may have, under these settings.
+    pub fn share_files(&self, settings: &Settings, workers: usize) -> Share {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let share = Share::of(limit, upstream_files(&settings.pools, workers));
+        self.files.allow(share.clients);
+        share
     }
 
     /// Takes a place for a connection of `principal` through `listener`.

@@ -2,19 +2,19 @@
 //!
 //! Types of std are the interface; the worker wraps them as its runtime likes. `listen/unix.rs` is what a socket file
 //! needs, `listen/accept.rs` takes connections until none waits (or no descriptor is left), `listen/inherited.rs` is
-//! socket activation, `listen/limits.rs` compares with what the system allows.
+//! socket activation, `listen/limits.rs` raises the limit of open files.
 //!
-//! Bounds: the backlog, from the configuration ([`Door::backlog`], cut by the kernel to `somaxconn`:
-//! [`somaxconn_warning`]); connections per call of [`accept_all`].
+//! Bounds: the backlog, from the configuration ([`Door::backlog`], cut by the kernel to `somaxconn`, of which the check
+//! of the configuration warns); connections per call of [`accept_all`].
 
 mod accept;
 mod inherited;
 mod limits;
 mod unix;
 
-pub use accept::{Accepted, Next, PAUSE, Peer, Reserve, SHED_MAX, Shortage, accept_all};
+pub use accept::{Accepted, Next, PAUSE, Peer, Reserve, SHED_MAX, Shortage, accept_all, turn_all_away};
 pub use inherited::{Inherited, inherited, take_matching};
-pub use limits::{raise_nofile, somaxconn_warning};
+pub use limits::raise_nofile;
 pub use unix::{SocketFile, directory_warning};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};

@@ -190,7 +190,8 @@ impl RunningPlane {
     fn show_config(&self, config: &Config) {
         self.telemetry.configure_callers(config.settings.callers.keys().map(|name| &**name));
         self.telemetry.config_loaded(&config.hash.to_string(), seconds(self.clock.now()));
-        for (name, value) in merge::bounds(config) {
+        let share = self.caps.share_files(&config.settings, self.workers.len());
+        for (name, value) in merge::bounds(config, share) {
             self.telemetry.set_bound(name, value);
         }
     }

@@ -71,6 +71,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     let config = desk.config().clone();
     let settings = Arc::new(desk.effective(now));
     let caps = Arc::new(Caps::new(settings.listeners.len()));
+    caps.share_files(&settings, workers as usize);
     let board = Arc::new(Board::new(InForce { settings, config, drain: None }));
 
     let answers = Answers::default();
@@ -156,7 +157,7 @@ impl Parts {
             None
         } else {
             let arrivals = running.iter().map(|worker| worker.handle.arrivals.clone()).collect();
-            Some(Acceptor::spawn(shared, arrivals, self.telemetry, self.clock)?)
+            Some(Acceptor::spawn(shared, arrivals, self.caps.files(), self.telemetry, self.clock)?)
         };
         Ok((running, acceptor))
     }
@@ -262,7 +263,7 @@ fn ready_line(config: &Config, admin: &[AdminListener]) -> String {
 }
 
 /// Open files: as many as the kernel allows, or as the configuration says. (The configuration's own check has compared
-/// that with the caps.)
+/// that with the caps, and warned; clients cannot take more than [`Caps::share_files`] leaves them.)
 fn raise_descriptors(config: &Config) {
     let _ = listen::raise_nofile();
     if let Some(wanted) = config.process.nofile {

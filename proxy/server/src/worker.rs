@@ -215,7 +215,11 @@ impl Worker {
         let mut gates = Vec::new();
         for (index, doorway) in setup.doorways.into_iter().enumerate() {
             let source = Source::new(&mailbox.ready, Token::Gate(to_u32(index)));
-            gates.push(OwnGate { gate: Gate::open(doorway)?, source, rests_until: None });
+            gates.push(OwnGate {
+                gate: Gate::open(doorway, setup.caps.files().clone())?,
+                source,
+                rests_until: None,
+            });
         }
         let door = |name: &str| DoorBook {
             metrics: telemetry.listener(name),

@@ -144,7 +144,7 @@ fn what_the_machine_lacks_is_a_warning() {
             "weir.toml:3:11: warning: listener.cache.backlog: the kernel cuts backlog = 16384 to net.core.somaxconn = 4096\n    \
              help: run sysctl -w net.core.somaxconn=16384, or lower backlog",
             "warning: the caps add up to 20161 open files (20000 clients, 1 upstream, 160 of weir's own), and this process \
-             may have 1024\n    help: raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower max_connections",
+             may have 1024: 863 clients at once, and more are turned away\n    help: raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower max_connections",
         ]
     );
     assert!(config.warnings.iter().all(|problem| problem.severity == Severity::Warning));

@@ -4,7 +4,8 @@
 //! **When no descriptor is left** (EMFILE, ENFILE) the connections stay in the backlog, the listener stays readable and a
 //! naive loop spins. Instead one descriptor is kept in [`Reserve`]: it is given up, up to [`SHED_MAX`] waiting clients
 //! are accepted with it one after the other, told why and closed, and accepting rests for [`PAUSE`]. Clients learn at
-//! once that they are not served, instead of hanging in a queue.
+//! once that they are not served, instead of hanging in a queue. [`turn_all_away`] does the same where descriptors are
+//! left, but none for clients.
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketFlags, accept_with, acceptfrom_with};
@@ -110,7 +111,7 @@ pub fn accept_all(
                 break;
             }
             Err(Errno::MFILE | Errno::NFILE) => {
-                outcome.shed = shed(listener, reserve, farewell);
+                outcome.shed = shed(listener, reserve, farewell).0;
                 outcome.next = Next::Pause(PAUSE, Shortage::Descriptors);
                 break;
             }
@@ -123,6 +124,18 @@ pub fn accept_all(
         }
     }
     Ok(outcome)
+}
+
+/// Takes waiting connections only to say `farewell`: at most [`SHED_MAX`] of them, and then accepting rests. With nobody
+/// waiting the answer is [`Next::Readiness`].
+pub fn turn_all_away(listener: &ListenSocket, reserve: &mut Reserve, farewell: &[u8]) -> Accepted {
+    reserve.refill();
+    let (shed, none_waits) = shed(listener, reserve, farewell);
+    let next = match shed == 0 && none_waits {
+        true => Next::Readiness,
+        false => Next::Pause(PAUSE, Shortage::Descriptors),
+    };
+    Accepted { accepted: 0, shed, aborted: 0, next }
 }
 
 fn accept(listener: &ListenSocket) -> Result<(OwnedFd, Peer), Errno> {
@@ -161,19 +174,26 @@ fn concerns_one_connection(error: Errno) -> bool {
 }
 
 /// Turns waiting clients away with the reserve's descriptor. Another thread may snatch it: then nobody is turned away
-/// this time.
-fn shed(listener: &ListenSocket, reserve: &mut Reserve, farewell: &[u8]) -> usize {
+/// this time. Says how many it was, and whether nobody waits any more.
+fn shed(listener: &ListenSocket, reserve: &mut Reserve, farewell: &[u8]) -> (usize, bool) {
     if reserve.0.take().is_none() {
-        return 0;
+        return (0, false);
     }
-    let mut count = 0;
+    let (mut count, mut none_waits) = (0, false);
     while count < SHED_MAX {
-        let Ok((stream, _)) = accept(listener) else { break };
-        count += 1;
-        turn_away(&stream, farewell);
+        match accept(listener) {
+            Ok((stream, _)) => {
+                count += 1;
+                turn_away(&stream, farewell);
+            }
+            Err(error) => {
+                none_waits = error == Errno::AGAIN;
+                break;
+            }
+        }
     }
     reserve.refill();
-    count
+    (count, none_waits)
 }
 
 /// Best effort: a client that does not take these few bytes is closed without them.

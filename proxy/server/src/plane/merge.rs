@@ -5,6 +5,7 @@ use crate::admin::model::{
     ServerRow, Snapshot, Totals,
 };
 use crate::caps::Caps;
+use crate::caps::files::Share;
 use crate::clock::{Clock, unix_now};
 use crate::config::Config;
 use crate::config::schema::Worded as _;
@@ -327,11 +328,14 @@ fn listeners(view: &View<'_>, looks: &[Look]) -> Vec<ListenerRow> {
 
 /// Bounds by configuration key, in the key's unit. Where several pools or listeners have a value, the smallest: it is
 /// the one that is met first.
-pub(super) fn bounds(config: &Config) -> Vec<(&'static str, f64)> {
+pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> {
     let seconds = |span: weir_engine::units::Span| span.0 as f64 / 1e6;
     let settings = &config.settings;
     let mut all: Vec<(&'static str, f64)> = vec![
         ("workers", f64::from(config.process.workers)),
+        ("nofile", files.limit as f64),
+        ("nofile_clients", files.clients as f64),
+        ("nofile_reserved", files.reserved as f64),
         ("max_callers", f64::from(config.process.max_callers)),
         ("drain_timeout", seconds(config.process.drain_timeout)),
         ("reply_bytes_max", settings.reply_bytes_max.0 as f64),

@@ -4,6 +4,7 @@ use super::orders::Found;
 use super::ready::{Source, Token};
 use super::sockets::{ClientSocket, Reading, Stream};
 use super::{CLIENT_READ, Worker, orders};
+use crate::accept::Arrival;
 use crate::attribution::Lookup;
 use crate::caps::Full;
 use crate::clock::seconds;
@@ -17,12 +18,13 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 use weir_engine::CloseHow as EngineClose;
 use weir_engine::caller::Identity;
-use weir_engine::units::{ClientId, ListenerId};
+use weir_engine::units::ClientId;
 use weir_telemetry::{CloseHow, Event, LimitMode, RejectReason, Severity};
 
 impl Worker {
     /// A new connection.
-    pub(super) fn admit(&mut self, listener: ListenerId, socket: OwnedFd, peer: Peer) {
+    pub(super) fn admit(&mut self, arrival: Arrival) {
+        let Arrival { listener, socket, peer, file } = arrival;
         let Some(door) = self.doors.get_mut(listener.0 as usize) else { return };
         let counted = door.metrics.accepted();
         door.accepts.add(self.now, &Work { requests: 1, ..Work::default() });
@@ -51,8 +53,19 @@ impl Worker {
         }
         let source = Source::new(&self.mailbox.ready, Token::Client(id.slot));
         let (reading, heard) = (Reading::Open, self.now);
-        let client =
-            ClientSocket { id, identity, listener, stream, source, reading, loopback, heard, counted, place };
+        let client = ClientSocket {
+            id,
+            identity,
+            listener,
+            stream,
+            source,
+            reading,
+            loopback,
+            heard,
+            counted,
+            place,
+            file,
+        };
         let slot = id.slot as usize;
         if self.clients.len() <= slot {
             self.clients.resize_with(slot + 1, || None);

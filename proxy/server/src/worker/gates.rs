@@ -10,7 +10,7 @@
 
 use super::Worker;
 use super::ready::Token;
-use crate::accept::{ACCEPT_MAX, Arrival, account};
+use crate::accept::{ACCEPT_MAX, account};
 use crate::listen::{Accepted, Next};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -31,7 +31,6 @@ impl Worker {
             return;
         }
         own.rests_until = None;
-        let listener = own.gate.listener;
         let (waiting, reserve) = (&mut self.waiting, &mut self.reserve);
         let mut cx = Context::from_waker(own.source.waker());
         loop {
@@ -40,7 +39,7 @@ impl Worker {
                 self.again.push(Token::Gate(index as u32));
                 break;
             }
-            let each = |socket, peer| waiting.push_back(Arrival { listener, socket, peer });
+            let each = |arrival| waiting.push_back(arrival);
             let Poll::Ready(outcome) = own.gate.poll_accept(&mut cx, room, reserve, each) else { break };
             if let Some(rest) = account(&self.telemetry, &own.gate.name, &outcome, self.clock) {
                 own.rests_until = Some(self.now.after(micros(rest)));
@@ -72,7 +71,7 @@ impl Worker {
                     }
                 }
             };
-            self.admit(arrival.listener, arrival.socket, arrival.peer);
+            self.admit(arrival);
         }
     }
 
@@ -80,8 +79,7 @@ impl Worker {
     pub(super) fn close_gates(&mut self) {
         let (waiting, reserve) = (&mut self.waiting, &mut self.reserve);
         for own in std::mem::take(&mut self.gates) {
-            let listener = own.gate.listener;
-            let each = |socket, peer| waiting.push_back(Arrival { listener, socket, peer });
+            let each = |arrival| waiting.push_back(arrival);
             // Whatever goes wrong with the last look, the door closes.
             let _ = own.gate.accept_rest(WAITING_MAX, reserve, each);
         }

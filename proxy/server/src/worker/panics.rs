@@ -91,8 +91,9 @@ impl Worker {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::accept::{Arrival, Doorway};
     use crate::caps::Caps;
     use crate::clock::Clock;
     use crate::config::{Config, Host};
@@ -110,7 +111,7 @@ mod tests {
         "admin = []\n[pool.main]\nservers = [\"127.0.0.1:1\"]\n[listener.cache]\naddress = \"unix:/x\"\n";
 
     /// A worker without a thread; its telemetry.
-    fn worker() -> (Worker, Arc<Telemetry>) {
+    pub(in crate::worker) fn worker(doorways: Vec<Doorway>) -> (Worker, Arc<Telemetry>) {
         let clock = Clock::start();
         let config = Config::from_text("test", FILE, &Host::default()).expect("a good file");
         let telemetry = Telemetry::new(TelemetryConfig::new(&*PROTOCOLS, clock.started_unix_seconds()));
@@ -124,7 +125,7 @@ mod tests {
             budgets: Arc::default(),
             caps: Arc::new(Caps::new(1)),
             attribution: None,
-            doorways: Vec::new(),
+            doorways,
             seed: 1,
         };
         (Worker::new(setup, WorkerHandle::pair().1).expect("a worker"), telemetry)
@@ -132,12 +133,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_costs_the_client_it_happened_to_and_nobody_else() {
-        let (mut worker, telemetry) = worker();
+        let (mut worker, telemetry) = worker(Vec::new());
         let mut ends = Vec::new();
         for _ in 0..3 {
             let (client, weir) = UnixStream::pair().expect("a pair");
             weir.set_nonblocking(true).expect("non-blocking");
-            worker.admit(ListenerId(0), weir.into(), Peer::Unix);
+            let file = worker.caps.files().take();
+            let (listener, socket, peer) = (ListenerId(0), weir.into(), Peer::Unix);
+            worker.admit(Arrival { listener, socket, peer, file });
             ends.push(client);
         }
         let token = Token::Client(1);

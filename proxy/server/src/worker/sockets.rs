@@ -2,6 +2,7 @@
 
 use super::ready::Source;
 use crate::caps::Place;
+use crate::caps::files::OpenFile;
 use crate::upstream::{Backoff, Connecting};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -104,6 +105,8 @@ pub struct ClientSocket {
     pub counted: ClientConnection,
     /// Its place under the caps.
     pub place: Place,
+    /// Its place among the open files.
+    pub file: OpenFile,
 }
 
 /// One upstream connection of the fixed set, connected or not.

@@ -110,6 +110,11 @@ impl Weir {
         self.child.metrics()
     }
 
+    /// A page of the control socket.
+    pub fn control(&self, path: &str) -> String {
+        self.child.control(path).to_string()
+    }
+
     /// The sum of all series of a metric whose labels hold every one of `labels` (as `name="value"`).
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         self.child.metric(name, labels)

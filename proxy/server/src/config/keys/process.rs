@@ -91,7 +91,8 @@ pub static PROCESS: &[Key<ProcessDraft>] = &[
         Kind::Count(64, 1 << 30),
         Absent::Words("the hard limit"),
         Tighter::Less,
-        "Open files to ask the kernel for at start."
+        "Open files to ask the kernel for at start. Clients may take what is left after 160 of weir's own and its \
+         connections to servers, and at least a quarter: the control socket and /metrics answer whatever clients do."
     ),
     key!(
         ProcessDraft,

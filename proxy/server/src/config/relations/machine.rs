@@ -1,12 +1,10 @@
 //! Checks against the machine: open files, backlog, files that must exist. Warnings, where weir can run all the same.
 
+use crate::caps::files::{OWN_FILES, Share, upstream_files};
 use crate::config::file::{Collector, FileShape};
 use crate::config::host::Host;
 use crate::config::problem::Problem;
 use weir_engine::settings::PoolSettings;
-
-/// Descriptors weir needs besides its connections: listeners, event queues, admin connections, logs.
-const OWN_FILES: u64 = 160;
 
 pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, pools: &[PoolSettings], host: &Host) {
     open_files(problems, shape, pools, host);
@@ -34,10 +32,7 @@ pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, pools: &[Po
 /// Descriptors that the caps of the file add up to.
 fn needed(shape: &FileShape, pools: &[PoolSettings]) -> (u64, u64) {
     let clients = shape.listeners.iter().map(|draft| u64::from(draft.held.settings.max_connections)).sum();
-    let workers = u64::from(shape.process.held.process.workers);
-    let upstream: u64 =
-        pools.iter().map(|pool| pool.servers.len() as u64 * u64::from(pool.connections_per_server)).sum();
-    (clients, upstream * workers)
+    (clients, upstream_files(pools, shape.process.held.process.workers as usize))
 }
 
 fn open_files(problems: &mut Collector<'_>, shape: &FileShape, pools: &[PoolSettings], host: &Host) {
@@ -60,7 +55,8 @@ fn open_files(problems: &mut Collector<'_>, shape: &FileShape, pools: &[PoolSett
             "",
             format!(
                 "the caps add up to {all} open files ({clients} clients, {upstream} upstream, {OWN_FILES} of weir's \
-                 own), and this process may have {have}"
+                 own), and this process may have {have}: {} clients at once, and more are turned away",
+                Share::of(have, upstream).clients
             ),
         )
         .help("raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower max_connections");

@@ -1,0 +1,112 @@
+//! How many open files clients may take. The rest is weir's own: whatever clients do, a lost server is dialled again and
+//! `/metrics` and the control socket answer, which is when somebody looks.
+//!
+//! A client's descriptor counts from the moment it is accepted, so those that wait to be set up are in it too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use weir_engine::settings::PoolSettings;
+
+/// Open files weir needs besides its connections to clients and servers: 64 connections each of a metrics and of a
+/// control socket, and 32 for listeners, event queues, process names and logs.
+pub const OWN_FILES: u64 = 160;
+
+/// Open files that the connections to servers take, each of which is there once per worker.
+#[must_use]
+pub fn upstream_files(pools: &[PoolSettings], workers: usize) -> u64 {
+    let of = |pool: &PoolSettings| pool.servers.len() as u64 * u64::from(pool.connections_per_server);
+    pools.iter().map(of).sum::<u64>() * workers as u64
+}
+
+/// How the open files of a process are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// What the process may have.
+    pub limit: u64,
+    /// What clients may take of it.
+    pub clients: u64,
+    /// What they leave alone.
+    pub reserved: u64,
+}
+
+impl Share {
+    /// Reserves [`OWN_FILES`] and the `upstream` connections, but never more than three quarters: a process that may open
+    /// little serves a few clients all the same.
+    #[must_use]
+    pub fn of(limit: u64, upstream: u64) -> Share {
+        let reserved = OWN_FILES.saturating_add(upstream).min(limit / 4 * 3);
+        Share { limit, clients: limit - reserved, reserved }
+    }
+}
+
+/// Counts the open files of clients, over all listeners and workers.
+#[derive(Debug)]
+pub struct Files {
+    open: AtomicU64,
+    most: AtomicU64,
+}
+
+/// One client's open file. Dropping it gives the room back.
+#[derive(Debug)]
+pub struct OpenFile(Arc<Files>);
+
+impl Files {
+    /// None open, and no bound yet.
+    #[must_use]
+    pub fn new() -> Arc<Files> {
+        Arc::new(Files { open: AtomicU64::new(0), most: AtomicU64::new(u64::MAX) })
+    }
+
+    /// Clients may take so many from now on; who is in stays in.
+    pub fn allow(&self, most: u64) {
+        self.most.store(most, Relaxed);
+    }
+
+    /// How many more there may be. Only one thread accepts, so room does not vanish.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let room = self.most.load(Relaxed).saturating_sub(self.open.load(Relaxed));
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    /// Counts one that was accepted.
+    #[must_use]
+    pub fn take(self: &Arc<Files>) -> OpenFile {
+        self.open.fetch_add(1, Relaxed);
+        OpenFile(self.clone())
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_what_weir_does_not_need() {
+        assert_eq!(Share::of(20_000, 1), Share { limit: 20_000, clients: 19_839, reserved: 161 });
+        assert_eq!(Share::of(64, 1), Share { limit: 64, clients: 16, reserved: 48 });
+        assert_eq!(Share::of(u64::MAX, 8).reserved, 168);
+        assert_eq!(Share::of(1_000, u64::MAX).clients, 250);
+    }
+
+    #[test]
+    fn room_is_taken_and_given_back() {
+        let files = Files::new();
+        let first = files.take();
+        assert!(files.room() > 1_000_000, "no bound before one is set");
+        files.allow(2);
+        assert_eq!(files.room(), 1);
+        let second = files.take();
+        assert_eq!(files.room(), 0);
+        files.allow(1);
+        assert_eq!(files.room(), 0, "who is in stays in");
+        drop((first, second));
+        assert_eq!(files.room(), 1);
+    }
+}
