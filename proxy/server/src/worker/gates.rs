@@ -90,3 +90,36 @@ impl Worker {
 fn micros(duration: Duration) -> Span {
     Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accept::Doorway;
+    use crate::listen::{Door, bind};
+    use crate::worker::panics::tests::worker;
+    use std::os::unix::net::UnixStream;
+    use weir_engine::settings::Address;
+    use weir_engine::units::ListenerId;
+
+    #[tokio::test]
+    async fn a_crowd_is_let_in_a_few_per_turn_and_whole() {
+        const CROWD: usize = 300;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("door");
+        let door = Door::new(Address::Unix { path: path.to_str().expect("UTF-8").into() });
+        let opened = bind(&door).expect("a socket");
+        let (mut worker, _) = worker(vec![Doorway { listener: ListenerId(0), name: "cache".into(), opened }]);
+        let _crowd: Vec<_> = (0..CROWD).map(|_| UnixStream::connect(&path).expect("connected")).collect();
+        let (mut turns, mut most) = (0, (0, 0));
+        while worker.open < CROWD || worker.arrivals_due {
+            let (open, taken) = (worker.open, worker.open + worker.waiting.len());
+            std::future::poll_fn(|cx| Poll::Ready(worker.turn(cx).is_pending())).await;
+            let grown = (worker.open - open, worker.open + worker.waiting.len() - taken);
+            most = (most.0.max(grown.0), most.1.max(grown.1));
+            turns += 1;
+            assert!(turns < 1_000, "{} of {CROWD} after {turns} turns", worker.open);
+            tokio::task::yield_now().await; // the runtime looks at the sockets
+        }
+        assert_eq!(most, (ADMITTED_MAX, ACCEPT_MAX), "set up and accepted in a turn");
+    }
+}

@@ -308,7 +308,7 @@ impl Worker {
         let drain = self.in_force.drain?;
         let late = self.now >= drain.deadline;
         let fresh = self.now < drain.close_idle_at;
-        if self.open > 0 || !self.waiting.is_empty() || (fresh && !late) {
+        if self.open > 0 || self.arrivals_due || (fresh && !late) {
             return None;
         }
         let unsent = (0..self.lanes.len()).any(|index| {
