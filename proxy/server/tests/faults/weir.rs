@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Place};
 use crate::e2e;
-use crate::e2e::series::sum;
+pub use crate::e2e::series::sum;
 use crate::support::free_port;
 use std::path::PathBuf;
 use std::process::ExitStatus;
