@@ -126,7 +126,7 @@ fn floods_of_garbage_are_answered_or_closed_and_disturb_nobody() {
                 assert_eq!(neighbour.get("k"), Got::Value(b"v".to_vec()), "beside {name}");
                 slowest = slowest.max(asking.elapsed());
             }
-            assert!(slowest < Duration::from_secs(2), "beside {name} a get took {slowest:?}");
+            assert!(slowest < Duration::from_secs(5), "beside {name} a get took {slowest:?}");
             reader.rest()
         });
         let text = String::from_utf8_lossy(&answered[..answered.len().min(1 << 20)]).into_owned();

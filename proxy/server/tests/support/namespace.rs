@@ -17,11 +17,6 @@ pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Whether it is inside a user namespace of ours.
-pub fn is_user() -> bool {
-    std::env::var_os(INSIDE).is_some_and(|how| how == "user")
-}
-
 /// What [`enter`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

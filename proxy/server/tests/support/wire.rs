@@ -26,11 +26,6 @@ impl Wire {
         Wire(Peer::connect(&Place::local(port)))
     }
 
-    /// The same, `None` while nobody listens.
-    pub fn try_tcp(port: u16) -> Option<Wire> {
-        Peer::try_connect(&Place::local(port)).ok().map(Wire)
-    }
-
     /// A connection that was made before.
     pub fn of(stream: TcpStream) -> Wire {
         let stream = Stream::Tcp(stream);
