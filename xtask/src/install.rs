@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cassandra::{self, Kit};
 use crate::interrupt::Temporary;
 use crate::process;
 use crate::workspace::{Workspace, is_root, which};
@@ -82,6 +83,8 @@ pub struct Tools {
     pub python: Option<PathBuf>,
     /// The `cargo-deny` program.
     pub cargo_deny: Option<PathBuf>,
+    /// A Cassandra that can be started.
+    pub cassandra: Option<Kit>,
     /// What is missing, one line each: `name: why, and what is skipped`.
     pub missing: Vec<String>,
 }
@@ -92,15 +95,10 @@ pub fn prepare(workspace: &Workspace, install: bool) -> Result<Tools> {
     let absent: Vec<&Package> = PACKAGES.iter().filter(|package| which(package.program).is_none()).collect();
     print_plan(&absent, install);
     if !absent.is_empty() {
-        let reason = if !install {
-            Some("--no-install was given".to_owned())
-        } else if which("apt-get").is_none() {
-            Some("this system has no apt-get".to_owned())
-        } else if !is_root() {
-            Some("only root may install packages".to_owned())
-        } else {
-            apt_install(&absent).err().map(|error| format!("{error:#}"))
-        };
+        let names: Vec<&str> = absent.iter().map(|package| package.name).collect();
+        let reason = debian(&names, install).err().map(|error| format!("{error:#}"));
+        // Also when it failed half way: what it did install would start with the machine.
+        disable_services(&absent);
         for package in absent.iter().filter(|package| which(package.program).is_none()) {
             let reason = reason.as_deref().unwrap_or("the package brought no such program");
             tools.missing.push(format!("{}: {reason}; wanted by {}", package.name, package.wanted_by));
@@ -121,6 +119,10 @@ pub fn prepare(workspace: &Workspace, install: bool) -> Result<Tools> {
             None => tools.missing.push(format!("cargo-deny: {error:#}; wanted by the licences suite")),
         },
     }
+    match Kit::find(workspace, install) {
+        Ok(kit) => tools.cassandra = Some(kit),
+        Err(error) => tools.missing.push(format!("Cassandra: {error:#}; wanted by the CQL suites")),
+    }
     if which("go").is_none() {
         let line = "go: not installed here (it takes 1.24 or later, newer than Debian 12's)";
         tools.missing.push(format!("{line}; wanted by the gomemcache client suite"));
@@ -136,6 +138,10 @@ fn print_plan(absent: &[&Package], install: bool) {
     let all: Vec<&Package> = PACKAGES.iter().collect();
     println!("Debian packages the tests use: {}", names(&all));
     println!("Python packages (in an environment below target/): {}", [PYTHON, TOOLS].concat().join(", "));
+    println!(
+        "Apache Cassandra: Debian packages {}; 67 MB of jars by Maven, once, into the user's cache folder",
+        [cassandra::JAVA_PACKAGE, cassandra::MAVEN_PACKAGE].join(", ")
+    );
     println!("Go module (when go is there; go's own cache): github.com/bradfitz/gomemcache");
     match (absent.is_empty(), install) {
         (true, _) => println!("every Debian package is installed already"),
@@ -146,15 +152,25 @@ fn print_plan(absent: &[&Package], install: bool) {
     }
 }
 
+/// Installs Debian packages where this process may; the error says why it may not.
+pub fn debian(names: &[&str], install: bool) -> Result<()> {
+    if !install {
+        bail!("--no-install was given");
+    }
+    if which("apt-get").is_none() {
+        bail!("this system has no apt-get");
+    }
+    if !is_root() {
+        bail!("only root may install packages");
+    }
+    apt_install(names)
+}
+
 /// Installs packages without letting their scripts start a daemon: Debian's scripts ask `policy-rc.d` first.
-fn apt_install(packages: &[&Package]) -> Result<()> {
+fn apt_install(names: &[&str]) -> Result<()> {
     let _forbids_services = forbid_services(Path::new(POLICY))?;
-    let names: Vec<&str> = packages.iter().map(|package| package.name).collect();
     apt(&["update"])?;
-    let installed = apt(&[&["install", "-y", "--no-install-recommends"], names.as_slice()].concat());
-    // Also when it failed half way: what it did install would start with the machine.
-    disable_services(packages);
-    installed
+    apt(&[&["install", "-y", "--no-install-recommends"], names].concat())
 }
 
 /// Package scripts enable their services, which would then start when the machine does. Only what was absent before.

@@ -2,6 +2,7 @@
 //! they consist of, the demo and the benchmarks; every command prints the time of each step and leaves no process behind.
 
 mod bench;
+mod cassandra;
 mod demo;
 mod fuzz;
 mod install;
@@ -35,7 +36,7 @@ use crate::workspace::Workspace;
 )]
 #[command(
     after_help = "Examples:\n  cargo xtask demo\n  cargo xtask test\n  cargo xtask test --no-install\n  \
-    cargo xtask tidy --fix\n  cargo xtask bench memcached --quick --only multiget-50"
+    cargo xtask tidy --fix\n  cargo xtask cassandra start\n  cargo xtask bench memcached --quick --only multiget-50"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -70,6 +71,11 @@ enum Task {
     Bench {
         #[command(subcommand)]
         protocol: Bench,
+    },
+    /// A real Apache Cassandra on loopback: start one node or a ring of three, stop them
+    Cassandra {
+        #[command(subcommand)]
+        action: cassandra::Action,
     },
     /// April 2026 in about a minute: the same storm without weir and with it, side by side
     #[command(
@@ -124,6 +130,7 @@ fn run(cli: Cli) -> Result<bool> {
         }
         Task::Layering => Ok(show(layering::verdict(&workspace)?)),
         Task::Bench { protocol: Bench::Memcached(options) } => bench::run(&workspace, &options),
+        Task::Cassandra { action } => cassandra::run(&workspace, action),
         Task::Demo(options) => demo::run(&workspace, options),
         Task::DemoSide(args) => demo::run_side(&workspace, &args).map(|()| true),
         Task::Fuzz { full } => {

@@ -55,6 +55,18 @@ impl Running {
         Ok(running)
     }
 
+    /// Starts a child like [`Running::spawn`] that sees its stdin close when this program ends, in whatever way.
+    pub fn spawn_tied(name: &str, command: &mut Command) -> Result<Self> {
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut running = Self::start_with(name, command, Stdio::piped())?;
+        let (sender, receiver) = sync_channel(4_096);
+        if let Some(out) = running.child.stdout.take() {
+            forward(Stream::Out, out, sender)?;
+        }
+        running.lines = receiver;
+        Ok(running)
+    }
+
     /// Starts a server whose stdout can be read line by line and whose log (stderr) goes to a file: however much it
     /// logs, it never waits for this program.
     pub fn spawn_logging(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
@@ -83,9 +95,13 @@ impl Running {
     }
 
     fn start(name: &str, command: &mut Command) -> Result<Self> {
+        Self::start_with(name, command, Stdio::null())
+    }
+
+    fn start_with(name: &str, command: &mut Command, stdin: Stdio) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         let (child, group) = interrupt::start(|| {
-            let child = command.stdin(Stdio::null()).process_group(0).spawn().with_context(|| {
+            let child = command.stdin(stdin).process_group(0).spawn().with_context(|| {
                 format!("cannot start {name} ({})", command.get_program().to_string_lossy())
             })?;
             let group = Pid::from_child(&child);
@@ -160,6 +176,20 @@ impl Running {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Ends the child and everything in its group at once, as a crash does, and waits for it.
+    pub fn kill(&mut self) -> Result<()> {
+        signal_group(self.group, Signal::KILL);
+        self.status = Some(self.child.wait().with_context(|| format!("cannot wait for {}", self.name))?);
+        Ok(())
+    }
+
+    /// Leaves the child running when this program ends; an interrupt spares it from now on.
+    pub fn release(self) {
+        interrupt::ended(self.group);
+        // Neither the drop nor an interrupt may end it; what is lost is a closed handle or two.
+        let _running = std::mem::ManuallyDrop::new(self);
     }
 
     /// Ends the child and everything in its group: SIGTERM, [`GRACE`], SIGKILL. Ending an ended child does nothing.

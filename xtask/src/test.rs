@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cassandra::Shared;
 use crate::install::{self, Tools};
 use crate::process::{self, Stream};
 use crate::suites::{Suites, Verdict};
@@ -19,6 +20,13 @@ const SUITE_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// The package whose integration tests are the end-to-end suites.
 const SERVER: &str = "weir";
+
+/// Integration tests whose name begins so are told the address of a node that all of them share, in
+/// `WEIR_TEST_CASSANDRA`; it is started when there is such a test.
+const SHARED_CASSANDRA: &str = "cql";
+
+/// Integration tests whose name begins so start, kill and restart nodes of their own.
+const OWN_CASSANDRA: &str = "cassandra";
 
 /// What the command line chose.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -78,6 +86,7 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
         targets = test_targets(workspace)?;
         Ok(Verdict::Passed(format!("{} packages have some", targets.len())))
     });
+    let cql = take_cql(&mut targets);
     let libraries = targets.iter().filter(|(package, _)| package.as_str() != SERVER);
     let libraries = libraries.map(|(package, tests)| of_package(package, tests)).collect();
     suites.cargo("property and simulation", libraries, SUITE_LIMIT);
@@ -88,6 +97,7 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
             SUITE_LIMIT,
         );
     }
+    cql_suites(&mut suites, &cql, &tools, of_package);
     fuzz::smoke(workspace, &mut suites, options.full)?;
     // Elsewhere somebody may be editing while the tests run.
     if std::env::var_os("CI").is_some() {
@@ -100,6 +110,62 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
         });
     }
     Ok(suites.finish())
+}
+
+/// Takes the suites that speak to a real Cassandra out of the others, those that start nodes of their own first.
+fn take_cql(targets: &mut BTreeMap<String, Vec<String>>) -> Vec<(String, String)> {
+    let mut cql = Vec::new();
+    for prefix in [OWN_CASSANDRA, SHARED_CASSANDRA] {
+        for (package, tests) in &mut *targets {
+            let taken = tests.extract_if(.., |name| name.starts_with(prefix));
+            cql.extend(taken.map(|name| (package.clone(), name)));
+        }
+    }
+    targets.retain(|_, tests| !tests.is_empty());
+    cql
+}
+
+/// Runs them: one node, started when the first suite wants it, for all that share one.
+fn cql_suites(
+    suites: &mut Suites,
+    cql: &[(String, String)],
+    tools: &Tools,
+    of_package: impl Fn(&str, &[String]) -> Command,
+) {
+    let mut node: Option<Result<Shared, String>> = None;
+    for (package, name) in cql {
+        let title = format!("{package}: {name}");
+        let mut command = of_package(package, std::slice::from_ref(name));
+        if tools.cassandra.is_none() {
+            suites.check(&title, || Ok(Verdict::Skipped("no Cassandra can be started here".into())));
+            continue;
+        }
+        if name.starts_with(SHARED_CASSANDRA) {
+            match node.get_or_insert_with(|| start_shared(suites)) {
+                Ok(node) => command.env("WEIR_TEST_CASSANDRA", node.address().to_string()),
+                Err(why) => {
+                    suites.check(&title, || Ok(Verdict::Skipped(why.clone())));
+                    continue;
+                }
+            };
+        }
+        suites.cargo(&title, vec![command], SUITE_LIMIT);
+    }
+    if let Some(Ok(node)) = node {
+        suites.check("Cassandra still answers", || match node.lives() {
+            true => Ok(Verdict::Passed("no suite brought it down".into())),
+            false => Ok(Verdict::Failed("a suite brought it down".into())),
+        });
+    }
+}
+
+fn start_shared(suites: &mut Suites) -> Result<Shared, String> {
+    let mut node = None;
+    suites.check("start Cassandra", || {
+        let started = node.insert(Shared::start()?);
+        Ok(Verdict::Passed(started.line().to_owned()))
+    });
+    node.ok_or_else(|| "Cassandra did not start".to_owned())
 }
 
 /// What the end-to-end suites are told of the machine.
@@ -229,5 +295,18 @@ mod tests {
         let targets = parse_targets(metadata).unwrap();
         assert_eq!(targets["weir"], ["clients", "storm"]);
         assert_eq!(targets["weir-engine"], ["simulation"]);
+    }
+
+    #[test]
+    fn suites_that_need_a_cassandra_are_kept_apart() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut targets = BTreeMap::from([
+            ("weir".to_owned(), names(&["cql_split", "storm", "cassandra_faults"])),
+            ("xtask".to_owned(), names(&["cassandra"])),
+        ]);
+        let cql = take_cql(&mut targets);
+        let titles: Vec<String> = cql.iter().map(|(package, name)| format!("{package}: {name}")).collect();
+        assert_eq!(titles, ["weir: cassandra_faults", "xtask: cassandra", "weir: cql_split"]);
+        assert_eq!(targets, BTreeMap::from([("weir".to_owned(), names(&["storm"]))]));
     }
 }

@@ -1,0 +1,53 @@
+//! The one node that all CQL suites of a test run share. It is held by this program run a second time, which ends it when
+//! its stdin closes: however the test run ends, no node stays behind.
+
+use std::net::SocketAddrV4;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::probe;
+use crate::interrupt::INSIDE;
+use crate::netns::this_program;
+use crate::process::Running;
+
+/// The node's own limit and some room: the jars are there already.
+const START: Duration = Duration::from_secs(200);
+
+/// A node that answers CQL while this value lives.
+pub struct Shared {
+    _holder: Running,
+    line: String,
+    address: SocketAddrV4,
+}
+
+impl Shared {
+    /// Starts one node and waits until it answers.
+    pub fn start() -> Result<Self> {
+        let name = format!("test-{}", std::process::id());
+        let mut command = Command::new(this_program());
+        command.args(["cassandra", "start", "--attached", "--no-install", "--name", &name]);
+        let mut holder = Running::spawn_tied("Cassandra", command.env(INSIDE, "1"))?;
+        let line = holder.wait_for_line(START, |line| line.starts_with("address="))?;
+        let address = line.split(' ').find_map(|word| word.strip_prefix("address="));
+        let address = address.and_then(|address| address.parse().ok());
+        let address = address.with_context(|| format!("no address in: {line}"))?;
+        Ok(Self { _holder: holder, line, address })
+    }
+
+    /// Where it listens, `127.x.y.1:9042`.
+    pub fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// Address, pid, seconds to ready, memory.
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// Whether it still answers: a suite may have brought it down.
+    pub fn lives(&self) -> bool {
+        probe::answers(self.address)
+    }
+}
