@@ -253,6 +253,15 @@ fn a_ring_loses_a_node_and_gets_it_back() {
     }
     cql.query("CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}");
     cql.query("CREATE TABLE k.t (k int PRIMARY KEY, v text)");
+    // A replica that has not heard of the table yet answers a read with INCOMPATIBLE_SCHEMA; drivers wait for this too.
+    let deadline = Instant::now() + ANSWER;
+    let versions = || [1, 2, 3].map(|node| ring.cql(node).query("SELECT schema_version FROM system.local"));
+    while let [first, second, third] = versions()
+        && !(first == second && second == third)
+    {
+        assert!(Instant::now() < deadline, "no agreement on the schema after {ANSWER:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     for key in 0..50 {
         cql.query(&format!("INSERT INTO k.t (k, v) VALUES ({key}, 'row {key}.')"));
     }
