@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// How long what was started may take to end itself after SIGTERM before it is killed.
 pub const GRACE: Duration = Duration::from_secs(5);
 
+/// How long what was killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(2);
+
 /// Set for a part of this program that was started by this program.
 pub const INSIDE: &str = "WEIR_XTASK_INSIDE";
 
@@ -71,17 +74,27 @@ fn end_everything() {
     let patience = if std::env::var_os(INSIDE).is_some() { GRACE } else { GRACE * 2 };
     let deadline = Instant::now() + patience;
     while groups.iter().any(|group| group_lives(*group)) && Instant::now() < deadline {
-        for group in &groups {
-            // A child that ended but was not waited for still counts as alive.
-            let _none_left = rustix::process::waitpgid(*group, rustix::process::WaitOptions::NOHANG);
-        }
+        reap(&groups);
         thread::sleep(Duration::from_millis(20));
     }
     for group in &groups {
         signal_group(*group, Signal::KILL);
     }
+    // What is killed may still write for a moment, and a folder that is written to cannot be removed.
+    let deadline = Instant::now() + KILLED;
+    while groups.iter().any(|group| group_lives(*group)) && Instant::now() < deadline {
+        reap(&groups);
+        thread::sleep(Duration::from_millis(5));
+    }
     for path in std::mem::take(&mut live().files) {
         remove(&path);
+    }
+}
+
+/// A child that ended but was not waited for still counts as alive.
+fn reap(groups: &[Pid]) {
+    for group in groups {
+        let _none_left = rustix::process::waitpgid(*group, rustix::process::WaitOptions::NOHANG);
     }
 }
 

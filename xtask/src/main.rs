@@ -51,7 +51,8 @@ enum Task {
     /// what is missing is skipped aloud. The last line is `N passed, N failed, N skipped`: cargo's own test counts plus
     /// one per suite that is no cargo test. About 10 minutes from cold on two cores.
     #[command(
-        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-install\n  cargo xtask test --full"
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-install\n  cargo xtask test --full\n  \
+        cargo xtask test --cql"
     )]
     Test(test::Options),
     /// Run `.ci/run` as the automation does

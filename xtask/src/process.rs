@@ -178,6 +178,12 @@ impl Running {
         }
     }
 
+    /// Closes the stdin of a child of [`Running::spawn_tied`] and waits until it has ended by itself.
+    pub fn untie(&mut self, limit: Duration) -> Result<ExitStatus> {
+        drop(self.child.stdin.take());
+        self.wait(limit)
+    }
+
     /// Ends the child and everything in its group at once, as a crash does, and waits for it.
     pub fn kill(&mut self) -> Result<()> {
         signal_group(self.group, Signal::KILL);

@@ -37,6 +37,9 @@ pub struct Options {
     /// The long suites too: more property cases, ignored tests, longer fuzzing.
     #[arg(long)]
     full: bool,
+    /// Only the suites against a real Cassandra.
+    #[arg(long)]
+    cql: bool,
 }
 
 /// Runs every suite; the last line printed is the sum.
@@ -45,21 +48,9 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     let before = tracked_changes(workspace);
     let mut suites = Suites::new();
 
-    suites.check("fmt", || {
-        quiet(workspace.cargo().args(["fmt", "--all", "--check"]), "every file is formatted")
-    });
-    suites.check("tidy", || tidy::verdict(workspace));
-    suites.check("layering", || layering::verdict(workspace));
-    suites.check("clippy", || {
-        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        loud(workspace.cargo().args(clippy), "no warning")
-    });
-    suites.check("doc", || {
-        let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
-        loud(workspace.cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"), "every link resolves")
-    });
-    suites.check("licences, bans, sources", || deny(workspace, &tools));
-    suites.check("alert rules (promtool)", || alert_rules(workspace));
+    if !options.cql {
+        checks(workspace, &tools, &mut suites);
+    }
     suites.check("build", || {
         loud(workspace.cargo().args(["build", "--workspace", "--bins"]), "every binary is built")
     });
@@ -80,13 +71,20 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
         command
     };
     let all = ["--workspace"];
-    suites.cargo("unit", vec![command(&all, &["--lib", "--bins"]), command(&all, &["--doc"])], SUITE_LIMIT);
+    if !options.cql {
+        let unit = vec![command(&all, &["--lib", "--bins"]), command(&all, &["--doc"])];
+        suites.cargo("unit", unit, SUITE_LIMIT);
+    }
     let mut targets = BTreeMap::new();
     suites.check("list of integration tests", || {
         targets = test_targets(workspace)?;
         Ok(Verdict::Passed(format!("{} packages have some", targets.len())))
     });
     let cql = take_cql(&mut targets);
+    if options.cql {
+        cql_suites(&mut suites, &cql, &tools, of_package);
+        return Ok(suites.finish());
+    }
     let libraries = targets.iter().filter(|(package, _)| package.as_str() != SERVER);
     let libraries = libraries.map(|(package, tests)| of_package(package, tests)).collect();
     suites.cargo("property and simulation", libraries, SUITE_LIMIT);
@@ -110,6 +108,25 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
         });
     }
     Ok(suites.finish())
+}
+
+/// What is checked without running anything of ours.
+fn checks(workspace: &Workspace, tools: &Tools, suites: &mut Suites) {
+    suites.check("fmt", || {
+        quiet(workspace.cargo().args(["fmt", "--all", "--check"]), "every file is formatted")
+    });
+    suites.check("tidy", || tidy::verdict(workspace));
+    suites.check("layering", || layering::verdict(workspace));
+    suites.check("clippy", || {
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        loud(workspace.cargo().args(clippy), "no warning")
+    });
+    suites.check("doc", || {
+        let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+        loud(workspace.cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"), "every link resolves")
+    });
+    suites.check("licences, bans, sources", || deny(workspace, tools));
+    suites.check("alert rules (promtool)", || alert_rules(workspace));
 }
 
 /// Takes the suites that speak to a real Cassandra out of the others, those that start nodes of their own first.

@@ -7,7 +7,7 @@ mod node;
 mod probe;
 mod shared;
 
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -145,13 +145,16 @@ fn name(text: &str) -> Result<String, String> {
 fn start(workspace: &Workspace, options: &StartOptions) -> Result<()> {
     let base = workspace.scratch("cassandra")?;
     // Two commands must not start the same nodes; the lock goes with this process, however it ends.
-    let lock = std::fs::File::create(base.join(format!("{}.lock", options.name)))?;
+    let path = base.join(format!("{}.lock", options.name));
+    let lock = std::fs::File::create(&path)?;
     if lock.try_lock().is_err() {
         bail!("another command starts or holds {} right now; give another --name", options.name);
     }
     let kit = Kit::find(workspace, !options.no_install)?;
     let folder = base.join(&options.name);
     let plans = plans(&folder, options)?;
+    // Declared before the nodes: removed after they ended. An interrupt during the start removes it too.
+    let _data = options.attached.then(|| [&folder, &path].map(|path| Temporary::promise(path)));
     let mut nodes = Vec::new();
     for plan in &plans {
         if options.again
@@ -161,12 +164,11 @@ fn start(workspace: &Workspace, options: &StartOptions) -> Result<()> {
             continue;
         }
         let node = Node::start(&kit, plan)?;
-        println!("{node}");
+        say(&node);
         nodes.push(node);
     }
     wait_for_ring(&plans)?;
     if options.attached {
-        let _fresh_data = Temporary::promise(&folder);
         return attend(&kit, &plans, nodes);
     }
     nodes.into_iter().for_each(Node::release);
@@ -187,7 +189,7 @@ fn wait_for_ring(plans: &[Plan]) -> Result<()> {
         }
     }
     if others > 0 {
-        println!("every node knows the other {others} after another {}", seconds(begun.elapsed()));
+        say(&format_args!("every node knows the other {others} after another {}", seconds(begun.elapsed())));
     }
     Ok(())
 }
@@ -246,7 +248,7 @@ fn free_range(folder: &Path, count: u8, port: u16) -> Result<Ipv4Addr> {
 
 /// Holds the nodes until stdin is closed: whoever started this command and dies in whatever way takes them along.
 fn attend(kit: &Kit, plans: &[Plan], nodes: Vec<Node>) -> Result<()> {
-    println!("ready");
+    say(&"ready");
     let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
     for line in std::io::stdin().lock().lines() {
         let line = line.context("stdin cannot be read")?;
@@ -258,18 +260,24 @@ fn attend(kit: &Kit, plans: &[Plan], nodes: Vec<Node>) -> Result<()> {
         match (word, slot.take()) {
             ("kill", Some(node)) => {
                 node.kill()?;
-                println!("killed {number}");
+                say(&format_args!("killed {number}"));
             }
             ("start", None) => {
                 let node = Node::start(kit, &plans[index])?;
-                println!("{node}");
+                say(&node);
                 *slot = Some(node);
             }
             ("kill" | "start", _) => bail!("{word} {number}: it is so already"),
             _ => bail!("{word}: not known; `kill N` or `start N`"),
         }
     }
-    Ok(())
+    // Their data goes too: nothing is worth a drain.
+    nodes.into_iter().flatten().try_for_each(Node::kill)
+}
+
+/// A line for whoever started this; when nobody reads any more the end of stdin tells it soon enough.
+fn say(what: &dyn std::fmt::Display) {
+    let _nobody_reads = writeln!(std::io::stdout(), "{what}");
 }
 
 fn stop(workspace: &Workspace, options: &StopOptions) -> Result<()> {

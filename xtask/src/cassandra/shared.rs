@@ -15,9 +15,12 @@ use crate::process::Running;
 /// The node's own limit and some room: the jars are there already.
 const START: Duration = Duration::from_secs(200);
 
+/// The holder gives the node its grace, kills it and removes its data.
+const END: Duration = Duration::from_secs(20);
+
 /// A node that answers CQL while this value lives.
 pub struct Shared {
-    _holder: Running,
+    holder: Running,
     line: String,
     address: SocketAddrV4,
 }
@@ -33,7 +36,7 @@ impl Shared {
         let address = line.split(' ').find_map(|word| word.strip_prefix("address="));
         let address = address.and_then(|address| address.parse().ok());
         let address = address.with_context(|| format!("no address in: {line}"))?;
-        Ok(Self { _holder: holder, line, address })
+        Ok(Self { holder, line, address })
     }
 
     /// Where it listens, `127.x.y.1:9042`.
@@ -49,5 +52,13 @@ impl Shared {
     /// Whether it still answers: a suite may have brought it down.
     pub fn lives(&self) -> bool {
         probe::answers(self.address)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Err(error) = self.holder.untie(END) {
+            println!("{error:#}");
+        }
     }
 }
