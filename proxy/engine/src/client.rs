@@ -171,8 +171,8 @@ pub(crate) struct Client {
     pub(crate) first_seq: u64,
     /// Answer bytes held in `asked` for order.
     pub(crate) held_reply: usize,
-    /// No request is looked at before all those below this number are answered: the servers changed, and on other
-    /// connections a new command could overtake an old one.
+    /// No request is looked at before all those below this number are answered: the servers changed, or a flush by prefix
+    /// is among them, and on other connections a new command could overtake an old one.
     pub(crate) barrier: u64,
     pub(crate) hold: Option<Hold>,
     /// What it waits with, while it is in the queue of a server.

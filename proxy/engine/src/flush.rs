@@ -1,10 +1,13 @@
 //! `flush_all` by prefix: listing and deleting keys is maintenance that would hold up a shared lane, so the driver does it
-//! on a connection of its own; the engine only keeps the answer's place among the answers the client is owed.
+//! on connections of its own; the engine keeps the answer's place among the answers the client is owed, and the order: it
+//! begins when the client's commands before it are answered, and those behind it wait until it has ended.
 
+use crate::caller::Identity;
 use crate::client::{Asked, Target};
 use crate::engine::Engine;
 use crate::error::Failure;
-use crate::ledger::Outcome;
+use crate::ledger::held::HELD;
+use crate::ledger::{FlushEnd, Outcome};
 use crate::units::{ClientId, Instant, PoolId};
 use std::sync::Arc;
 use weir_memcached::{Verb, text};
@@ -16,6 +19,8 @@ pub const FLUSHES_MAX: u32 = 4;
 #[derive(Clone, Debug)]
 pub struct FlushJob {
     target: Target,
+    /// Who asked, as far as was known then.
+    identity: Arc<Identity>,
     /// Whose servers.
     pub pool: PoolId,
     /// Only keys that start with this.
@@ -40,8 +45,11 @@ impl Engine {
         asked.hidden = noreply;
         asked.issued = Some(now);
         let pool = client.pool;
+        let identity = self.known[client.known as usize].identity.clone();
         let seq = self.ask(id, asked);
-        self.flushes.push(FlushJob { target: Target { client: id, seq }, pool, prefix });
+        // what follows goes another way, and must not overtake it
+        self.clients[id.slot as usize].barrier = seq + 1;
+        self.flushes.push(FlushJob { target: Target { client: id, seq }, identity, pool, prefix });
         true
     }
 
@@ -53,6 +61,7 @@ impl Engine {
     /// A flush ended; `ok` when every matching key was deleted.
     pub fn flush_done(&mut self, job: &FlushJob, ok: bool, now: Instant) {
         self.flushes_under_way = self.flushes_under_way.saturating_sub(1);
+        self.count_flush(job, if ok { FlushEnd::Sent } else { FlushEnd::Failed });
         let Some(client) = self.client_mut(job.target.client) else { return };
         let failed = Failure::FlushFailed.line("");
         let bytes = client.answer(job.target.seq, if ok { text::OK } else { &failed });
@@ -61,5 +70,23 @@ impl Engine {
         }
         self.reply_bytes += bytes;
         self.finish(job.target, now);
+    }
+
+    /// Counts it for who asked, whose connection may have been named, or have closed, since.
+    fn count_flush(&mut self, job: &FlushJob, end: FlushEnd) {
+        let id = job.target.client;
+        let account = match self.client(id) {
+            Some(client) => Some(client.account()),
+            None => self.ledger.held().of_gone(id).map(|account| account | HELD),
+        };
+        match account {
+            Some(account) => self.ledger.flush_all(account, end),
+            None => {
+                let known = self.learn_identity(job.identity.clone());
+                self.ledger.flush_all(known, end);
+                self.known[known as usize].clients -= 1; // nobody bears it on that account
+                self.forget_identity(known);
+            }
+        }
     }
 }

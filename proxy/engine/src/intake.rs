@@ -5,7 +5,7 @@ use crate::admit::{Ask, Verdict, admit, book};
 use crate::client::{Asked, Held, Hold, StaleDelete, Target};
 use crate::engine::Engine;
 use crate::error::{Failure, Rejected, refusal};
-use crate::ledger::Outcome;
+use crate::ledger::{FlushEnd, Outcome};
 use crate::settings::{FlushPolicy, LimitMode};
 use crate::units::{Bytes, ClientId, Instant, Operations, Span};
 use std::cmp::Reverse;
@@ -193,6 +193,11 @@ impl Engine {
                 let policy = self.settings.pools[client.pool.0 as usize].flush_all.clone();
                 let account = client.account();
                 let first_look = client.held_since.is_none();
+                if *delay == 0 && matches!(policy, FlushPolicy::Prefix(_)) && !client.asked.is_empty() {
+                    // it goes another way than the commands before it, and must not overtake them
+                    self.clients[slot].barrier = self.clients[slot].next_seq();
+                    return Fate::Held;
+                }
                 let taken = match policy {
                     FlushPolicy::Prefix(prefix) if *delay == 0 => self.begin_flush(id, prefix, hidden, now),
                     _ => false,
@@ -200,8 +205,10 @@ impl Engine {
                 let allowed = taken
                     || self.settings.pools[self.clients[slot].pool.0 as usize].flush_all
                         == FlushPolicy::Allow;
-                if first_look {
-                    self.ledger.flush_all(account, allowed);
+                // one that was taken on is counted when it has ended
+                if first_look && !taken {
+                    let end = if allowed { FlushEnd::Sent } else { FlushEnd::Refused };
+                    self.ledger.flush_all(account, end);
                 }
                 if taken {
                     self.drop_grant(id);

@@ -14,7 +14,7 @@ pub mod tally;
 pub use entry::{Entry, Outcome, RequestId};
 pub use expensive::Expensive;
 pub use heavy_hitters::HeavyHitter;
-pub use tally::{IdentityTally, Largest, Tally};
+pub use tally::{FlushEnd, IdentityTally, Largest, Tally};
 
 use crate::error::{LimitKind, Rejected};
 use crate::settings::LimitMode;
@@ -122,9 +122,9 @@ impl Ledger {
         self.tally(identity).rejected(why, requests);
     }
 
-    /// A `flush_all` was sent on or refused.
-    pub fn flush_all(&mut self, identity: u32, allowed: bool) {
-        self.tally(identity).flush_all(allowed);
+    /// What became of a `flush_all`.
+    pub fn flush_all(&mut self, identity: u32, end: FlushEnd) {
+        self.tally(identity).flush_all(end);
     }
 
     /// `n` commands whose sender wanted no reply could not be carried out, and nobody was told.

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use weir_engine::Engine;
 use weir_engine::caller::Identity;
 use weir_engine::error::{LimitKind as EngineLimit, Rejected};
-use weir_engine::ledger::{IdentityTally, Tally};
+use weir_engine::ledger::{FlushEnd, IdentityTally, Tally};
 use weir_engine::settings::{FlushPolicy, LimitMode as EngineMode, Settings};
 use weir_engine::units::{Instant, ListenerId, Span};
 use weir_memcached::Verb;
@@ -227,18 +227,21 @@ impl Books {
             caller.rejected(shown_reason(why), LimitMode::Refuse, requests);
         }
         self.tell_of_large_requests(identity, tally, settings, now);
-        let (sent, refused) = (tally.flushes_allowed(), tally.flushes_refused());
-        if sent + refused > 0 {
+        let [sent, refused, failed] =
+            [FlushEnd::Sent, FlushEnd::Refused, FlushEnd::Failed].map(|end| tally.flushes(end));
+        if sent + refused + failed > 0 {
             let by_prefix = matches!(settings.pools[pool].flush_all, FlushPolicy::Prefix(_));
             caller.flushes(if by_prefix { FlushResult::Prefix } else { FlushResult::Sent }, sent);
             caller.flushes(FlushResult::Refused, refused);
+            caller.flushes(FlushResult::Failed, failed);
             caller.rejected(RejectReason::FlushPolicy, LimitMode::Refuse, refused);
             let event = Event::new(Severity::Warn, "flush_all", "flush_all asked")
                 .text("caller", &identity.name)
                 .text("principal", &identity.principal)
                 .text("pool", &settings.pools[pool].name)
                 .number("sent", sent)
-                .number("refused", refused);
+                .number("refused", refused)
+                .number("failed", failed);
             self.telemetry.events().emit(&event, seconds(now));
         }
         self.rows[*row].add(tally, now);

@@ -42,16 +42,7 @@ impl Connecting {
     /// Starts an attempt. Nothing happens before it is polled, inside a runtime.
     #[must_use]
     pub fn start(address: Address, auth_file: Option<Arc<str>>, timeout: Span) -> Connecting {
-        Connecting(Box::pin(async move {
-            let attempt = connect(&address, auth_file.as_deref());
-            match tokio::time::timeout(Duration::from_micros(timeout.0), attempt).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(ConnectError {
-                    result: OpenResult::Timeout,
-                    what: format!("no connection within {} ms (connect_timeout)", timeout.0 / 1_000),
-                }),
-            }
-        }))
+        Connecting(Box::pin(async move { connect(&address, auth_file.as_deref(), timeout).await }))
     }
 
     /// Goes on with the attempt.
@@ -60,7 +51,26 @@ impl Connecting {
     }
 }
 
-async fn connect(address: &Address, auth_file: Option<&str>) -> Result<Stream, ConnectError> {
+/// Dials and signs in, within `timeout`.
+///
+/// # Errors
+/// Why there is no connection.
+pub async fn connect(
+    address: &Address,
+    auth_file: Option<&str>,
+    timeout: Span,
+) -> Result<Stream, ConnectError> {
+    let attempt = dial(address, auth_file);
+    match tokio::time::timeout(Duration::from_micros(timeout.0), attempt).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(ConnectError {
+            result: OpenResult::Timeout,
+            what: format!("no connection within {} ms (connect_timeout)", timeout.0 / 1_000),
+        }),
+    }
+}
+
+async fn dial(address: &Address, auth_file: Option<&str>) -> Result<Stream, ConnectError> {
     let mut stream = match address {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((&**host, *port)).await.map_err(|error| failed(&error))?;

@@ -245,8 +245,10 @@ vocabulary! {
         Sent = "sent",
         /// Refused.
         Refused = "refused",
-        /// Only the keys under the configured prefix.
+        /// Only the keys under the configured prefix, all of them.
         Prefix = "prefix",
+        /// By prefix, and not to its end: some of the keys may be gone, some not.
+        Failed = "failed",
     }
 }
 

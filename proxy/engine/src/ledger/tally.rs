@@ -189,6 +189,21 @@ impl Tally {
     }
 }
 
+/// What became of a `flush_all`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushEnd {
+    /// Sent to every server, or, by prefix, done.
+    Sent,
+    /// Not allowed.
+    Refused,
+    /// By prefix, and it did not end well: some keys may be gone, some not.
+    Failed,
+}
+
+impl FlushEnd {
+    const COUNT: usize = 3;
+}
+
 /// Numbers of one identity since the last fold.
 #[derive(Debug, Default)]
 pub struct IdentityTally {
@@ -198,8 +213,8 @@ pub struct IdentityTally {
     dirty: u32,
     over_limit: [[u64; MODES.len()]; LimitKind::ALL.len()],
     rejected: [u64; Rejected::COUNT],
-    flushes_allowed: u64,
-    flushes_refused: u64,
+    /// By [`FlushEnd`].
+    flushes: [u64; FlushEnd::COUNT],
     /// Whether the ledger's list of dirty identities names it.
     pub(crate) listed: bool,
     pub(crate) retired: bool,
@@ -225,16 +240,10 @@ impl IdentityTally {
         all.filter(|(_, requests)| *requests > 0)
     }
 
-    /// `flush_all` commands that were sent on.
+    /// `flush_all` commands of which this became.
     #[must_use]
-    pub fn flushes_allowed(&self) -> u64 {
-        self.flushes_allowed
-    }
-
-    /// `flush_all` commands that were refused.
-    #[must_use]
-    pub fn flushes_refused(&self) -> u64 {
-        self.flushes_refused
+    pub fn flushes(&self, end: FlushEnd) -> u64 {
+        self.flushes[end as usize]
     }
 
     /// Whether the identity has no connection any more: after this fold its slot may name another one, so whatever is
@@ -247,8 +256,7 @@ impl IdentityTally {
     /// Whether nothing was counted since the last fold.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let flushes = self.flushes_allowed + self.flushes_refused;
-        self.dirty == 0 && flushes == 0 && self.over_limits().next().is_none()
+        self.dirty == 0 && self.flushes == [0; FlushEnd::COUNT] && self.over_limits().next().is_none()
     }
 
     /// Adds what was counted for a connection before its name was known.
@@ -259,8 +267,9 @@ impl IdentityTally {
         for (own, other) in self.over_limit.iter_mut().flatten().zip(other.over_limit.iter().flatten()) {
             *own += other;
         }
-        self.flushes_allowed += other.flushes_allowed;
-        self.flushes_refused += other.flushes_refused;
+        for (own, other) in self.flushes.iter_mut().zip(other.flushes) {
+            *own += other;
+        }
     }
 
     pub(crate) fn verb(&mut self, verb: Verb) -> &mut Tally {
@@ -277,9 +286,8 @@ impl IdentityTally {
         self.rejected[why.index()] += requests;
     }
 
-    pub(crate) fn flush_all(&mut self, allowed: bool) {
-        let counter = if allowed { &mut self.flushes_allowed } else { &mut self.flushes_refused };
-        *counter += 1;
+    pub(crate) fn flush_all(&mut self, end: FlushEnd) {
+        self.flushes[end as usize] += 1;
     }
 
     /// Empties it and keeps its boxes.
@@ -293,7 +301,7 @@ impl IdentityTally {
         }
         self.over_limit = Default::default();
         self.rejected = Default::default();
-        (self.flushes_allowed, self.flushes_refused) = (0, 0);
+        self.flushes = Default::default();
         self.listed = false;
     }
 }

@@ -40,7 +40,8 @@ fn a_fold_shows_each_change_once() {
     let refused = Entry { outcome: Outcome::Refused, chunks: 0, verb: Verb::Delete, ..entry(3, 1, 2) };
     record(&mut ledger, &refused);
     ledger.over_limit(3, LimitKind::OperationsPerRequest, LimitMode::Observe);
-    ledger.flush_all(5, false);
+    ledger.flush_all(5, FlushEnd::Refused);
+    ledger.flush_all(5, FlushEnd::Failed);
     ledger.noreply_dropped(2);
     assert!(ledger.is_dirty());
 
@@ -49,7 +50,9 @@ fn a_fold_shows_each_change_once() {
     ledger.fold(|identity, tally| {
         seen.push(identity);
         if identity == 5 {
-            assert_eq!((tally.flushes_refused(), tally.flushes_allowed()), (1, 0));
+            let ends = [FlushEnd::Sent, FlushEnd::Refused, FlushEnd::Failed];
+            assert_eq!(ends.map(|end| tally.flushes(end)), [0, 1, 1]);
+            assert!(!tally.is_empty());
             return;
         }
         let tallies: Vec<_> = tally.tallies().collect();
