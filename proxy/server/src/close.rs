@@ -2,9 +2,15 @@
 //!
 //! Whoever closes first keeps the port in TIME_WAIT for a minute. A client that dials per call closes first, and after
 //! 28 thousand calls it has no port left. When a loopback TCP client has closed and nothing is in flight, unread or
-//! unsent, weir answers its FIN with RST: both sides forget the connection at once. A client that closed only its writing
-//! side and goes on reading (`nc -N`, `socat`) gets everything it asked for first, and then "connection reset" instead
-//! of an end: for such clients `on_client_close = "fin"`.
+//! unsent, weir answers its FIN with RST: both sides forget the connection at once.
+//!
+//! A FIN alone does not say whether the client is gone or only has nothing more to ask and still reads (`nc -N`, `socat`).
+//! Some of those look for an error before they read, and a reset would cost them the answer. So before a reset the kernel
+//! is asked how the client's end stands ([`client_end`]): one that can still be read from is closed with FIN. Where
+//! something was written behind the client's FIN there is nothing to ask: FIN does no harm, because to bytes that nobody
+//! can read the client's kernel replies with RST itself. Where the kernel does not say, that is the whole rule.
+
+pub mod client_end;
 
 use crate::config::OnClientClose;
 use crate::listen;
@@ -18,6 +24,8 @@ pub struct Ending {
     pub how: CloseHow,
     /// The client closed its side.
     pub client_closed: bool,
+    /// Something was written to it after that.
+    pub answered_late: bool,
     /// A TCP client of this machine.
     pub loopback: bool,
     /// Nothing is in flight, unread or unsent, as far as the engine knows.
@@ -26,14 +34,17 @@ pub struct Ending {
     pub wanted: OnClientClose,
 }
 
-/// Prepares a socket for being dropped; how it then ends.
-pub fn prepare(socket: impl AsFd, ending: Ending) -> CloseHow {
+/// Prepares a socket for being dropped; how it then ends. `still_reads` is asked last, whether the client's own end can
+/// still be read from.
+pub fn prepare(socket: impl AsFd, ending: Ending, still_reads: impl FnOnce() -> bool) -> CloseHow {
     let reset = ending.how == CloseHow::Client
         && ending.client_closed
+        && !ending.answered_late
         && ending.loopback
         && ending.idle
         && ending.wanted == OnClientClose::Reset
-        && is_sent(&socket);
+        && is_sent(&socket)
+        && !still_reads();
     if reset && listen::close_with_reset(socket).is_ok() { CloseHow::Reset } else { ending.how }
 }
 
@@ -62,6 +73,7 @@ mod tests {
     const GONE: Ending = Ending {
         how: CloseHow::Client,
         client_closed: true,
+        answered_late: false,
         loopback: true,
         idle: true,
         wanted: OnClientClose::Reset,
@@ -73,7 +85,7 @@ mod tests {
         weir.write_all(b"END\r\n").expect("written");
         client.shutdown(std::net::Shutdown::Write).expect("half closed");
         assert_eq!(weir.read(&mut [0; 8]).expect("end"), 0);
-        assert_eq!(prepare(&weir, GONE), CloseHow::Reset);
+        assert_eq!(prepare(&weir, GONE, || false), CloseHow::Reset);
         drop(weir);
         let mut answer = [0; 5];
         client.read_exact(&mut answer).expect("what was sent is still there");
@@ -86,13 +98,15 @@ mod tests {
         let (_client, weir) = pair();
         for ending in [
             Ending { client_closed: false, ..GONE },
+            Ending { answered_late: true, ..GONE },
             Ending { loopback: false, ..GONE },
             Ending { idle: false, ..GONE },
             Ending { wanted: OnClientClose::Fin, ..GONE },
         ] {
-            assert_eq!(prepare(&weir, ending), CloseHow::Client, "{ending:?}");
+            assert_eq!(prepare(&weir, ending, || false), CloseHow::Client, "{ending:?}");
         }
-        assert_eq!(prepare(&weir, Ending { how: CloseHow::Drain, ..GONE }), CloseHow::Drain);
+        assert_eq!(prepare(&weir, Ending { how: CloseHow::Drain, ..GONE }, || false), CloseHow::Drain);
+        assert_eq!(prepare(&weir, GONE, || true), CloseHow::Client, "it reads on");
     }
 
     #[test]
@@ -100,6 +114,6 @@ mod tests {
         let (_client, weir) = pair();
         weir.set_nonblocking(true).expect("non-blocking");
         while (&weir).write(&[0; 1 << 16]).is_ok() {}
-        assert_eq!(prepare(&weir, GONE), CloseHow::Client);
+        assert_eq!(prepare(&weir, GONE, || false), CloseHow::Client);
     }
 }

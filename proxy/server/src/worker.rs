@@ -21,6 +21,7 @@ use crate::accept::{Arrival, Doorway, Gate};
 use crate::attribution::{self, Lookup};
 use crate::caps::Caps;
 use crate::clock::Clock;
+use crate::close::client_end::ClientEnds;
 use crate::fold::Books;
 use crate::fold::window::Window;
 use crate::identify::Identities;
@@ -171,6 +172,7 @@ struct Worker {
     gauges: Gauges,
     doors: Vec<DoorBook>,
     identities: Identities,
+    client_ends: ClientEnds,
     /// By the engine's slot; boxed, so that the table of a crowd that has gone is small.
     clients: Vec<Option<Box<ClientSocket>>>,
     open: usize,
@@ -244,6 +246,7 @@ impl Worker {
             gauges: Gauges::new(&telemetry),
             doors: settings.listeners.iter().map(|listener| door(&listener.name)).collect(),
             identities: Identities::default(),
+            client_ends: ClientEnds::default(),
             clients: Vec::new(),
             open: 0,
             lanes: Vec::new(),

@@ -1,10 +1,13 @@
 //! Ports come back: in a private network namespace with a range of 100 ports, a client that dials per call makes 300
 //! calls through weir. With `on_client_close = "reset"` all succeed and nothing stays in TIME_WAIT; with `"fin"`, as with
-//! any other server, the ports are gone after 100. And a client that closes only its writing side still gets its answer.
+//! any other server, the ports are gone after 100. A client that closes only its writing side still gets its answer, even
+//! one that looks for an error before it reads, and one that leaves without its answer leaves no port behind.
 
 mod support;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 use support::namespace::{self, Place};
@@ -180,13 +183,88 @@ fn a_half_closed_client_gets_its_answer() {
     memcached.wire().fill(&many, &value);
     let (_reset, port) = weir(&memcached, None);
     for count in [1, 100, many.len()] {
-        // The end may be a reset, but only after the last byte.
-        if let Err(error) = half_close(port, &many[..count], &value) {
-            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{count} keys");
-        }
+        half_close(port, &many[..count], &value).expect("an ordinary end, not a reset");
     }
     let (_fin, port) = weir(&memcached, Some("fin"));
     for count in [1, 100, many.len()] {
         half_close(port, &many[..count], &value).expect("an ordinary end");
     }
+}
+
+/// A client that does what `nc -N` does: it sends, closes its writing side, and then looks for an error before each read;
+/// an error is its end. What it has read by then.
+fn like_nc(wire: &mut Wire, request: &str, answered: impl FnOnce()) -> Vec<u8> {
+    wire.send(request);
+    wire.half_close();
+    answered();
+    let mut read = Vec::new();
+    let mut piece = [0; 64 << 10];
+    loop {
+        let mut fds = [PollFd::new(&wire.stream, PollFlags::IN)];
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(poll(&mut fds, Some(&patience)).expect("polled"), 1, "neither answer nor end");
+        if fds[0].revents().contains(PollFlags::ERR) {
+            return read;
+        }
+        match (&wire.stream).read(&mut piece).expect("no error was there") {
+            0 => return read,
+            length => read.extend_from_slice(&piece[..length]),
+        }
+    }
+}
+
+#[test]
+fn a_half_closed_client_that_looks_for_errors_first_gets_its_answer() {
+    let Some(memcached) = Memcached::start() else { return };
+    let (weir, port) = weir(&memcached, None);
+    let value = [b'v'; 200];
+    let many = keys("half", 5_000);
+    memcached.wire().fill(&many, &value);
+    for count in [1, 100, many.len()] {
+        let request = format!("get {}\r\n", many[..count].join(" "));
+        let item = |key: &String| format!("VALUE {key} 0 200\r\n").len() + 200 + 2;
+        let whole = many[..count].iter().map(item).sum::<usize>() + "END\r\n".len();
+        // The answer waits until weir has seen the end of the requests, and the client until it has the answer.
+        memcached.freeze(true);
+        let answer = like_nc(&mut Wire::tcp(port), &request, || {
+            std::thread::sleep(Duration::from_millis(100));
+            memcached.freeze(false);
+            std::thread::sleep(Duration::from_millis(200));
+        });
+        assert_eq!(answer.len(), whole, "{count} keys");
+    }
+    // Held up between its request and its end, it has the answer before it closes, and has not looked yet.
+    let mut late = Wire::tcp(port);
+    late.send("get key\r\n");
+    let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+    assert_eq!(poll(&mut [PollFd::new(&late.stream, PollFlags::IN)], Some(&patience)), Ok(1), "the answer");
+    let answer = like_nc(&mut late, "", || std::thread::sleep(Duration::from_millis(200)));
+    assert_eq!(answer, b"VALUE key 0 5\r\nvalue\r\nEND\r\n");
+    // Those were ended with FIN, and the reset is still there for everybody else.
+    let closes = |how| weir.series("weir_client_closes_total", &[("how", how)]);
+    support::wait_for("they are closed", Duration::from_secs(5), || closes("client").filter(|n| *n == 4.0));
+    assert_eq!(closes("reset"), Some(0.0));
+    assert_eq!(Wire::tcp(port).get(&["key".to_owned()]).end, "END");
+    support::wait_for("a client that left", Duration::from_secs(5), || closes("reset").filter(|n| *n == 1.0));
+}
+
+#[test]
+fn a_client_that_leaves_without_its_answer_leaves_no_port_behind() {
+    let test = "a_client_that_leaves_without_its_answer_leaves_no_port_behind";
+    if namespace::enter(test, SETTINGS) != Place::Inside {
+        return;
+    }
+    let Some(memcached) = Memcached::start() else { return };
+    let (weir, port) = weir(&memcached, None);
+    for call in 0..CALLS {
+        // Clients that wait for nothing are faster than weir; a port in TIME_WAIT would be away for a minute.
+        let stream = support::wait_for("a free port", Duration::from_secs(5), || dial(port, None).ok());
+        let request = if call % 2 == 0 { "set key 0 0 1 noreply\r\nx\r\n" } else { "get key\r\n" };
+        Wire::of(stream).send(request);
+    }
+    support::wait_for("all have gone", Duration::from_secs(5), || {
+        sockets(port).iter().all(|state| state == TIME_WAIT).then_some(())
+    });
+    assert_eq!(sockets(port).len(), 0, "ports in TIME_WAIT");
+    drop(weir);
 }

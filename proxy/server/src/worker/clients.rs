@@ -61,6 +61,7 @@ impl Worker {
             source,
             reading,
             loopback,
+            answered_late: false,
             heard,
             counted,
             place,
@@ -178,6 +179,7 @@ impl Worker {
             match client.stream.poll_write(&mut cx, out.unwritten()) {
                 Poll::Ready(Ok(length)) if length > 0 => {
                     out.wrote(length);
+                    client.answered_late |= client.reading == Reading::Ended;
                     self.engine.client_wrote(id, length, self.now);
                 }
                 Poll::Pending => break,
@@ -222,11 +224,13 @@ impl Worker {
         let ending = Ending {
             how,
             client_closed: client.reading == Reading::Ended,
+            answered_late: client.answered_late,
             loopback: client.loopback,
             idle,
             wanted: self.in_force.config.doors[client.listener.0 as usize].on_client_close,
         };
-        let how = close::prepare(&client.stream, ending);
+        let ends = &mut self.client_ends;
+        let how = close::prepare(&client.stream, ending, || client.stream.still_reads(ends));
         door.closed += 1;
         door.short += u64::from(summary.requests <= 1);
         client.counted.closed(how, summary.requests);

@@ -3,6 +3,7 @@
 use super::ready::Source;
 use crate::caps::Place;
 use crate::caps::files::OpenFile;
+use crate::close::client_end::ClientEnds;
 use crate::upstream::{Backoff, Connecting};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,6 +54,15 @@ impl Stream {
         outcome.map_ok(|()| buffer.filled().len())
     }
 
+    /// Whether a client that has closed its sending side still reads, as far as the kernel says.
+    pub fn still_reads(&self, ends: &mut ClientEnds) -> bool {
+        let Stream::Tcp(stream) = self else { return true };
+        match (stream.peer_addr(), stream.local_addr()) {
+            (Ok(client), Ok(weir)) => ends.still_reads(client, weir) == Some(true),
+            _ => false, // it is reset already
+        }
+    }
+
     /// Writes what the socket takes now.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
@@ -99,6 +109,8 @@ pub struct ClientSocket {
     pub reading: Reading,
     /// A TCP client of this machine.
     pub loopback: bool,
+    /// Something was written to it after it had closed its sending side.
+    pub answered_late: bool,
     /// When it last sent anything.
     pub heard: Instant,
     /// Counted as open until it is closed.

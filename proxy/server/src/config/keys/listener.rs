@@ -125,7 +125,7 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Absent::Words("`reset` on loopback TCP, `fin` elsewhere"),
         Tighter::Neither,
         "How weir closes a connection that the client has closed, once nothing is in flight, unread or unsent. Clients that \
-         close only their writing side and go on reading (`nc -N`, `socat`) need `fin`."
+         closed only their sending side and still read (`nc -N`, `socat`) are closed with `fin` whatever this says."
     ),
     key!(
         ListenerDraft,
