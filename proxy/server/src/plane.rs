@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use weir_engine::error::LimitKind as EngineLimit;
 use weir_engine::settings::{CallerLimits, Settings};
 use weir_engine::units::Span;
-use weir_telemetry::{Event, Severity, ShownLimits, Telemetry};
+use weir_telemetry::{Event, Seconds, Severity, ShownLimits, Telemetry};
 
 /// The longest wait for the workers' answers.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub const STALLED_AFTER: Span = Span::secs(5);
 /// So many looks in a row must find it so.
 const STILL_LOOKS: u32 = 2;
+/// Changes that the control socket carries out within one second; each of them has its line in the log.
+const CHANGES_PER_SECOND: u32 = 256;
 /// Lines of a refused configuration that are logged.
 const PROBLEMS_LOGGED: usize = 100;
 
@@ -43,6 +45,8 @@ pub struct RunningPlane {
     desk: Mutex<Desk>,
     shown: Mutex<Shown>,
     started: AtomicBool,
+    /// The second of the last change asked for on the control socket, and how many were asked for in it.
+    changes: Mutex<(Seconds, u32)>,
     /// For how many looks in a row a worker's loop has not turned.
     still: AtomicU32,
 }
@@ -74,6 +78,7 @@ impl RunningPlane {
             desk: Mutex::new(desk),
             shown: Mutex::default(),
             started: AtomicBool::new(false),
+            changes: Mutex::default(),
             still: AtomicU32::new(0),
         };
         let config = plane.desk().config().clone();
@@ -226,6 +231,21 @@ impl RunningPlane {
         shown.overrides = active;
     }
 
+    /// A place for one more change in this second. What could not be logged is not done either.
+    fn admit_change(&self) -> Result<(), ControlError> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = seconds(self.clock.now());
+        if changes.0 != now {
+            *changes = (now, 0);
+        }
+        if changes.1 >= CHANGES_PER_SECOND {
+            let what = format!("{CHANGES_PER_SECOND} changes were made within this second; try again");
+            return Err(ControlError::Full(what));
+        }
+        changes.1 += 1;
+        Ok(())
+    }
+
     async fn looks(&self) -> Vec<Look> {
         gather(self.workers.iter().filter_map(WorkerHandle::look).collect()).await
     }
@@ -311,16 +331,25 @@ impl Plane for RunningPlane {
     }
 
     fn change(&self, change: Change, who: Who) -> Answer<'_, Result<Outcome, ControlError>> {
-        Box::pin(async move { self.change_now(&change, &who) })
+        Box::pin(async move {
+            self.admit_change()?;
+            self.change_now(&change, &who)
+        })
     }
 
     fn audit(&self, entry: &Audit) {
-        let event = Event::new(Severity::Info, "control", "control request")
+        // Whoever floods weir with what it does not do must not keep a line of what it did out of the log.
+        let (cause, lines) = if entry.result == Audit::DONE {
+            ("control", 2 * CHANGES_PER_SECOND) // those made at the end of the last second may be told in this one
+        } else {
+            ("control_refused", 1)
+        };
+        let event = Event::new(Severity::Info, cause, "control request")
             .text("who", &entry.who.name)
             .number("uid", entry.who.uid.map_or(u64::MAX, u64::from))
             .text("action", &entry.action)
             .text("result", &entry.result)
             .text("answer", &entry.answer);
-        self.telemetry.events().emit(&event, seconds(self.clock.now()));
+        self.telemetry.events().emit_up_to(lines, &event, seconds(self.clock.now()));
     }
 }

@@ -116,3 +116,37 @@ fn limits_switched_off_refuse_nothing() {
         client.line() != "END"
     });
 }
+
+#[test]
+fn every_change_of_an_operator_has_its_line() {
+    let Some(server) = Memcached::start() else { return };
+    let weir = Weir::with_file(&file(&server, "", ""));
+    let changes: [(&[&str], &str); 4] = [
+        (&["limits", "set", "importer", "--operations-per-request", "2", "--for", "1h"], "limits set"),
+        (&["limits", "clear", "importer"], "limits clear"),
+        (&["switch", "split", "off", "--listener", "cache", "--for", "1h"], "switch"),
+        (&["switch", "split", "on", "--listener", "cache"], "switch"),
+    ];
+    // A second has several of them.
+    let begun = std::time::Instant::now();
+    for _ in 0..5 {
+        for (words, _) in &changes {
+            weir.command(words).expect_success("a change");
+        }
+    }
+    println!("20 changes in {:?}", begun.elapsed());
+    let log = weir.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("cause=\"control\"")).collect();
+    assert_eq!(lines.len(), 20, "{log}");
+    for (line, (_, action)) in lines.iter().zip(changes.iter().cycle()) {
+        assert!(line.contains(&format!("action=\"{action} ")) && line.contains("result=\"done\""), "{line}");
+    }
+    assert!(lines.iter().all(|line| line.contains("uid=") && line.contains("who=")), "{log}");
+    assert_eq!(weir.series("weir_log_suppressed_total", &[("cause", "control")]), Some(0.0));
+
+    // What is not done is told too, and may not crowd out what is.
+    for _ in 0..3 {
+        assert!(!weir.command(&["limits", "clear", "nobody"]).status.success());
+    }
+    weir.logs("cause=\"control_refused\"");
+}

@@ -1,6 +1,6 @@
 //! Log lines that cannot spiral: at most one line per cause and second reaches the sink, the rest are counted in
 //! `weir_log_suppressed_total{cause}`, and the next line of the cause says how many were left out. Incidents have been
-//! made far worse by a line per error.
+//! made far worse by a line per error. What operators do may have more lines ([`EventLog::emit_up_to`]).
 //!
 //! A cause is a fixed word of the code, so the number of causes is bounded; at most [`CAUSES`] of them have a line of
 //! their own per second, any others share one. Every outside string is escaped ([`crate::escape`]). Keys do not belong
@@ -107,6 +107,8 @@ struct State {
 struct Cause {
     name: &'static str,
     last: Option<Seconds>,
+    /// Lines in that second.
+    written: u32,
     left_out: u64,
     suppressed: Counter,
 }
@@ -131,15 +133,24 @@ impl EventLog {
     /// Writes the line unless its cause had one in this second. Returns whether it was written. A sink that fails is
     /// ignored: weir serves on when nobody can read its log.
     pub fn emit(&self, event: &Event<'_>, now: Seconds) -> bool {
+        self.emit_up_to(1, event, now)
+    }
+
+    /// The same for a cause that may have `lines` lines in a second: what is rare, and of which no line may be missing.
+    pub fn emit_up_to(&self, lines: u32, event: &Event<'_>, now: Seconds) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { sink, causes } = &mut *state;
         let cause = self.cause(causes, event.cause);
-        if cause.last.is_some_and(|last| now <= last) {
+        let same_second = cause.last.is_some_and(|last| now <= last);
+        if same_second && cause.written >= lines {
             cause.left_out = cause.left_out.saturating_add(1);
             cause.suppressed.inc();
             return false;
         }
-        cause.last = Some(now);
+        if !same_second {
+            (cause.last, cause.written) = (Some(now), 0);
+        }
+        cause.written += 1;
         let left_out = std::mem::take(&mut cause.left_out);
         let line = self.line(event, left_out, now);
         let _ = sink.write_all(line.as_bytes());
@@ -161,7 +172,7 @@ impl EventLog {
 
     fn add_cause(&self, causes: &mut Vec<Cause>, name: &'static str) -> usize {
         let suppressed = self.families.log_suppressed.series([name.into()]);
-        causes.push(Cause { name, last: None, left_out: 0, suppressed });
+        causes.push(Cause { name, last: None, written: 0, left_out: 0, suppressed });
         causes.len() - 1
     }
 

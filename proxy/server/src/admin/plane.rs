@@ -166,8 +166,13 @@ pub struct Audit {
     pub who: Who,
     /// What was asked, in words (escape it where it is shown).
     pub action: String,
-    /// `done`, `unauthorised`, or the kind of the [`ControlError`].
+    /// [`Audit::DONE`], `unauthorised`, or the kind of the [`ControlError`].
     pub result: String,
     /// What weir answered.
     pub answer: String,
+}
+
+impl Audit {
+    /// The result of a change that was made.
+    pub const DONE: &str = "done";
 }

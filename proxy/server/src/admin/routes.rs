@@ -130,7 +130,7 @@ where
     let action = describe(&change);
     match plane.change(change, peer.who.clone()).await {
         Ok(outcome) => {
-            audit(plane, peer, action, "done", &outcome.summary);
+            audit(plane, peer, action, Audit::DONE, &outcome.summary);
             json(&outcome)
         }
         Err(error) => {

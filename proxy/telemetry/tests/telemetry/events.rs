@@ -35,6 +35,20 @@ fn a_million_errors_are_one_line_a_second_and_a_number() {
 }
 
 #[test]
+fn a_cause_may_have_more_lines_and_is_still_bounded() {
+    let (telemetry, sink) = with_sink(EventFormat::Logfmt);
+    let event = Event::new(Severity::Info, "control", "control request");
+    let written =
+        |second| (0..10).filter(|_| telemetry.events().emit_up_to(4, &event, Seconds(second))).count();
+    assert_eq!((written(0), written(1)), (4, 4), "four a second, and again four in the next");
+    let text = sink.text();
+    assert_eq!(text.lines().count(), 8, "{text}");
+    assert_eq!(text.matches(" suppressed=6\n").count(), 1, "the first line of the next second tells: {text}");
+    let page = telemetry.render(None, Seconds(2)).body;
+    assert!(page.contains("weir_log_suppressed_total{cause=\"control\"} 12\n"), "{page}");
+}
+
+#[test]
 fn outside_strings_are_inert_in_both_forms() {
     let hostile = "x\u{1b}]0;owned\u{7}\nlevel=info $(reboot) `id` <script>alert(1)</script> \u{202e}\" y";
     for format in [EventFormat::Logfmt, EventFormat::Json] {
