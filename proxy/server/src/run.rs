@@ -218,7 +218,10 @@ fn open_door(
         address: address.clone(),
         backlog: door.backlog,
         mode: door.mode,
-        group: door.group.as_ref().map(|group| group.gid.to_string().into()),
+        group: door.group.as_ref().map(|group| match group.gid {
+            Some(gid) => gid.to_string().into(),
+            None => group.name.clone(), // looked up, and missed, where the socket is made
+        }),
     };
     match listen::take_matching(passed_on, name, address) {
         Some(socket) => listen::adopt(&wanted, socket),

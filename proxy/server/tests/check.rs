@@ -84,7 +84,7 @@ async fn exit_codes_tell_good_from_bad_from_unreadable() {
 #[tokio::test]
 async fn against_a_running_weir() {
     let directory = tempfile::tempdir().expect("a directory");
-    let extra = "[listener.two]\naddress = \"unix:/run/weir/two.sock\"\npool = \"main\"\nmax_connections = 100\nbacklog = 100\n";
+    let extra = "[listener.two]\naddress = \"unix:/run/weir/two.sock\"\ngroup = \"root\"\npool = \"main\"\nmax_connections = 100\nbacklog = 100\n";
     let running = write(directory.path(), "running.toml", &format!("{FILE}{extra}"));
     let run = RunArgs { config: Some(running.clone()), ..RunArgs::default() };
     let config = Config::from_flags(&run).expect("good");
@@ -99,6 +99,11 @@ async fn against_a_running_weir() {
     let same = check::run(&against(&running, false)).await;
     assert_eq!(same.code, 0, "{}", same.text);
     assert!(same.text.contains("main: 0.0 %") && same.text.contains("listeners lost: none"), "{}", same.text);
+    // The group of a running weir is a name here too, though its machine's groups are not asked.
+    assert!(same.text.contains("other differences: none") && !same.text.contains("restart"), "{}", same.text);
+    let other = std::fs::read_to_string(&running).expect("read").replace("group = \"root\"", "group = \"0\"");
+    let other = check::run(&against(&write(directory.path(), "other.toml", &other), false)).await;
+    assert!(other.text.contains("listener.two.group: \"root\" -> \"0\""), "{}", other.text);
 
     let fewer =
         write(directory.path(), "fewer.toml", &FILE.replace("max_connections = 100", "max_connections = 50"));

@@ -100,8 +100,8 @@ pub struct Door {
 pub struct Group {
     /// As written in the file.
     pub name: Arc<str>,
-    /// Its number.
-    pub gid: u32,
+    /// Its number, where the machine's groups are known.
+    pub gid: Option<u32>,
 }
 
 /// How a client's connection ends once the client has closed and nothing is owed.

@@ -50,16 +50,17 @@ impl Host {
     }
 
     /// The group of this name or number. `Err` when the machine's groups are known and it is not among them.
-    pub(crate) fn group(&self, name: &str) -> Result<Option<Group>, ()> {
+    pub(crate) fn group(&self, name: &str) -> Result<Group, ()> {
+        let group = |gid| Group { name: name.into(), gid };
         if let Ok(gid) = name.parse() {
-            return Ok(Some(Group { name: name.into(), gid }));
+            return Ok(group(Some(gid)));
         }
-        let Some(groups) = &self.groups else { return Ok(None) };
+        let Some(groups) = &self.groups else { return Ok(group(None)) };
         let found = groups.lines().find_map(|line| {
             let mut fields = line.split(':');
             (fields.next() == Some(name)).then(|| fields.nth(1).and_then(|gid| gid.parse().ok())).flatten()
         });
-        found.map(|gid| Some(Group { name: name.into(), gid })).ok_or(())
+        found.map(|gid| group(Some(gid))).ok_or(())
     }
 
     /// Whether `path` is missing, where files are looked at.

@@ -233,7 +233,7 @@ fn door(
         problems.add(draft.place("mode"), Problem::warning(format!("{path}.mode"), what));
     }
     let group = match held.group.as_deref().map(|name| (name, host.group(name))) {
-        Some((_, Ok(group))) => group,
+        Some((_, Ok(group))) => Some(group),
         Some((name, Err(()))) => {
             let what = format!("this machine has no group \"{name}\"");
             problems.add(draft.place("group"), Problem::error(format!("{path}.group"), what));
