@@ -6,6 +6,7 @@ use crate::attribution::{Attribution, Deliver, Desk as AttributionDesk};
 use crate::caps::Caps;
 use crate::cli::RunArgs;
 use crate::clock::{Clock, seconds, unix_now};
+use crate::config::problem::file_name;
 use crate::config::{Config, Door};
 use crate::drain::{Signals, until_the_end};
 use crate::fold::PROTOCOLS;
@@ -60,7 +61,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
         Signals::take()?
     };
     let doorways = open_doors(&config)?;
-    let admin = runtime.block_on(open_admin(&config))?;
+    let admin = runtime.block_on(open_admin(&config, &args))?;
     let ready = ready_line(&config, &admin);
     let (workers, process) = (config.process.workers.max(1), config.process.clone());
 
@@ -229,10 +230,18 @@ fn open_door(
     }
 }
 
-async fn open_admin(config: &Config) -> Result<Vec<AdminListener>, anyhow::Error> {
+async fn open_admin(config: &Config, args: &RunArgs) -> Result<Vec<AdminListener>, anyhow::Error> {
+    // Where to look for an address that cannot be had: a flag takes the place of the file's key.
+    let asked_by = |key: &str, flags: &[Address]| match &args.config {
+        Some(file) if flags.is_empty() => format!("`{key}` of {}", file_name(file)),
+        _ => format!("--{key}"),
+    };
     let mut open = Vec::new();
     for address in &config.process.metrics {
-        open.push(AdminListener::metrics(address).await?);
+        let opened = AdminListener::metrics(address).await;
+        open.push(
+            opened.map_err(|error| anyhow::anyhow!("{}: {error}", asked_by("metrics", &args.metrics)))?,
+        );
     }
     for address in &config.process.admin {
         match AdminListener::control(address, config.process.admin_token_file.as_deref()).await {
@@ -240,7 +249,7 @@ async fn open_admin(config: &Config) -> Result<Vec<AdminListener>, anyhow::Error
             Err(error) if config.process.admin_is_default => {
                 eprintln!("weir: no control socket: {error} (--admin chooses another place)");
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(anyhow::anyhow!("{}: {error}", asked_by("admin", &args.admin))),
         }
     }
     Ok(open)

@@ -467,3 +467,28 @@ fn it_says_why_it_cannot_start() {
     let said = String::from_utf8_lossy(&weir.stderr);
     assert!(said.contains("the port is taken"), "{said}");
 }
+
+#[test]
+fn it_says_where_an_address_that_cannot_be_had_was_written() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("address").to_string();
+    let folder = tempfile::tempdir().expect("a directory");
+    let (file, port) = (folder.path().join("weir.toml"), support::free_port());
+    let text = format!(
+        "metrics = [\"{taken}\"]\n[pool.main]\nservers = [\"127.0.0.1:11211\"]\n\
+         [listener.cache]\naddress = \"127.0.0.1:{port}\"\n"
+    );
+    std::fs::write(&file, text).expect("written");
+    let said = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.arg("run").arg("--config").arg(&file).args(more).env("XDG_RUNTIME_DIR", folder.path());
+        let weir = command.output().expect("weir runs");
+        assert!(!weir.status.success());
+        String::from_utf8_lossy(&weir.stderr).into_owned()
+    };
+    let of_file = said(&[]);
+    let expected = format!("`metrics` of {}: {taken} cannot be opened", file.display());
+    assert!(of_file.contains(&expected) && !of_file.contains("--metrics"), "{of_file}");
+    let of_flag = said(&["--metrics", &taken]);
+    assert!(of_flag.contains(&format!("--metrics: {taken} cannot be opened")), "{of_flag}");
+}

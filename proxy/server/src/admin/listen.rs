@@ -49,7 +49,7 @@ impl AdminListener {
     /// # Errors
     /// What the system says, with the address.
     pub async fn metrics(address: &Address) -> io::Result<AdminListener> {
-        let socket = open(address).await.map_err(|error| named(address, "--metrics", &error))?;
+        let socket = open(address).await.map_err(|error| named(address, &error))?;
         Ok(AdminListener { socket, door: Door::Metrics, address: address.clone() })
     }
 
@@ -70,7 +70,7 @@ impl AdminListener {
                 Guard::Token(Arc::new(Token::read(file)?))
             }
         };
-        let socket = open(address).await.map_err(|error| named(address, "--admin", &error))?;
+        let socket = open(address).await.map_err(|error| named(address, &error))?;
         Ok(AdminListener { socket, door: Door::Control(guard), address: address.clone() })
     }
 
@@ -90,8 +90,8 @@ impl AdminListener {
     }
 }
 
-fn named(address: &Address, flag: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{flag} {address} cannot be opened: {error}"))
+fn named(address: &Address, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{address} cannot be opened: {error}"))
 }
 
 async fn open(address: &Address) -> io::Result<Socket> {
