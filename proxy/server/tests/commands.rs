@@ -7,7 +7,7 @@ use weir::admin::model::{
     LimitsView, ListenerRow, PoolRow, ServerRow, Snapshot, Totals,
 };
 use weir::check::{bounds, compare};
-use weir::commands::{Look, explain, limits_list, render, tap_line};
+use weir::commands::{Explanation, Look, explain, limits_list, render, tap_line};
 use weir::config::{Config, Host, effective, reference};
 use weir::overrides::{Bound, Class, Feature, LimitPatch, Mode, Override, Target, UnixTime, Who};
 
@@ -270,6 +270,65 @@ fn explain_tells_overrides() {
     let admin = Some("unix:/run/weir/admin.sock");
     let found = explain("appview", &april(), &overrides(), admin).expect("it was seen");
     golden("explain-appview.txt", &found.to_text());
+}
+
+#[test]
+fn explain_proposes_nothing_that_is_in_force() {
+    let mut snapshot = april();
+    let row = snapshot.callers.iter_mut().find(|row| row.caller == "importer").expect("it is there");
+    row.limits = LimitsView { operations_per_second: Some(50_000), mode: Some(Mode::Refuse), ..observe(500) };
+    let capped = explain("importer", &snapshot, &overrides(), None).expect("it was seen");
+    assert!(capped.summary.contains("weir refused it"), "{}", capped.summary);
+    let proposed = |found: &Explanation| {
+        found.commands.iter().map(|advice| advice.command.clone()).collect::<Vec<_>>().join("\n")
+    };
+    let commands = proposed(&capped);
+    assert!(!commands.contains("operations-per") && commands.contains("--class batch"), "{commands}");
+
+    // Where limits are switched off nothing is in force; what is off comes first.
+    snapshot.listeners[0].switched_off = vec!["limits".into()];
+    snapshot.listeners[0].name = "shared".into();
+    let off = explain("importer", &snapshot, &overrides(), None).expect("it was seen");
+    let commands = proposed(&off);
+    assert!(commands.starts_with("weir switch limits on --listener shared\n"), "{commands}");
+    assert!(commands.contains("--operations-per-request 500 --mode refuse"), "{commands}");
+}
+
+#[test]
+fn explain_of_a_listener_names_who_was_above_the_ceiling_there() {
+    let mut snapshot = april();
+    let unnamed = CallerRow {
+        caller: "shared".into(),
+        principal: "shared".into(),
+        limited_as: "shared".into(),
+        listener: "shared".into(),
+        largest_ever: Some(Largest { operations: 19_365, method: "get".into(), at_unix_ms: None }),
+        operations_per_second: 60_000.0,
+        limits: observe(2_000),
+        ..CallerRow::default()
+    };
+    let small = CallerRow { caller: "timeline".into(), largest_ever: None, ..unnamed.clone() };
+    let feed = CallerRow {
+        caller: "feed".into(),
+        largest_ever: Some(Largest { operations: 2_500, method: "get".into(), at_unix_ms: None }),
+        ..unnamed.clone()
+    };
+    snapshot.callers.extend([unnamed.clone(), small, feed]);
+    let found = explain("shared", &snapshot, &overrides(), None).expect("it was seen");
+    golden("explain-listener.txt", &found.to_text());
+
+    // With a name for everybody, the listener's stands for nobody and caps nobody either.
+    snapshot.callers.retain(|row| row.caller != "shared");
+    let found = explain("shared", &snapshot, &overrides(), None).expect("it has callers");
+    assert_eq!(
+        found.summary,
+        "shared is a listener, and its callers are known by name; seen above its ceiling there: importer, feed"
+    );
+    assert!(
+        found.commands.iter().all(|advice| !advice.command.contains("limits set")),
+        "{:?}",
+        found.commands
+    );
 }
 
 #[test]

@@ -83,6 +83,10 @@ fn assert_named(weir: &Weir) {
         explained.contains(&format!("weir limits set {CULPRIT} --operations-per-request")),
         "{explained}"
     );
+    let of_listener = weir.command(&["explain", LISTENER]).expect_success("explain").stdout;
+    assert!(of_listener.contains("feed-backfill: 15,000 operations in one get"), "{of_listener}");
+    assert!(of_listener.contains("weir explain feed-backfill"), "{of_listener}");
+    assert!(!of_listener.contains("limits set"), "nobody else is capped: {of_listener}");
     let top = weir.command(&["top", "--once"]).expect_success("top").stdout;
     assert!(top.contains(CULPRIT), "{top}");
     let log = weir.log();

@@ -1,20 +1,23 @@
 //! `weir explain`: one caller, in words for somebody who was just woken up: who it is, what it asks for, what weir did,
 //! and the commands that cap it.
 
+mod advice;
+
+pub use advice::Advice;
+
 use super::text::{bytes, grouped, length, micros, rate, share, shell, utc};
 use super::{Failure, client, json_line, print};
 use crate::admin::model::{CallerRow, ExpensiveRow, HeavyRow, Largest, LimitsReport, Snapshot};
 use crate::cli::ExplainArgs;
-use crate::config::is_name;
 use crate::config::problem::Escaped;
 use crate::overrides::{Class, Mode, Override, Target};
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// The ceiling that is proposed when a caller has none: the default of undeclared callers.
-const USUAL_CEILING: u64 = 2_000;
 /// Expensive requests that are told.
 const REQUESTS_SHOWN: usize = 3;
+/// Callers above their ceiling that are told of a listener.
+const ABOVE_SHOWN: usize = 5;
 
 /// Everything that is known about a caller.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,17 +38,23 @@ pub struct Explanation {
     pub commands: Vec<Advice>,
     /// Limits are switched off on the listener of its first row.
     pub limits_off: bool,
+    /// The name is a listener's, and the file gives it to nobody: it stands for whoever could not be named there.
+    pub is_listener: bool,
+    /// Of a listener: the callers that were seen above their ceiling there, largest request first.
+    pub above: Vec<Above>,
     #[serde(skip)]
     now_unix_ms: u64,
 }
 
-/// A command, and what it is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Advice {
-    /// What it does.
-    pub does: String,
-    /// The command, quoted for a shell.
-    pub command: String,
+/// A caller that asked for more than its ceiling at once.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Above {
+    /// Its name.
+    pub caller: String,
+    /// Its largest request, of the last minute if that was above, or ever.
+    pub largest: Largest,
+    /// Its ceiling now.
+    pub ceiling: u64,
 }
 
 pub(super) async fn run(args: &ExplainArgs) -> Result<u8, Failure> {
@@ -117,8 +126,13 @@ pub fn explain(
         let listener = snapshot.listeners.iter().find(|listener| listener.name == row.listener);
         listener.is_some_and(|listener| listener.switched_off.iter().any(|off| off == "limits"))
     });
+    let is_listener = !limits.callers.contains_key(caller)
+        && own.first().is_some_and(|row| row.listener == caller && row.principal == caller);
+    let above = if is_listener { above(caller, snapshot) } else { Vec::new() };
     let mut found = Explanation {
         limits_off,
+        is_listener,
+        above,
         caller: caller.to_owned(),
         summary: String::new(),
         rows: own,
@@ -128,12 +142,8 @@ pub fn explain(
         commands: Vec::new(),
         now_unix_ms: snapshot.taken_at_unix_ms,
     };
-    found.summary = summary(&found);
-    if is_listener(&found, limits) {
-        found.summary +=
-            "; the name is the listener's and stands for every client of it that could not be named";
-    }
-    found.commands = commands(&found, limits, admin);
+    found.summary = if is_listener { summary_of_listener(&found) } else { summary(&found) };
+    found.commands = advice::commands(&found, limits, admin);
     Some(found)
 }
 
@@ -141,6 +151,47 @@ fn largest(found: &Explanation) -> Option<Largest> {
     let of_rows =
         found.rows.iter().filter_map(|row| row.largest_last_minute.clone().or(row.largest_ever.clone()));
     of_rows.max_by_key(|largest| largest.operations)
+}
+
+/// The callers that were seen above their ceiling on a listener, those that it could not name left out.
+fn above(listener: &str, snapshot: &Snapshot) -> Vec<Above> {
+    let named = snapshot.callers.iter().filter(|row| row.listener == listener && row.caller != listener);
+    let mut above: Vec<Above> = named
+        .filter_map(|row| {
+            let ceiling = row.limits.operations_per_request?;
+            let sizes = [&row.largest_last_minute, &row.largest_ever];
+            let largest = sizes.into_iter().flatten().find(|largest| largest.operations > ceiling)?;
+            Some(Above { caller: row.caller.clone(), largest: largest.clone(), ceiling })
+        })
+        .collect();
+    above.sort_by_key(|one| std::cmp::Reverse(one.largest.operations));
+    above.truncate(ABOVE_SHOWN);
+    above
+}
+
+/// A listener's name: whom it stands for, and who was named there.
+fn summary_of_listener(found: &Explanation) -> String {
+    let name = Escaped(&found.caller);
+    let unnamed = found.rows.iter().any(|row| row.caller == found.caller);
+    let mut text = if unnamed {
+        summary(found)
+    } else {
+        format!("{name} is a listener, and its callers are known by name")
+    };
+    if unnamed {
+        text += "; the name is the listener's and stands for every client of it that could not be named: a cap would \
+                 hit them all";
+    }
+    match found.above.first() {
+        Some(first) => {
+            let _ = write!(text, "; seen above its ceiling there: {}", Escaped(&first.caller));
+            for one in &found.above[1..] {
+                let _ = write!(text, ", {}", Escaped(&one.caller));
+            }
+        }
+        None => text += "; no caller that has a name was seen above its ceiling there",
+    }
+    text
 }
 
 /// Who, which method, how many keys, since when, what weir did.
@@ -181,94 +232,22 @@ fn summary(found: &Explanation) -> String {
     }
 }
 
-/// The name to give to `weir limits set`: the caller's own, which limits it and nobody else. Where its principal has
-/// limits of its own in the file, the principal's: a name that the file does not know would start from the limits of
-/// undeclared callers, which may be looser.
-fn name_to_limit<'f>(found: &'f Explanation, limits: &LimitsReport) -> &'f str {
-    let Some(row) = found.rows.first() else { return &found.caller };
-    let known = |name: &str| limits.callers.contains_key(name);
-    let own = is_name(&row.caller) && !is_reserved(&row.caller);
-    if row.limited_as.is_empty() || (own && (known(&row.caller) || !known(&row.limited_as))) {
-        &row.caller
-    } else {
-        &row.limited_as
-    }
-}
-
-/// Names that stand for many callers.
-fn is_reserved(name: &str) -> bool {
-    matches!(name, "_other" | "_invalid")
-}
-
-/// The name is a listener's and the file gives it to nobody: a limit in this name would be everybody's who comes in there.
-fn is_listener(found: &Explanation, limits: &LimitsReport) -> bool {
-    found.rows.first().is_some_and(|row| {
-        row.caller == row.listener && row.caller == row.principal && !limits.callers.contains_key(&row.caller)
-    })
-}
-
-fn commands(found: &Explanation, limits: &LimitsReport, admin: Option<&str>) -> Vec<Advice> {
-    let row = found.rows.first();
-    let selects = name_to_limit(found, limits);
-    if is_reserved(selects) {
-        return Vec::new();
-    }
-    let tail = admin.map_or_else(String::new, |admin| format!(" --admin {}", shell(admin)));
-    let name = shell(selects);
-    let mut all = Vec::new();
-    let mut advise = |does: String, command: String| {
-        all.push(Advice { does, command: format!("weir {command}{tail}") });
-    };
-    if is_listener(found, limits) {
-        advise("see who else came in there, by name".to_owned(), "top --once".to_owned());
-    } else {
-        let ceiling = row.and_then(|row| row.limits.operations_per_request).unwrap_or(USUAL_CEILING);
-        let why = largest(found).map_or_else(String::new, |largest| {
-            format!(" --why 'asks for {} operations at once'", grouped(largest.operations))
-        });
-        advise(
-            format!("refuse requests above {} operations", grouped(ceiling)),
-            format!("limits set {name} --operations-per-request {ceiling} --mode refuse --for 1h{why}"),
-        );
-        let now = found.rows.iter().map(|row| row.operations_per_second).sum::<f64>();
-        if now >= 200.0 {
-            let half = two_digits(now / 2.0);
-            advise(
-                format!("halve its work: {} operations/s", grouped(half)),
-                format!(
-                    "limits set {name} --operations-per-second {half} --mode pace --for 1h --why 'asks for {} operations/s'",
-                    rate(now)
-                ),
-            );
-        }
-        if row.is_some_and(|row| row.class != Some(Class::Batch)) {
-            advise(
-                "let everybody else go first".to_owned(),
-                format!("limits set {name} --class batch --for 1h"),
-            );
-        }
-    }
-    for entry in &found.overrides {
-        if let Target::Limits { caller, .. } = &entry.target {
-            advise("end the override".to_owned(), format!("limits clear {}", shell(caller)));
-        }
-    }
-    advise("watch its requests".to_owned(), format!("tap --caller {}", shell(&found.caller)));
-    all
-}
-
-/// Rounded down to two significant digits.
-fn two_digits(value: f64) -> u64 {
-    let value = value as u64;
-    let scale = 10u64.pow(value.max(1).ilog10().saturating_sub(1));
-    value / scale * scale
-}
-
 impl Explanation {
     /// For a reader.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = format!("{}\n", self.summary);
+        for (index, one) in self.above.iter().enumerate() {
+            let asked = format!(
+                "{}: {} operations in one {}, {:.1} times its ceiling of {}",
+                Escaped(&one.caller),
+                grouped(one.largest.operations),
+                Escaped(&one.largest.method),
+                one.largest.operations as f64 / one.ceiling.max(1) as f64,
+                grouped(one.ceiling)
+            );
+            field(&mut text, if index == 0 { "above" } else { "" }, &asked);
+        }
         for row in &self.rows {
             self.row(&mut text, row);
         }
