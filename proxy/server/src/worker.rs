@@ -6,6 +6,7 @@
 //!
 //! Bounds: one shared read buffer ([`LANE_READ`]) for all sockets; at most [`CLIENT_READ`] per client and turn.
 
+pub mod churn;
 mod clients;
 mod flushes;
 mod gates;
@@ -26,6 +27,7 @@ use crate::fold::Books;
 use crate::fold::window::Window;
 use crate::identify::Identities;
 use crate::listen::Reserve;
+use churn::Churns;
 use gauges::Gauges;
 use orders::{Board, InForce, Mailbox, WorkerHandle};
 use panics::Panics;
@@ -171,6 +173,7 @@ struct Worker {
     books: Books,
     gauges: Gauges,
     doors: Vec<DoorBook>,
+    churns: Churns,
     identities: Identities,
     client_ends: ClientEnds,
     /// By the engine's slot; boxed, so that the table of a crowd that has gone is small.
@@ -245,6 +248,7 @@ impl Worker {
             books: Books::new(telemetry.clone(), settings),
             gauges: Gauges::new(&telemetry),
             doors: settings.listeners.iter().map(|listener| door(&listener.name)).collect(),
+            churns: Churns::default(),
             identities: Identities::default(),
             client_ends: ClientEnds::default(),
             clients: Vec::new(),

@@ -492,3 +492,48 @@ fn it_says_where_an_address_that_cannot_be_had_was_written() {
     let of_flag = said(&["--metrics", &taken]);
     assert!(of_flag.contains(&format!("--metrics: {taken} cannot be opened")), "{of_flag}");
 }
+
+#[test]
+fn churn_is_told_by_principal() {
+    let Some(server) = Memcached::start() else { return };
+    // One listener that tells users apart, and one that does not: the steady clients of the second are nobody's churn.
+    let steady = format!(
+        "[listener.steady]\naddress = \"127.0.0.1:{{port}}\"\n[listener.cache]\naddress = \"unix:{{dir}}/cache.sock\"\n\
+         principal = \"uid\"\n[pool.main]\nservers = [\"{}\"]\n",
+        server.address()
+    );
+    let weir = Weir::with_file(&steady);
+    let mut client = weir.client();
+    for _ in 0..20 {
+        client.ask("get a\r\n", "END\r\n");
+        Client::connect_unix(&weir.path("cache.sock")).ask("get a\r\n", "END\r\n");
+    }
+    let uid = format!("uid:{}", rustix::process::geteuid().as_raw());
+    let of = |name: &str, principal: &str| weir.series(name, &[("principal", principal)]);
+    eventually("the connections of the user are counted", || {
+        of("weir_principal_short_connections_total", &uid) == Some(20.0)
+    });
+    assert_eq!(of("weir_principal_accepts_total", &uid), Some(20.0));
+    assert_eq!(of("weir_principal_accepts_total", "steady"), Some(1.0));
+    assert_eq!(of("weir_principal_short_connections_total", "steady"), Some(0.0));
+
+    let row = |listener: &str| {
+        let rows = weir.control("/callers");
+        let found = rows.as_array().expect("rows").iter().find(|row| row["listener"] == listener).cloned();
+        found.unwrap_or_else(|| panic!("no row of {listener}: {rows:#}"))
+    };
+    eventually("the steady client is booked", || {
+        weir.metric("weir_requests_total", &["outcome=\"ok\""]) == 40.0
+    });
+    assert_eq!(row("cache")["principal"], uid);
+    assert_eq!(row("cache")["principal_one_request_share"], 1.0);
+    assert_eq!(row("steady")["principal_one_request_share"], serde_json::Value::Null);
+    let name = row("cache")["caller"].as_str().expect("a name").to_owned();
+    let explained = weir.command(&["explain", &name]).expect_success("explain").stdout;
+    assert!(explained.contains("100% of those that closed had carried at most one request"), "{explained}");
+    // A rate of the last whole second: some second has to pass while somebody dials.
+    eventually("the rate shows", || {
+        Client::connect_unix(&weir.path("cache.sock")).ask("get a\r\n", "END\r\n");
+        row("cache")["principal_accepts_per_second"].as_f64().is_some_and(|rate| rate >= 1.0)
+    });
+}

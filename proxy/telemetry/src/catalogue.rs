@@ -15,6 +15,8 @@ pub const CALLERS: usize = 64;
 pub const BACKENDS: usize = 64;
 /// Listeners that become label values.
 pub const LISTENERS: usize = 64;
+/// Principals that become label values.
+pub const PRINCIPALS: usize = 64;
 /// Pools that become label values.
 pub const POOLS: usize = 64;
 /// Causes of log lines or of invalid requests that become label values, each.
@@ -111,12 +113,13 @@ const METHOD: LabelInfo = label(
 );
 const BACKEND: LabelInfo = label("backend", Values::Configured(BACKENDS));
 const LISTENER: LabelInfo = label("listener", Values::Configured(LISTENERS));
+const PRINCIPAL: LabelInfo = label("principal", Values::Capped(PRINCIPALS));
 const POOL: LabelInfo = label("pool", Values::Configured(POOLS));
 const WORKER: LabelInfo = label("worker", Values::Configured(WORKERS));
 const MODE: LabelInfo = label("mode", Values::Listed(LimitMode::NAMES));
 const CAUSE: LabelInfo = label("cause", Values::Configured(CAUSES));
 const CAPPED_LABELS: &[&str] =
-    &["caller", "backend", "listener", "pool", "cause", "log_cause", "override", "bound"];
+    &["caller", "backend", "listener", "principal", "pool", "cause", "log_cause", "override", "bound"];
 
 macro_rules! catalogue {
     ($($ident:ident = $kind:ident $name:literal [$($label:expr),* $(,)?] $help:literal;)+) => {
@@ -201,6 +204,10 @@ catalogue! {
         "Client connections closed, by how";
     CLIENT_SHORT_CONNECTIONS = Counter "weir_client_short_connections_total" [LISTENER]
         "Client connections that had carried at most one request when they closed";
+    PRINCIPAL_ACCEPTS = Counter "weir_principal_accepts_total" [PRINCIPAL]
+        "Client connections accepted, by the identity that weir verified, those that were turned away included";
+    PRINCIPAL_SHORT_CONNECTIONS = Counter "weir_principal_short_connections_total" [PRINCIPAL]
+        "Client connections of a principal that had carried at most one request when they closed";
     INVALID_REQUESTS = Counter "weir_invalid_requests_total" [LISTENER, CAUSE]
         "Requests answered with an error because memcached would not take them either";
     CLIENT_INPUT_BYTES = Gauge "weir_client_input_bytes" []

@@ -28,6 +28,7 @@ mod families;
 pub mod histogram;
 pub mod labels;
 pub mod listener;
+pub mod principal;
 pub mod process;
 pub mod rolling_max;
 pub mod telemetry;
@@ -41,6 +42,7 @@ pub use delta::{Example, MethodDelta, Observed};
 pub use events::{Event, EventFormat, EventLog, Severity};
 pub use exposition::Exposition;
 pub use listener::{ClientConnection, ListenerMetrics};
+pub use principal::PrincipalMetrics;
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
     CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, NamingResult,

@@ -10,6 +10,7 @@ use crate::exposition::{self, Exposition};
 use crate::families::Families;
 use crate::labels::{BoundedNames, INVALID, Label, OTHER};
 use crate::listener::ListenerMetrics;
+use crate::principal::PrincipalMetrics;
 use crate::process::ProcessCollector;
 use crate::vocabulary::NamingResult;
 use prometheus_client::metrics::counter::Counter;
@@ -85,6 +86,7 @@ pub struct Telemetry {
     backends: BoundedNames<BackendMetrics>,
     listeners: BoundedNames<ListenerMetrics>,
     pools: BoundedNames<PoolMetrics>,
+    principals: BoundedNames<PrincipalMetrics>,
     seen: Mutex<BTreeSet<String>>,
     limits: Mutex<Limits>,
     overrides: Mutex<BTreeSet<(String, String)>>,
@@ -141,6 +143,13 @@ impl Telemetry {
             BoundedNames::new(catalogue::LISTENERS, listener, None, families.overflow("listener"));
         let pool = Arc::new(PoolMetrics::new(&OTHER.into(), &families));
         let pools = BoundedNames::new(catalogue::POOLS, pool, None, families.overflow("pool"));
+        let principal = |name: &'static str| Arc::new(PrincipalMetrics::new(&name.into(), &families));
+        let principals = BoundedNames::new(
+            catalogue::PRINCIPALS,
+            principal(OTHER),
+            Some(principal(INVALID)),
+            families.overflow("principal"),
+        );
         let events = EventLog::new(config.events, config.started_unix_seconds, sink, families.clone());
         let panics = families.panics.series([]);
         let noreply_dropped = families.noreply_dropped.series([]);
@@ -155,6 +164,7 @@ impl Telemetry {
             backends,
             listeners,
             pools,
+            principals,
             seen: Mutex::default(),
             limits: Mutex::default(),
             overrides: Mutex::default(),
@@ -233,6 +243,16 @@ impl Telemetry {
     /// The handles of a pool, by its configured name. Takes a lock.
     pub fn pool(&self, name: &str) -> Arc<PoolMetrics> {
         self.pools.resolve(name, |label, _| PoolMetrics::new(&label, &self.families))
+    }
+
+    /// The handles of a principal. Takes a lock: once per worker and principal, not per connection. Names of the
+    /// configuration (`is_configured`) always have a slot; [`OTHER`] is whatever a worker has folded itself.
+    pub fn principal(&self, name: &str, is_configured: bool) -> Arc<PrincipalMetrics> {
+        if name == OTHER {
+            return self.principals.other().clone();
+        }
+        let make = |label: Label, _| PrincipalMetrics::new(&label, &self.families);
+        if is_configured { self.principals.reserve(name, make) } else { self.principals.resolve(name, make) }
     }
 
     /// The handles of a worker. Workers beyond the cap share `_other`.

@@ -84,6 +84,10 @@ pub struct CallerRow {
     pub class: Option<Class>,
     /// Client connections open now.
     pub connections: u64,
+    /// Connections per second that its principal opens on the listener now.
+    pub principal_accepts_per_second: f64,
+    /// The part of its principal's closed connections that had carried at most one request; nothing before the first.
+    pub principal_one_request_share: Option<f64>,
     /// Requests since the start.
     pub requests: u64,
     /// Operations asked since the start, refused ones included.

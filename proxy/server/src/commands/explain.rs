@@ -298,6 +298,13 @@ impl Explanation {
         };
         let last = row.last_seen_unix_ms.map_or_else(String::new, |at| format!(", last {} ago", ago(at)));
         field(text, "seen", &format!("first {first}{last}; {} connections now", grouped(row.connections)));
+        if row.principal_accepts_per_second > 0.0 || row.principal_one_request_share.is_some() {
+            let short = row.principal_one_request_share.map_or_else(String::new, |short| {
+                format!("; {} of those that closed had carried at most one request", share(short))
+            });
+            let dials = rate(row.principal_accepts_per_second);
+            field(text, "dials", &format!("{dials} connections/s of its principal{short}"));
+        }
         let ratio = if row.request_share > 0.0 {
             format!(" ({:.1} times its part of the requests)", row.work_share / row.request_share)
         } else {

@@ -78,6 +78,14 @@ struct Sum<'a> {
     operations_queued: u64,
 }
 
+/// Connections of one principal on one listener.
+#[derive(Clone, Copy, Default)]
+struct Dials {
+    accepts: u64,
+    closed: u64,
+    short: u64,
+}
+
 fn callers(view: &View<'_>, looks: &[Look], now: Instant) -> Vec<CallerRow> {
     let mut sums: HashMap<&Arc<Identity>, Sum<'_>> = HashMap::new();
     for look in looks {
@@ -93,11 +101,19 @@ fn callers(view: &View<'_>, looks: &[Look], now: Instant) -> Vec<CallerRow> {
             sum.bytes_in_flight = sum.bytes_in_flight.max(caller.bytes.0);
         }
     }
+    let mut churns: HashMap<(ListenerId, &str), Dials> = HashMap::new();
+    for churn in looks.iter().flat_map(|look| &look.churns) {
+        let sum = churns.entry((churn.listener, &churn.principal)).or_default();
+        sum.accepts += churn.accepts_last_second;
+        sum.closed += churn.closed;
+        sum.short += churn.short;
+    }
     let mut minute = (0, 0);
     let rows: Vec<(CallerRow, Work)> = sums
         .into_iter()
         .map(|(identity, sum)| {
-            let (row, work) = caller(view, identity, &sum, now);
+            let dials = churns.get(&(identity.listener, &*identity.principal)).copied().unwrap_or_default();
+            let (row, work) = caller(view, identity, &sum, dials, now);
             minute.0 += work.requests;
             minute.1 += work.operations;
             (row, work)
@@ -112,7 +128,13 @@ fn callers(view: &View<'_>, looks: &[Look], now: Instant) -> Vec<CallerRow> {
         .collect()
 }
 
-fn caller(view: &View<'_>, identity: &Identity, sum: &Sum<'_>, now: Instant) -> (CallerRow, Work) {
+fn caller(
+    view: &View<'_>,
+    identity: &Identity,
+    sum: &Sum<'_>,
+    dials: Dials,
+    now: Instant,
+) -> (CallerRow, Work) {
     let settings = &view.in_force.settings;
     let budget = identity.budget(settings);
     let listener = &settings.listeners[identity.listener.0 as usize];
@@ -134,6 +156,8 @@ fn caller(view: &View<'_>, identity: &Identity, sum: &Sum<'_>, now: Instant) -> 
         process: is_process.then(|| identity.name.to_string()),
         class: Some(budget.limits.class.into()),
         connections: sum.connections,
+        principal_accepts_per_second: dials.accepts as f64,
+        principal_one_request_share: (dials.closed > 0).then(|| share(dials.short, dials.closed)),
         requests: total(|row| row.requests),
         operations: total(|row| row.operations),
         backend_operations: total(|row| row.backend_operations),

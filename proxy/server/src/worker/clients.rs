@@ -30,11 +30,13 @@ impl Worker {
         door.accepts.add(self.now, &Work { requests: 1, ..Work::default() });
         let then = self.clock.std(self.now);
         let identity = self.identities.of(&self.in_force.config, listener, &socket, peer, then);
+        let churn = self.churns.accepted(&self.telemetry, &self.in_force.config, &identity, self.now);
         let settings = &self.in_force.settings.listeners[listener.0 as usize];
         let place = match self.caps.take(listener, &identity.principal, settings) {
             Ok(place) => place,
             Err(full) => {
                 counted.closed(CloseHow::Cap, 0);
+                self.churns.closed(churn, 0);
                 return self.turn_away(&socket, full, &identity);
             }
         };
@@ -44,6 +46,7 @@ impl Worker {
         };
         let Ok(stream) = stream else {
             counted.closed(CloseHow::Io, 0);
+            self.churns.closed(churn, 0);
             return;
         };
         let loopback = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
@@ -63,6 +66,7 @@ impl Worker {
             loopback,
             answered_late: false,
             heard,
+            churn,
             counted,
             place,
             file,
@@ -233,6 +237,7 @@ impl Worker {
         let how = close::prepare(&client.stream, ending, || client.stream.still_reads(ends));
         door.closed += 1;
         door.short += u64::from(summary.requests <= 1);
+        self.churns.closed(client.churn, summary.requests);
         client.counted.closed(how, summary.requests);
     }
 }

@@ -3,6 +3,7 @@
 //! Bounds: [`ORDERS_MAX`] questions wait per worker; settings are one shared slot, so that a worker that was slow sees
 //! the newest and no queue of old ones.
 
+use super::churn::ChurnLook;
 use super::ready::{ReadyList, Source, Token};
 use crate::accept::Arrival;
 use crate::config::Config;
@@ -114,6 +115,8 @@ pub struct Look {
     pub upstreams: Vec<Upstream>,
     /// By listener.
     pub doors: Vec<DoorLook>,
+    /// By listener and principal.
+    pub churns: Vec<ChurnLook>,
 }
 
 /// One server as a worker's sockets see it.

@@ -1,5 +1,6 @@
 //! The sockets of one worker: a byte stream that is TCP or Unix, a client's, and a lane's.
 
+use super::churn::ChurnId;
 use super::ready::Source;
 use crate::caps::Place;
 use crate::caps::files::OpenFile;
@@ -113,6 +114,8 @@ pub struct ClientSocket {
     pub answered_late: bool,
     /// When it last sent anything.
     pub heard: Instant,
+    /// Where its principal's connections are counted.
+    pub churn: ChurnId,
     /// Counted as open until it is closed.
     pub counted: ClientConnection,
     /// Its place under the caps.

@@ -170,6 +170,7 @@ impl Worker {
             heavy: self.engine.ledger().heavy_hitters(),
             upstreams: self.gauges.upstreams(&self.lanes),
             doors: self.doors.iter().map(door).collect(),
+            churns: self.churns.looks(now),
         }
     }
 

@@ -120,6 +120,9 @@ pub fn full() -> Arc<Telemetry> {
     let listener = telemetry.listener("cache");
     listener.accepted().closed(CloseHow::Reset, 1);
     listener.invalid("line_too_long");
+    let principal = telemetry.principal("uid:1001", false);
+    principal.accepted();
+    principal.short();
     telemetry.worker(0).turn(250);
     telemetry.set_bound("max_connections", 20_000.0);
     telemetry.set_override("limits", "importer", true);
