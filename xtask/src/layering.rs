@@ -39,6 +39,7 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule { package: "weir-memcached", never: &[IMPURE, &["prometheus-client"]], may_reach: &[] },
+    Rule { package: "weir-cql", never: &[IMPURE, &["prometheus-client"]], may_reach: &[] },
     Rule { package: "weir-engine", never: &[IMPURE, &["prometheus-client"]], may_reach: &["weir-memcached"] },
     Rule { package: "weir-telemetry", never: &[&["tokio", "mio", "hyper", "pingora*"]], may_reach: &[] },
     Rule { package: "weir-devstore", never: &[&["hyper", "pingora*"]], may_reach: &["weir-memcached"] },
@@ -51,6 +52,7 @@ const RULES: &[Rule] = &[
 const BANS: &[(&str, &[&str])] = &[
     ("proxy/engine", &["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn"]),
     ("proxy/memcached", &["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn"]),
+    ("proxy/cql", &["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn"]),
 ];
 
 /// Checks every rule.

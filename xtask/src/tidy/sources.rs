@@ -18,7 +18,8 @@ struct Ban {
     only_in: &'static [&'static str],
 }
 
-const LIBRARIES: &[&str] = &["proxy/memcached/src/", "proxy/engine/src/", "proxy/telemetry/src/"];
+const LIBRARIES: &[&str] =
+    &["proxy/memcached/src/", "proxy/cql/src/", "proxy/engine/src/", "proxy/telemetry/src/"];
 const PRODUCT: &[&str] = &["proxy/"];
 
 const BANS: &[Ban] = &[

@@ -1,0 +1,4 @@
+//! The CQL native protocol as bytes: v3, v4 and v5, what clients send and what servers answer.
+//!
+//! No I/O, no clock, no buffer of its own.
+#![forbid(unsafe_code)]
