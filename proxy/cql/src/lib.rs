@@ -2,3 +2,12 @@
 //!
 //! No I/O, no clock, no buffer of its own.
 #![forbid(unsafe_code)]
+
+pub mod compress;
+pub mod envelope;
+pub mod error;
+pub mod read;
+pub mod segment;
+pub mod types;
+pub mod version;
+pub mod write;
