@@ -23,6 +23,8 @@ pub enum Malformed {
     UnknownOpcode,
     /// A kind, type or change that the protocol does not have.
     UnknownKind,
+    /// A flag that the version does not have: what it announces would be misread.
+    UnknownFlag,
     /// Types nested deeper than [`crate::types::DEPTH_MAX`] or with more parts than [`crate::types::PARTS_MAX`].
     TooDeep,
     /// An address that has neither 4 nor 16 bytes.
@@ -47,6 +49,7 @@ impl Malformed {
             Malformed::OtherVersion => "other_version",
             Malformed::UnknownOpcode => "unknown_opcode",
             Malformed::UnknownKind => "unknown_kind",
+            Malformed::UnknownFlag => "unknown_flag",
             Malformed::TooDeep => "too_deep",
             Malformed::BadAddress => "bad_address",
             Malformed::Checksum => "checksum",
@@ -67,6 +70,7 @@ impl fmt::Display for Malformed {
             Malformed::OtherVersion => "a protocol version other than the one agreed on",
             Malformed::UnknownOpcode => "an unknown opcode",
             Malformed::UnknownKind => "an unknown kind",
+            Malformed::UnknownFlag => "a flag that this version does not have",
             Malformed::TooDeep => "a type that is nested too deeply",
             Malformed::BadAddress => "an address of neither 4 nor 16 bytes",
             Malformed::Checksum => "a checksum that does not match",

@@ -6,7 +6,10 @@
 pub mod compress;
 pub mod envelope;
 pub mod error;
+pub mod own;
 pub mod read;
+pub mod request;
+pub mod response;
 pub mod segment;
 pub mod types;
 pub mod version;
