@@ -52,7 +52,6 @@ pub struct Columns {
 impl Columns {
     pub(super) fn locate(cursor: &mut Cursor<'_>, flags: u32, count: u32) -> Result<Self, Malformed> {
         let start = cursor.position();
-        // Not for no columns at all: servers set the flag only when there is a column to take the table from.
         let global = if flags & GLOBAL_TABLE != 0 { Some(TableSpec::next(cursor)?) } else { None };
         if (count as usize).saturating_mul(COLUMN_MIN) > cursor.remaining() {
             return Err(Malformed::ImpossibleCount);
