@@ -201,7 +201,7 @@ impl OwnRows {
         }
     }
 
-    /// Writes the next cell: a set<text> (a set is sorted: so are `texts`).
+    /// Writes the next cell: a `set<text>` (a set is sorted: so are `texts`).
     pub fn text_set(&mut self, out: &mut Vec<u8>, texts: &[&str]) {
         let mut set = Vec::new();
         write::bits(&mut set, texts.len() as u32);
@@ -211,7 +211,7 @@ impl OwnRows {
 
     /// Writes the number of rows and the length. Cells of an unfinished row are filled with nulls.
     pub fn close(mut self, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        while self.columns > 0 && self.cells % self.columns != 0 {
+        while self.columns > 0 && !self.cells.is_multiple_of(self.columns) {
             self.cell(out, None);
         }
         let rows = self.cells.checked_div(self.columns).unwrap_or(0) as u32;

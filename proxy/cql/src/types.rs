@@ -102,11 +102,11 @@ pub enum CqlType {
     Native(Native),
     /// A Java class name; vectors are such.
     Custom(Box<[u8]>),
-    /// list<element>
+    /// `list<element>`
     List(Box<CqlType>),
-    /// set<element>
+    /// `set<element>`
     Set(Box<CqlType>),
-    /// map<key, value>
+    /// `map<key, value>`
     Map(Box<CqlType>, Box<CqlType>),
     /// A user-defined type.
     Udt {
@@ -117,7 +117,7 @@ pub enum CqlType {
         /// Its fields in order.
         fields: Vec<(Box<[u8]>, CqlType)>,
     },
-    /// tuple<...>
+    /// `tuple<...>`
     Tuple(Vec<CqlType>),
 }
 

@@ -142,6 +142,38 @@ fn every_sample_reads() {
     }
 }
 
+/// The seeds of the fuzz target: every kind of input it chooses from. `WEIR_BLESS=1` writes them anew.
+#[test]
+fn the_fuzz_seeds_are_the_samples() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/cql_frames");
+    let mut seeds = Vec::new();
+    for version in samples::VERSIONS {
+        seeds.push((format!("client_v{}", version.number()), 0, samples::requests(version).concat()));
+        seeds.push((format!("server_v{}", version.number()), 1, samples::responses(version).concat()));
+    }
+    let stream = samples::requests(samples::VERSIONS[2]).concat();
+    for (name, choice, compressed) in [("segments", 2, false), ("segments_lz4", 3, true)] {
+        let mut segments = Vec::new();
+        assert_eq!(write_segments(&stream, compressed, &mut segments), Ok(stream.len()));
+        seeds.push((name.to_owned(), choice, segments));
+    }
+    for compression in [Compression::Lz4, Compression::Snappy] {
+        let mut body = Vec::new();
+        compression.compress(&stream, &mut body);
+        seeds.push((compression.name().to_owned(), 4, body));
+    }
+    for (name, choice, bytes) in seeds {
+        let seed = [vec![choice], bytes].concat();
+        let path = folder.join(name);
+        if std::env::var_os("WEIR_BLESS").is_some() {
+            std::fs::create_dir_all(&folder).expect("the folder can be made");
+            std::fs::write(&path, &seed).expect("the seed can be written");
+        }
+        assert_eq!(std::fs::read(&path).ok().as_deref(), Some(&seed[..]), "{}", path.display());
+        fuzz_frames(&seed);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 

@@ -1,4 +1,5 @@
 //! Valid frames of every kind, written with the notations one by one: the seeds of the mutations.
+#![allow(dead_code, reason = "not every test file uses every sample")]
 
 use std::net::SocketAddr;
 
