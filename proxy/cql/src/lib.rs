@@ -49,11 +49,13 @@ pub mod envelope;
 pub mod error;
 #[doc(hidden)]
 pub mod invariants;
+pub mod key;
 pub mod own;
 pub mod read;
 pub mod request;
 pub mod response;
 pub mod segment;
+pub mod statement;
 pub mod types;
 pub mod version;
 pub mod write;
