@@ -3,7 +3,7 @@
 //! Literals and markers become `?`; white space, comments, case and needless quotes go; elements of `IN` lists,
 //! collections and batches that repeat the one before them go. Works on tokens alone, so opaque statements have one too.
 
-use super::lexer::{Lexer, Token, TokenKind};
+use super::lexer::{Lexer, Token, TokenKind, is_reserved};
 use super::qualify::is_plain;
 use super::shape::{Name, Span};
 
@@ -107,6 +107,10 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn token(&mut self, token: Token) {
+        // First of all: what stands on both its sides then is side by side, as when the result is read again.
+        if token.kind == TokenKind::Sign(b';') {
+            return;
+        }
         let after_in = std::mem::take(&mut self.after_in);
         if std::mem::take(&mut self.colon) {
             if matches!(token.kind, TokenKind::Word | TokenKind::Quoted) {
@@ -160,7 +164,7 @@ impl Writer<'_> {
                     self.colon = true;
                 }
             }
-            TokenKind::Sign(b';') | TokenKind::End => {}
+            TokenKind::End => {}
             TokenKind::Sign(b',') => {
                 self.finish_element();
                 self.out.extend_from_slice(b", ");
@@ -208,7 +212,7 @@ impl Writer<'_> {
             self.batch_boundary();
         }
         self.after_in = lower == b"in";
-        let spaced = matches!(lower, b"in" | b"values" | b"and" | b"where" | b"as" | b"using");
+        let spaced = (is_reserved(lower) && lower != b"token") || matches!(lower, b"values" | b"as");
         self.put(lower, if spaced { Before::Operand } else { Before::Name });
         if top && lower == b"begin" && self.batch.is_none() {
             self.batch = Some(Frame { compares: true, ..Frame::default() });
