@@ -150,23 +150,14 @@ impl KeyType {
             }
             KeyType::Varint => compare_varints(left, right),
             KeyType::Decimal => Decimal::read(left).cmp(&Decimal::read(right)),
-            KeyType::Float => match (left.first_chunk(), right.first_chunk()) {
-                (Some(left), Some(right)) => {
-                    let wide = |bytes: &[u8; 4]| f64::from(f32::from_be_bytes(*bytes));
-                    compare_floats(wide(left), wide(right))
-                }
-                _ => left.cmp(right),
-            },
-            KeyType::Double => match (left.first_chunk(), right.first_chunk()) {
-                (Some(left), Some(right)) => {
-                    compare_floats(f64::from_be_bytes(*left), f64::from_be_bytes(*right))
-                }
-                _ => left.cmp(right),
-            },
-            KeyType::Uuid | KeyType::Timeuuid => match (left.first_chunk(), right.first_chunk()) {
-                (Some(left), Some(right)) => compare_uuids(self == KeyType::Timeuuid, *left, *right),
-                _ => left.cmp(right),
-            },
+            KeyType::Float => fixed(left, right, |left: [u8; 4], right| {
+                compare_floats(f32::from_be_bytes(left).into(), f32::from_be_bytes(right).into())
+            }),
+            KeyType::Double => fixed(left, right, |left: [u8; 8], right| {
+                compare_floats(f64::from_be_bytes(left), f64::from_be_bytes(right))
+            }),
+            KeyType::Uuid => fixed(left, right, |left, right| compare_uuids(false, left, right)),
+            KeyType::Timeuuid => fixed(left, right, |left, right| compare_uuids(true, left, right)),
         }
     }
 }
@@ -186,6 +177,20 @@ pub fn sort_keys(kind: KeyType, keys: &mut Vec<&[u8]>) -> Result<(), KeyFault> {
     keys.dedup();
     let ambiguous = keys.windows(2).any(|pair| kind.compare(pair[0], pair[1]) == Ordering::Equal);
     if ambiguous { Err(KeyFault::Ambiguous) } else { Ok(()) }
+}
+
+/// Values of one length; those of another come last, as bytes, so that the order is total whatever the bytes.
+fn fixed<const N: usize>(
+    left: &[u8],
+    right: &[u8],
+    order: impl Fn([u8; N], [u8; N]) -> Ordering,
+) -> Ordering {
+    match (<[u8; N]>::try_from(left), <[u8; N]>::try_from(right)) {
+        (Ok(left), Ok(right)) => order(left, right),
+        (left_value, right_value) => {
+            left_value.is_err().cmp(&right_value.is_err()).then_with(|| left.cmp(right))
+        }
+    }
 }
 
 fn signed(byte: u8) -> i8 {
