@@ -227,8 +227,8 @@ proptest! {
         let mut out = Vec::new();
         found.rewrite(&body, Some(b"SELECT 1"), &ours(&edit), &mut out);
         let expected = theirs(&edit, &params);
-        let again = catch_unwind(|| BodyReqQuery::from_cursor(&mut Cursor::new(out.as_slice()), their_version));
-        let again = again.expect("no panic on valid bytes").expect("valid");
+        let read = || BodyReqQuery::from_cursor(&mut Cursor::new(out.as_slice()), their_version).expect("valid");
+        let again = catch_unwind(read).expect("no panic on valid bytes");
         prop_assert_eq!(again, BodyReqQuery { query: "SELECT 1".into(), query_params: expected.clone() });
         if version == Version::V4 && !params.with_names {
             let read = RequestV2::deserialize(&mut &out[..], RequestOpcode::Query, &ProtocolFeatures::default());
