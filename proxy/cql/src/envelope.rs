@@ -358,3 +358,71 @@ impl Open {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: EnvelopeLimits = EnvelopeLimits { body: 100, newest: Version::V4 };
+
+    fn read(input: &[u8]) -> Step {
+        read_header(input, Side::Client, LIMITS)
+    }
+
+    #[test]
+    fn headers_and_their_caps() {
+        let header = Header {
+            version: Version::V4,
+            flags: Flags(Flags::TRACING),
+            stream: StreamId(0x1234),
+            opcode: Opcode::Query,
+            body_len: 100,
+        };
+        let bytes = [4, 2, 0x12, 0x34, 7, 0, 0, 0, 100];
+        assert_eq!(read(&bytes), Step::Envelope { header });
+        let stream = Some(StreamId(0x1234));
+        for (at, byte, reason) in [
+            (8, 101, Malformed::TooLarge),
+            (5, 0x80, Malformed::NegativeLength),
+            (4, 0x08, Malformed::UnknownOpcode),
+            (4, 0x04, Malformed::UnknownOpcode),
+        ] {
+            let mut wrong = bytes;
+            wrong[at] = byte;
+            assert_eq!(read(&wrong), Step::Malformed { reason, stream }, "{at}");
+        }
+        let reason = Malformed::WrongDirection;
+        assert_eq!(read(&[0x84]), Step::Malformed { reason, stream: None });
+        let mut patched = bytes;
+        patch_stream(&mut patched, StreamId(-2));
+        assert_eq!(patched, [4, 2, 0xFF, 0xFE, 7, 0, 0, 0, 100]);
+        patch_stream(&mut patched[..3], StreamId(0));
+        assert_eq!(patched[2], 0xFF, "half a header is left alone");
+    }
+
+    #[test]
+    fn unknown_versions_are_stepped_over() {
+        for version in [5, 6, 0x41, 0x42, 0x7F] {
+            let input = [version, 0, 0, 9, 5, 0, 0, 0, 2, 1, 2, 4];
+            let expected = Step::Unsupported { version, stream: StreamId(9), consumed: 11 };
+            assert_eq!(read(&input), expected);
+            assert_eq!(read(&input[..10]), Step::Incomplete { needed: 11 });
+            assert_eq!(read(&input[..1]), Step::Incomplete { needed: 9 });
+        }
+        let old = Step::Unsupported { version: 2, stream: StreamId(-1), consumed: 9 };
+        assert_eq!(read(&[2, 0, 0xFF, 5, 0, 0, 0, 1, 7, 4]), old);
+        let long = [0x42, 0, 0, 9, 5, 0, 1, 0, 1];
+        let refused = Step::Malformed { reason: Malformed::OtherVersion, stream: Some(StreamId(9)) };
+        assert_eq!(read(&long), refused);
+        assert_eq!(read(&[0]), Step::Malformed { reason: Malformed::OtherVersion, stream: None });
+    }
+
+    #[test]
+    fn a_body_is_measured_when_it_is_closed() {
+        let mut out = b"before".to_vec();
+        let open = Open::new(&mut out, Version::V5, Flags::default(), StreamId(1), Opcode::Ready);
+        out.extend_from_slice(b"abc");
+        assert_eq!(open.close(&mut out), Ok(()));
+        assert_eq!(out, b"before\x85\0\0\x01\x02\0\0\0\x03abc");
+    }
+}

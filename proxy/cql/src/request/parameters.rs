@@ -36,8 +36,8 @@ impl QueryFlags {
         self.0 & flag != 0
     }
 
-    /// Reads the flags. One that the version does not have is refused: servers may read a field behind it (Cassandra
-    /// takes the keyspace flag in v4 too), and a field weir does not see would be a way around its limits.
+    /// Reads the flags. One that the version does not have is refused: Cassandra 5.0.9 takes the keyspace flag of v5
+    /// in v4 too, and a field that weir does not see would be a way around its limits.
     pub(super) fn read(cursor: &mut Cursor<'_>, version: Version) -> Result<Self, Malformed> {
         let (bits, known) = match version {
             Version::V3 | Version::V4 => (u32::from(cursor.byte()?), 0x007F),
@@ -271,4 +271,38 @@ pub struct ParameterEdit<'a> {
     pub timestamp: Change<i64>,
     /// Keyspace of unqualified names; ignored before v5.
     pub keyspace: Change<&'a [u8]>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_of_another_version_is_refused() {
+        for (version, flags, known) in [
+            (Version::V3, vec![0x80], false),
+            (Version::V4, vec![0x80], false),
+            (Version::V4, vec![0x7F], true),
+            (Version::V5, vec![0, 0, 1, 0xFF], true),
+            (Version::V5, vec![0, 0, 2, 0], false),
+        ] {
+            let read = QueryFlags::read(&mut Cursor::new(&flags), version);
+            assert_eq!(read.is_ok(), known, "{version:?} {flags:x?}");
+            assert!(known || read == Err(Malformed::UnknownFlag));
+        }
+    }
+
+    #[test]
+    fn the_timestamp_is_left_out_of_the_key() {
+        let dialect = Dialect::of(Version::V4);
+        let mut body = vec![0, 1, 0x24, 0, 0, 0, 100];
+        body.extend_from_slice(&7_i64.to_be_bytes());
+        body.push(0xEE);
+        let parameters = Parameters::locate(&mut Cursor::new(&body), dialect).expect("valid");
+        assert_eq!(parameters.around_timestamp(&body), (&body[..7], &b""[..]));
+        assert!(parameters.patch_timestamp(&mut body, 9));
+        let again = Parameters::locate(&mut Cursor::new(&body), dialect).expect("valid");
+        assert_eq!(again.timestamp.map(|timestamp| timestamp.value), Some(9));
+        assert_eq!(again.around_timestamp(&body), parameters.around_timestamp(&body));
+    }
 }

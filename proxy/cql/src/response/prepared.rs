@@ -17,8 +17,8 @@ pub struct Prepared {
     pub result_metadata_id: Option<Span>,
     /// The flags of the bind markers as they came; Scylla marks conditional statements in them.
     pub flags: u32,
-    /// For each partition key column, in order, a \[short\]: the index of its bind marker. Empty when one has none (or
-    /// before v4). [`Prepared::key_indices`] iterates it.
+    /// For each partition key column, in order, a \[short\]: the index of its bind marker. Empty when one has none, when
+    /// it is `key IN ?` (then a marker is named `in(key)`), and before v4. [`Prepared::key_indices`] iterates it.
     pub key_indices: Span,
     /// The bind markers.
     pub markers: Columns,
