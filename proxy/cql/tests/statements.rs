@@ -16,8 +16,7 @@ fn every_statement_reads_as_recorded() {
         let path = entry.unwrap().path();
         let recorded = std::fs::read_to_string(&path).unwrap();
         let mut now = String::new();
-        let mut lines = recorded.lines().peekable();
-        while let Some(line) = lines.next() {
+        for line in recorded.lines() {
             let Some(text) = line.strip_prefix("> ") else {
                 if line.starts_with('#') || line.is_empty() {
                     now.push_str(line);

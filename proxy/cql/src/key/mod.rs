@@ -1,6 +1,6 @@
 //! Partition keys: their token, the shard that holds them, and the order in which Cassandra returns them.
 //!
-//! Values are the bytes of the native protocol. [`token`] is Cassandra's Murmur3 partitioner, [`composite`] the encoding
+//! Values are the bytes of the native protocol. [`token`] is Cassandra's Murmur3 partitioner, [`composite()`] the encoding
 //! of a key of several columns, [`shard_of`] Scylla's placement, [`KeyType`] the order of a column's type, which is the
 //! order of the rows of `IN`. No I/O, no panic on any bytes.
 

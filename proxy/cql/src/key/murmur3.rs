@@ -25,7 +25,7 @@ impl Token {
 const C1: u64 = 0x87c3_7b91_1142_53d5;
 const C2: u64 = 0x4cf5_ad43_2745_937f;
 
-/// The token of the whole partition key (of several columns: of its [`composite`](super::composite) form).
+/// The token of the whole partition key (of several columns: of its [`composite`](super::composite()) form).
 pub fn token(key: &[u8]) -> Token {
     if key.is_empty() {
         return Token::MIN;

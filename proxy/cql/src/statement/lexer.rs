@@ -234,19 +234,18 @@ impl<'a> Lexer<'a> {
 
     /// The end of an ISO 8601 duration, of which `P` and a digit (or `T`) were seen. Only designators in their order.
     fn iso_duration(&self, start: usize) -> Result<usize, LexicalError> {
-        let end = self.run(start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b':'));
-        let body = self.text.get(start + 1..end).unwrap_or_default();
-        let pattern = |bytes: &[u8]| {
-            let shape = b"dddd-dd-ddTdd:dd:dd";
-            bytes.len() == shape.len()
-                && bytes.iter().zip(shape).all(|(byte, want)| match want {
-                    b'd' => byte.is_ascii_digit(),
-                    other => byte == other,
-                })
-        };
-        if pattern(body) {
-            return Ok(end);
+        let shape = b"Pdddd-dd-ddTdd:dd:dd";
+        let alternative = self.text.get(start..start + shape.len()).is_some_and(|bytes| {
+            bytes.iter().zip(shape).all(|(byte, want)| match want {
+                b'd' => byte.is_ascii_digit(),
+                other => byte == other,
+            })
+        });
+        if alternative {
+            return self.ends_clean(TokenKind::Duration, start + shape.len()).map(|(_, end)| end);
         }
+        let end = self.run(start, |byte| byte.is_ascii_alphanumeric());
+        let body = self.text.get(start + 1..end).unwrap_or_default();
         let (date, time) = match memchr(b'T', body) {
             Some(at) => (&body[..at], Some(&body[at + 1..])),
             None => (body, None),
@@ -457,6 +456,7 @@ mod tests {
             "'open",
             "$$open",
             "\"open",
+            "P0001-02-03",
             "-- to the end",
             "// to the end",
             "/* open",

@@ -1,8 +1,8 @@
 //! What a CQL statement asks for, read from its text.
 //!
 //! [`read`] gives the kind, table, shapes of `IN`, values bound by `=`, limits, conditions and idempotence of `SELECT`,
-//! `INSERT`, `UPDATE`, `DELETE`, `BATCH` and `USE`; [`fingerprint`] gives the text with its literals taken out;
-//! [`qualify`] writes a keyspace before unqualified tables. What is not fully understood is [`Body::Opaque`]: it passes
+//! `INSERT`, `UPDATE`, `DELETE`, `BATCH` and `USE`; [`fingerprint()`] gives the text with its literals taken out;
+//! [`qualify()`] writes a keyspace before unqualified tables. What is not fully understood is [`Body::Opaque`]: it passes
 //! through untouched. A wrong shape would split or retry what must not be; so a form with two readings is opaque.
 //!
 //! The way of a text: `lexer` (tokens) -> `parser` (cursor, markers, nesting) -> `select` or `modify`, with `relation`

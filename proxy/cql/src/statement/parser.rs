@@ -2,7 +2,7 @@
 
 use super::function::Functions;
 use super::lexer::{Lexer, Token, TokenKind, is_reserved};
-use super::shape::{Name, OpaqueCause, Span, Table, Value};
+use super::shape::{LiteralKind, Name, OpaqueCause, Span, Table, Value};
 use super::{MARKER_NAMES_MAX, NESTING_MAX};
 
 /// What a part of a statement is, or why the statement becomes opaque.
@@ -141,7 +141,8 @@ impl<'a> Parser<'a> {
         if self.token.kind != TokenKind::Integer {
             return Err(OpaqueCause::Unfamiliar);
         }
-        self.value()
+        let token = self.take()?;
+        Ok(Value::Literal(LiteralKind::Integer, Span { start: token.start, end: token.end }))
     }
 
     /// Goes one bracket deeper; every call is paired with [`Parser::shallower`] unless the statement becomes opaque.

@@ -268,7 +268,10 @@ impl Parser<'_> {
     /// `.field`, `[element]` and `[from..to]`, again and again; whether there was one.
     fn modifiers(&mut self, names: Names) -> Parsed<bool> {
         let mut any = false;
-        while names == Names::Columns {
+        if names == Names::Refused {
+            return Ok(false);
+        }
+        loop {
             if self.eat_sign(b'.')? {
                 self.name()?;
             } else if self.eat_sign(b'[')? {
@@ -283,11 +286,10 @@ impl Parser<'_> {
                 }
                 self.expect_sign(b']')?;
             } else {
-                break;
+                return Ok(any);
             }
             any = true;
         }
-        Ok(any)
     }
 
     /// `(...)` behind a function's name: nothing, `*`, a list, or `x AS type`.
