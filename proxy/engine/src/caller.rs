@@ -44,6 +44,16 @@ impl Identity {
     }
 }
 
+/// Longest name of a caller, a pool or a listener, bytes.
+pub const NAME_MAX: usize = 64;
+
+/// Whether `text` may name a caller, a pool or a listener: `[A-Za-z0-9._:/@-]{1,64}`.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=NAME_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/@-".contains(&byte))
+}
+
 /// What a worker keeps about one identity while connections bear it.
 #[derive(Debug)]
 pub(crate) struct Known {

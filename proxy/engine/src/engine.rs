@@ -3,7 +3,8 @@
 
 use crate::OutBuffer;
 use crate::admit::Budgets;
-use crate::caller::{FIRST_ESTIMATE, Identity, Known};
+use crate::caller::Identity;
+use crate::callers::Callers;
 use crate::client::{Asked, Client, ClientSummary, CloseHow};
 use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::{CutCause, KeysWork, Lane, Owner, Server};
@@ -11,7 +12,6 @@ use crate::naming::Naming;
 use crate::route::Ring;
 use crate::settings::Settings;
 use crate::units::{ClientId, Instant, LaneId, ListenerId, PoolId, ServerId};
-use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use weir_memcached::{DecodeLimits, RequestDecoder, Verb};
 
@@ -39,16 +39,10 @@ impl Pool {
 /// One worker's data path: clients, lanes, queues and the ledger. Not shared, not locked.
 pub struct Engine {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) budgets: Arc<Budgets>,
     pub(crate) workers: u64,
     pub(crate) clients: Vec<Client>,
     pub(crate) free: Vec<u32>,
-    pub(crate) known: Vec<Known>,
-    pub(crate) known_by_identity: FxHashMap<Arc<Identity>, u32>,
-    pub(crate) free_known: Vec<u32>,
-    /// Number and identities of each principal.
-    pub(crate) principals: FxHashMap<Arc<str>, (u32, u32)>,
-    pub(crate) next_principal: u32,
+    pub(crate) callers: Callers,
     pub(crate) pools: Vec<Pool>,
     pub(crate) servers: Vec<Server>,
     pub(crate) lanes: Vec<Lane>,
@@ -97,15 +91,10 @@ impl Engine {
     pub fn new(settings: Arc<Settings>, budgets: Arc<Budgets>, workers: u32, seed: u64) -> Engine {
         let mut engine = Engine {
             settings: settings.clone(),
-            budgets,
             workers: u64::from(workers.max(1)),
             clients: Vec::new(),
             free: Vec::new(),
-            known: Vec::new(),
-            known_by_identity: FxHashMap::default(),
-            free_known: Vec::new(),
-            principals: FxHashMap::default(),
-            next_principal: 0,
+            callers: Callers::new(budgets),
             pools: Vec::new(),
             servers: Vec::new(),
             lanes: Vec::new(),
@@ -155,7 +144,7 @@ impl Engine {
             generation,
             open: true,
             listener,
-            pool: settings.pool,
+            pool: settings.backend.pool().expect("the driver hands each engine its own listeners only"),
             known,
             decoder: RequestDecoder::new(limits),
             input_max: settings.line_max.max(settings.value_max) + READ_AHEAD,
@@ -251,12 +240,12 @@ impl Engine {
             self.drop_bulk(*bulk);
         }
         if let Some(held) = held {
-            self.known[known as usize].state.release(held.operations, held.bytes);
+            self.callers.known[known as usize].state.release(held.operations, held.bytes);
         }
         if let Some(account) = account {
             self.ledger.held_mut().leave(account, now);
         }
-        self.known[known as usize].clients -= 1;
+        self.callers.known[known as usize].clients -= 1;
         self.forget_identity(known);
         self.pump_due |= crowded && !self.replies_crowded();
         ClientSummary { requests }
@@ -315,7 +304,13 @@ impl Engine {
                 for (slot, spent) in self.servers[server.0 as usize].spent.iter_mut().enumerate() {
                     let operations = std::mem::take(spent);
                     if operations > 0 {
-                        f(slot as u32, &self.known[slot].identity, PoolId(pool as u32), position, operations);
+                        f(
+                            slot as u32,
+                            &self.callers.known[slot].identity,
+                            PoolId(pool as u32),
+                            position,
+                            operations,
+                        );
                     }
                 }
             }
@@ -323,29 +318,23 @@ impl Engine {
     }
 
     /// Visits and resets what each identity did since the last call, and frees identities nobody bears any more.
-    pub fn fold(&mut self, mut f: impl FnMut(u32, &Arc<Identity>, &IdentityTally)) {
-        let known = &self.known;
-        self.ledger.fold(|slot, tally| f(slot, &known[slot as usize].identity, tally));
-        let mut reusable = Vec::new();
-        self.ledger.take_reusable(&mut reusable);
-        for slot in reusable {
-            let known = &self.known[slot as usize];
-            if known.unused() && self.known_by_identity.get(&known.identity) == Some(&slot) {
-                self.known_by_identity.remove(&known.identity);
-                self.free_known.push(slot);
-                if let Some((_, identities)) = self.principals.get_mut(&known.identity.principal) {
-                    *identities -= 1;
-                    if *identities == 0 {
-                        self.principals.remove(&known.identity.principal);
-                    }
-                }
-            }
-        }
+    pub fn fold(&mut self, f: impl FnMut(u32, &Arc<Identity>, &IdentityTally)) {
+        self.callers.fold(&mut self.ledger, f);
+    }
+
+    /// A connection bears this identity from now on.
+    pub(crate) fn learn_identity(&mut self, identity: Arc<Identity>) -> u32 {
+        self.callers.learn(identity, &self.settings, &mut self.ledger)
+    }
+
+    /// Gives an identity up once nobody bears it and nothing it asked is under way.
+    pub(crate) fn forget_identity(&mut self, slot: u32) {
+        self.callers.forget(slot, &mut self.ledger);
     }
 
     /// Adds a request to those the client is owed an answer for. Its name is kept until it is accounted for.
     pub(crate) fn ask(&mut self, id: ClientId, mut asked: Asked) -> u64 {
-        self.known[asked.known as usize].requests += 1;
+        self.callers.known[asked.known as usize].requests += 1;
         self.requests += 1;
         // a split multiget is bounded by its pieces
         let reads = asked.complete
@@ -459,59 +448,6 @@ impl Engine {
         self.drop_merge(keys.values.len());
         if self.spare_keys.len() < SPARE_KEYS_MAX && keys.bytes.capacity() <= SPARE_KEYS_BYTES {
             self.spare_keys.push(keys);
-        }
-    }
-
-    pub(crate) fn learn_identity(&mut self, identity: Arc<Identity>) -> u32 {
-        if let Some(&slot) = self.known_by_identity.get(&identity) {
-            if self.known[slot as usize].unused() {
-                self.ledger.revive(slot);
-            }
-            self.known[slot as usize].clients += 1;
-            return slot;
-        }
-        let principal = match self.principals.get_mut(&identity.principal) {
-            Some((id, identities)) => {
-                *identities += 1;
-                *id
-            }
-            None => {
-                self.next_principal = self.next_principal.wrapping_add(1);
-                self.principals.insert(identity.principal.clone(), (self.next_principal, 1));
-                self.next_principal
-            }
-        };
-        let budget = identity.budget(&self.settings);
-        let known = Known {
-            identity: identity.clone(),
-            state: self.budgets.of(&budget.key),
-            limits: budget.limits,
-            principal,
-            clients: 1,
-            requests: 0,
-            queued: 0,
-            held: 0,
-            reply_bytes: FIRST_ESTIMATE,
-        };
-        let slot = match self.free_known.pop() {
-            Some(slot) => {
-                self.known[slot as usize] = known;
-                self.ledger.revive(slot);
-                slot
-            }
-            None => {
-                self.known.push(known);
-                self.known.len() as u32 - 1
-            }
-        };
-        self.known_by_identity.insert(identity, slot);
-        slot
-    }
-
-    /// Gives an identity up once nobody bears it and nothing it asked is under way.
-    pub(crate) fn forget_identity(&mut self, slot: u32) {
-        if self.known[slot as usize].unused() {
-            self.ledger.retire(slot);
         }
     }
 }

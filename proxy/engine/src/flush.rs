@@ -45,7 +45,7 @@ impl Engine {
         asked.hidden = noreply;
         asked.issued = Some(now);
         let pool = client.pool;
-        let identity = self.known[client.known as usize].identity.clone();
+        let identity = self.callers.known[client.known as usize].identity.clone();
         let seq = self.ask(id, asked);
         // what follows goes another way, and must not overtake it
         self.clients[id.slot as usize].barrier = seq + 1;
@@ -84,7 +84,7 @@ impl Engine {
             None => {
                 let known = self.learn_identity(job.identity.clone());
                 self.ledger.flush_all(known, end);
-                self.known[known as usize].clients -= 1; // nobody bears it on that account
+                self.callers.known[known as usize].clients -= 1; // nobody bears it on that account
                 self.forget_identity(known);
             }
         }

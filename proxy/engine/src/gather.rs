@@ -115,7 +115,7 @@ impl Engine {
             } else if let Owner::One(target) | Owner::Part(target, _) = keys.owner
                 && let Some(known) = self.client(target.client).map(|client| client.known)
             {
-                self.known[known as usize].learn(keys.seen, keys.len() as u64);
+                self.callers.known[known as usize].learn(keys.seen, keys.len() as u64);
             }
             self.recycle(keys);
         }
@@ -221,7 +221,7 @@ impl Engine {
                 asked.hits = 1;
             }
             self.reply_bytes += bytes;
-            self.known[known].learn(block.len() as u64, 1);
+            self.callers.known[known].learn(block.len() as u64, 1);
             self.finish(target, now);
         });
     }
@@ -236,7 +236,7 @@ impl Engine {
                     asked.misses = 1;
                 }
                 self.reply_bytes += bytes;
-                self.known[known].learn(0, 1);
+                self.callers.known[known].learn(0, 1);
                 self.finish(target, now);
             });
         }
@@ -357,7 +357,7 @@ impl Engine {
             self.reply_bytes += bytes;
             self.keep_merge(merged);
             if verb == Verb::Mg && found == Some(true) {
-                self.known[known].learn(whole as u64, 1);
+                self.callers.known[known].learn(whole as u64, 1);
             }
         }
         self.part_answered(target, None, now);

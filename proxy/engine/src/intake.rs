@@ -269,7 +269,7 @@ impl Engine {
         now: Instant,
     ) -> Option<Fate> {
         let client = &mut self.clients[id.slot as usize];
-        let known = &self.known[client.known as usize];
+        let known = &self.callers.known[client.known as usize];
         let price = price(request);
         let first_look = client.held_since.is_none();
         if first_look {
@@ -350,7 +350,7 @@ impl Engine {
     fn drop_grant(&mut self, id: ClientId) {
         let client = &mut self.clients[id.slot as usize];
         if let Some(held) = client.granted.take() {
-            self.known[client.known as usize].state.release(held.operations, held.bytes);
+            self.callers.known[client.known as usize].state.release(held.operations, held.bytes);
         }
     }
 

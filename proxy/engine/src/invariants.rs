@@ -15,8 +15,8 @@ impl Engine {
     pub fn check_invariants(&self) {
         self.check_bytes();
         self.check_servers();
-        let mut requests = vec![0; self.known.len()];
-        let mut clients = vec![0; self.known.len()];
+        let mut requests = vec![0; self.callers.known.len()];
+        let mut clients = vec![0; self.callers.known.len()];
         for (slot, client) in self.clients.iter().enumerate().filter(|(_, client)| client.open) {
             let id = ClientId { slot: slot as u32, generation: client.generation };
             self.check_client(id, client);
@@ -26,7 +26,7 @@ impl Engine {
             }
         }
         self.check_queued();
-        let mut held = vec![0; self.known.len()];
+        let mut held = vec![0; self.callers.known.len()];
         for (account, waiting) in self.ledger.held().iter() {
             held[waiting.known as usize] += 1;
             match waiting.closed {
@@ -35,7 +35,7 @@ impl Engine {
             }
         }
         assert!(self.ledger.held().len() <= HELD_MAX, "held accounts are bounded");
-        for (index, known) in self.known.iter().enumerate() {
+        for (index, known) in self.callers.known.iter().enumerate() {
             let counted = (known.clients as usize, known.requests as usize, known.held as usize);
             assert_eq!(counted, (clients[index], requests[index], held[index]), "users of identity {index}");
         }
@@ -56,7 +56,7 @@ impl Engine {
         for lane in &self.lanes {
             assert!(lane.owed.is_empty() && lane.batch.is_none() && lane.input.is_empty());
         }
-        for known in &self.known {
+        for known in &self.callers.known {
             assert_eq!((known.requests, known.queued), (0, 0), "{}", known.identity.name);
         }
         assert!(self.paced.is_empty() && self.resume.is_empty() && self.slow.is_empty());
@@ -103,7 +103,7 @@ impl Engine {
     /// Operations waiting are the same counted by client, by server and by caller.
     fn check_queued(&self) {
         let mut by_server = vec![0; self.servers.len()];
-        let mut by_caller = vec![0; self.known.len()];
+        let mut by_caller = vec![0; self.callers.known.len()];
         for client in self.clients.iter().filter(|client| client.open) {
             let Some(queued) = client.queued else {
                 assert!(!matches!(client.hold, Some(Hold::Queued(_) | Hold::Bulk(_))), "{client:?}");
@@ -121,7 +121,7 @@ impl Engine {
         for (server, queued) in self.servers.iter().zip(by_server) {
             assert_eq!(server.queued(), queued, "operations waiting for {}", server.name);
         }
-        for (known, queued) in self.known.iter().zip(by_caller) {
+        for (known, queued) in self.callers.known.iter().zip(by_caller) {
             assert_eq!(known.queued, queued, "operations of {} that wait", known.identity.name);
         }
     }

@@ -104,7 +104,7 @@ impl Engine {
         }
         let Some(first) = retrieve.keys.clone().next() else { return Fate::Taken };
         let server = self.pools[pool_id].server_for(first);
-        let known = &self.known[client.known as usize];
+        let known = &self.callers.known[client.known as usize];
         let (principal, estimate) = (known.principal, known.reply_bytes);
         let cost = Cost { operations: count as u64, bytes: estimate.saturating_mul(count as u64), bulk: 0 };
         let Some(lane) = self.lane_with_room(id, server, cost, now) else { return Fate::Held };
@@ -170,7 +170,7 @@ impl Engine {
         let client = &self.clients[id.slot as usize];
         let server = self.pools[client.pool.0 as usize].server_for(key);
         let reads = verb == Verb::Mg;
-        let bytes = if reads { self.known[client.known as usize].reply_bytes } else { bytes_in };
+        let bytes = if reads { self.callers.known[client.known as usize].reply_bytes } else { bytes_in };
         let cost = Cost { operations, bytes, bulk: 0 };
         let Some(lane) = self.lane_with_room(id, server, cost, now) else { return Fate::Held };
         let mut asked = self.begin(passing, verb, operations);

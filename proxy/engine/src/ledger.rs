@@ -2,7 +2,7 @@
 //! ring of the most expensive requests.
 //!
 //! One ledger per worker, plain numbers, no atomics: the driver folds the tallies into shared metrics once per loop
-//! turn ([`Ledger::fold`]). Bounds: one [`Tally`] per identity and verb in use, [`heavy_hitters::COUNTERS`] and
+//! turn ([`Ledger::fold`]). Bounds: one [`Tally`] per identity and method in use, [`heavy_hitters::COUNTERS`] and
 //! [`expensive::KEPT`] entries per generation of [`GENERATION`].
 
 pub mod entry;
@@ -11,7 +11,7 @@ pub mod heavy_hitters;
 pub mod held;
 pub mod tally;
 
-pub use entry::{Entry, Outcome, RequestId};
+pub use entry::{Entry, Method, Outcome, RequestId};
 pub use expensive::Expensive;
 pub use heavy_hitters::HeavyHitter;
 pub use tally::{FlushEnd, IdentityTally, Largest, Tally};
@@ -24,7 +24,6 @@ use expensive::ExpensiveRequests;
 use heavy_hitters::HeavyHitters;
 use held::{HELD, HeldAccount, HeldAccounts};
 use std::sync::Arc;
-use weir_memcached::Verb;
 
 /// Heavy hitters and expensive requests are shown for one to two of these: "the last five to ten minutes". Time moves
 /// with the requests, so an idle worker keeps showing its last ones.
@@ -62,14 +61,14 @@ impl Ledger {
         }
     }
 
-    /// One finished request. `name` is the caller's full name. Allocates nothing once the identity used the verb before
+    /// One finished request. `name` is the caller's full name. Allocates nothing once the identity used the method before
     /// (but for a name or a request that enters one of the bounded lists).
     pub fn record(&mut self, entry: &Entry, name: &Arc<str>, listener: ListenerId) {
         if entry.at >= self.generation_ends {
             self.next_generation(entry.at);
         }
         let request = self.ids.next();
-        self.tally(entry.identity).verb(entry.verb).record(entry, request);
+        self.tally(entry.identity).method(entry.method).record(entry, request);
         self.hitters.add(name, entry.operations);
         self.expensive.offer(entry, request, name, listener);
     }
@@ -108,8 +107,8 @@ impl Ledger {
 
     /// A request of this size was asked. Call it before any limit decides: the rolling maximum shows what was asked,
     /// refused or not, while the request is still under way.
-    pub fn asked(&mut self, identity: u32, verb: Verb, operations: u64) {
-        self.tally(identity).verb(verb).asked(operations);
+    pub fn asked(&mut self, identity: u32, method: impl Into<Method>, operations: u64) {
+        self.tally(identity).method(method.into()).asked(operations);
     }
 
     /// A request was over a limit that was in this mode.

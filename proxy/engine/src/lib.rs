@@ -11,7 +11,9 @@
 pub mod admit;
 pub mod buffer;
 pub mod caller;
+mod callers;
 mod client;
+pub mod cql;
 mod engine;
 pub mod error;
 mod flush;

@@ -51,7 +51,7 @@ impl Engine {
     #[must_use]
     pub fn held_identity(&self, id: ClientId) -> Option<Arc<Identity>> {
         let account = self.ledger.held().get(self.ledger.held().of_gone(id)?)?;
-        Some(self.known[account.known as usize].identity.clone())
+        Some(self.callers.known[account.known as usize].identity.clone())
     }
 
     /// The answer for a connection whose name was awaited, read from the system at `read_at`; `None`: no better name than
@@ -86,7 +86,7 @@ impl Engine {
             Some(identity) => {
                 let known = self.learn_identity(identity);
                 self.book_account(account, known);
-                self.known[known as usize].clients -= 1; // nobody bears it on that account
+                self.callers.known[known as usize].clients -= 1; // nobody bears it on that account
                 self.forget_identity(known);
                 self.naming.counts.named += 1;
             }
@@ -111,16 +111,17 @@ impl Engine {
         let old = std::mem::replace(&mut client.known, known);
         if let Some(held) = client.granted.take() {
             // admitted but not yet passed on: it is admitted again, under the new name
-            self.known[old as usize].state.release(held.operations, held.bytes);
+            self.callers.known[old as usize].state.release(held.operations, held.bytes);
         }
         self.rename_queued(id);
-        self.known[old as usize].clients -= 1;
+        self.callers.known[old as usize].clients -= 1;
         self.forget_identity(old);
     }
 
     /// Requests under way go over to another identity, with what they hold of its budget.
     fn move_requests(&mut self, id: ClientId, old: u32, new: u32) {
-        let (from, to) = (self.known[old as usize].state.clone(), self.known[new as usize].state.clone());
+        let (from, to) =
+            (self.callers.known[old as usize].state.clone(), self.callers.known[new as usize].state.clone());
         let mut moved = 0;
         let under_way = self.clients[id.slot as usize].asked.iter_mut();
         for asked in under_way.filter(|asked| !asked.done && asked.known == old) {
@@ -137,15 +138,15 @@ impl Engine {
                 book(&to, ask);
             }
         }
-        self.known[old as usize].requests -= moved;
-        self.known[new as usize].requests += moved;
+        self.callers.known[old as usize].requests -= moved;
+        self.callers.known[new as usize].requests += moved;
     }
 
     /// A request of a connection without a name yet: opens its account where there is room.
     pub(crate) fn hold_account(&mut self, id: ClientId, operations: u64, now: Instant) {
         let client = &mut self.clients[id.slot as usize];
         let Some(until) = client.unnamed_until else { return };
-        let limits = &self.known[client.known as usize].limits;
+        let limits = &self.callers.known[client.known as usize].limits;
         let ceiling = limits.operations_per_request.map_or(LARGE, |ceiling| ceiling.0);
         if client.held.is_none() {
             if now >= until {
@@ -158,7 +159,7 @@ impl Engine {
                 self.naming.counts.overflow += 1;
                 return;
             }
-            self.known[client.known as usize].held += 1;
+            self.callers.known[client.known as usize].held += 1;
             if self.naming.due == Instant(0) {
                 self.naming.due = until;
             }
@@ -221,8 +222,8 @@ impl Engine {
             }
         }
         let known = held.known;
-        self.ledger.book(*held, target, &self.known[target as usize].identity.name);
-        self.known[known as usize].held -= 1;
+        self.ledger.book(*held, target, &self.callers.known[target as usize].identity.name);
+        self.callers.known[known as usize].held -= 1;
         self.forget_identity(known);
     }
 

@@ -15,6 +15,7 @@ use crate::settings::CallerClass;
 use crate::units::{ClientId, Instant};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
+use std::hash::Hash;
 
 /// While both classes wait, batch gets one operation for this many interactive ones. It is counted in operations
 /// because a visit is not a measure: one batch part of 128 keys after every 8 single interactive keys would leave the
@@ -32,11 +33,16 @@ const CLIENTS_KEPT: usize = 64;
 
 const CLASSES: usize = 2;
 
-/// A client whose turn it is.
+/// What may wait in a queue: a name of a client or a request.
+pub trait Waiter: Copy + Eq + Hash + std::fmt::Debug {}
+
+impl<T: Copy + Eq + Hash + std::fmt::Debug> Waiter for T {}
+
+/// Who has the turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Popped {
+pub struct Popped<W = ClientId> {
     /// Who.
-    pub client: ClientId,
+    pub client: W,
     /// On whose account; [`FairQueue::charge`] it.
     pub principal: u32,
     /// When it was queued.
@@ -46,25 +52,25 @@ pub struct Popped {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    client: ClientId,
+struct Waiting<W> {
+    client: W,
     since: Instant,
     cost: u64,
 }
 
 /// One principal in one class.
 #[derive(Debug)]
-struct Flow {
+struct Flow<W> {
     /// Operations it may still spend in `round`; negative: debt.
     deficit: i64,
     /// The last round it was given a quantum for.
     round: u64,
     /// In the order they were queued, so `since` never decreases.
-    clients: VecDeque<Waiting>,
+    clients: VecDeque<Waiting<W>>,
 }
 
-impl Flow {
-    fn new(round: u64, quantum: i64) -> Flow {
+impl<W> Flow<W> {
+    fn new(round: u64, quantum: i64) -> Flow<W> {
         Flow { deficit: quantum, round, clients: VecDeque::new() }
     }
 
@@ -89,14 +95,14 @@ impl Flow {
 }
 
 #[derive(Debug)]
-struct Principal {
+struct Principal<W> {
     /// By class.
-    flows: [Flow; CLASSES],
+    flows: [Flow<W>; CLASSES],
     /// The class it was last served in: where charges go.
     served: usize,
 }
 
-impl Principal {
+impl<W> Principal<W> {
     fn is_idle(&self) -> bool {
         self.flows.iter().all(|flow| flow.clients.is_empty())
     }
@@ -124,12 +130,12 @@ impl Ring {
 /// The queue in front of one server. Everything but [`FairQueue::remove`] and [`FairQueue::expire`] takes a constant
 /// number of steps on average.
 #[derive(Debug)]
-pub struct FairQueue {
+pub struct FairQueue<W = ClientId> {
     quantum: i64,
-    principals: FxHashMap<u32, Principal>,
+    principals: FxHashMap<u32, Principal<W>>,
     rings: [Ring; CLASSES],
     /// Where each waiting client is: (principal, class).
-    places: FxHashMap<ClientId, (u32, usize)>,
+    places: FxHashMap<W, (u32, usize)>,
     /// Principals with clients waiting.
     busy: usize,
     /// Interactive operations to be served before batch is next, while both wait.
@@ -142,11 +148,11 @@ pub struct FairQueue {
 const INTERACTIVE: usize = CallerClass::Interactive as usize;
 const BATCH: usize = CallerClass::Batch as usize;
 
-impl FairQueue {
+impl<W: Waiter> FairQueue<W> {
     /// An empty queue; `quantum` is what a principal may spend per round, in operations (0 counts as 1). It should be
     /// about the size of a part of a split request: smaller only costs rounds, larger makes turns longer.
     #[must_use]
-    pub fn new(quantum: u64) -> FairQueue {
+    pub fn new(quantum: u64) -> FairQueue<W> {
         FairQueue {
             quantum: signed(quantum.max(1)),
             principals: FxHashMap::default(),
@@ -162,7 +168,7 @@ impl FairQueue {
     /// Queues a client behind its principal's others. A client is in the queue at most once: the caller sees to it (a
     /// second push is ignored). `cost` is the operations it waits with, for [`FairQueue::operations`] only: what is
     /// charged is the caller's business afterwards. `now` never goes back.
-    pub fn push(&mut self, principal: u32, class: CallerClass, client: ClientId, cost: u64, now: Instant) {
+    pub fn push(&mut self, principal: u32, class: CallerClass, client: W, cost: u64, now: Instant) {
         let class_index = class as usize;
         let queued = self.places.contains_key(&client);
         debug_assert!(!queued, "{client:?} is queued already");
@@ -192,7 +198,7 @@ impl FairQueue {
 
     /// The next client to serve; `None` when nobody waits. Charges nothing: [`FairQueue::charge`] what it cost before
     /// the next pop.
-    pub fn pop(&mut self) -> Option<Popped> {
+    pub fn pop(&mut self) -> Option<Popped<W>> {
         self.forget_idle();
         let class = match (self.rings[INTERACTIVE].waiting > 0, self.rings[BATCH].waiting > 0) {
             (false, false) => return None,
@@ -211,7 +217,7 @@ impl FairQueue {
         self.pop_class(class)
     }
 
-    fn pop_class(&mut self, class: usize) -> Option<Popped> {
+    fn pop_class(&mut self, class: usize) -> Option<Popped<W>> {
         let ring = &mut self.rings[class];
         loop {
             let Some(&principal) = ring.current.front() else {
@@ -257,7 +263,7 @@ impl FairQueue {
 
     /// Starts the next round in which somebody can be served. Rounds in which all are in debt are skipped at once: one
     /// large charge does not cost as many steps as it has quanta.
-    fn next_round(ring: &mut Ring, principals: &FxHashMap<u32, Principal>, class: usize, quantum: i64) {
+    fn next_round(ring: &mut Ring, principals: &FxHashMap<u32, Principal<W>>, class: usize, quantum: i64) {
         std::mem::swap(&mut ring.current, &mut ring.next);
         let flows = ring.current.iter().filter_map(|principal| principals.get(principal));
         let first = flows.map(|entry| entry.flows[class].servable_in(quantum)).min().unwrap_or(0);
@@ -266,7 +272,7 @@ impl FairQueue {
 
     /// Takes back a pop that could not be used: the client waits again in front of its class, with the time it has
     /// waited and with `cost` operations (those it was popped with, or what is left of them). To be called before anything else is asked of the queue but [`FairQueue::push`].
-    pub fn put_back(&mut self, popped: Popped, cost: u64) {
+    pub fn put_back(&mut self, popped: Popped<W>, cost: u64) {
         let Popped { client, principal, waited_since, .. } = popped;
         let queued = self.places.contains_key(&client);
         debug_assert!(!queued, "{client:?} is queued already");
@@ -309,7 +315,7 @@ impl FairQueue {
     }
 
     /// Takes a client out (its connection closed); whether it was queued. Walks its principal's clients.
-    pub fn remove(&mut self, client: ClientId) -> bool {
+    pub fn remove(&mut self, client: W) -> bool {
         let Some((principal, class)) = self.places.remove(&client) else {
             return false;
         };
@@ -335,7 +341,7 @@ impl FairQueue {
 
     /// Whether this client waits.
     #[must_use]
-    pub fn contains(&self, client: ClientId) -> bool {
+    pub fn contains(&self, client: W) -> bool {
         self.places.contains_key(&client)
     }
 
@@ -367,7 +373,7 @@ impl FairQueue {
 
     /// Takes out the clients that have waited since `before` or longer ("at" is included: a timer that fires exactly on
     /// time makes progress). Walks the principals.
-    pub fn expire(&mut self, before: Instant, out: &mut Vec<ClientId>) {
+    pub fn expire(&mut self, before: Instant, out: &mut Vec<W>) {
         if self.oldest.is_none_or(|oldest| oldest > before) {
             return;
         }

@@ -2,14 +2,13 @@
 //! gets new lanes; what was passed on to the old ones is still answered there, and no client's later command goes to a
 //! new lane before that (on another connection it could overtake).
 
-use crate::admit::{Ask, book};
 use crate::client::Hold;
 use crate::engine::{Engine, Pool};
 use crate::error::Failure;
 use crate::multiplex::{Lane, LaneInfo, LaneState, Server};
 use crate::route::Ring;
 use crate::settings::{PoolSettings, Settings};
-use crate::units::{Bytes, ClientId, Instant, LaneId, Operations, PoolId, ServerId, Span};
+use crate::units::{Bytes, ClientId, Instant, LaneId, Operations, PoolId, ServerId};
 use std::sync::Arc;
 
 impl Engine {
@@ -46,7 +45,7 @@ impl Engine {
             })
             .collect();
         let moves = |client: &crate::client::Client| {
-            let pool = settings.pool_of(client.listener);
+            let pool = settings.pool_of(client.listener).unwrap_or(client.pool);
             client.open && (pool != client.pool || !same[pool.0 as usize])
         };
         let moved: Vec<ClientId> = (0..self.clients.len())
@@ -57,7 +56,7 @@ impl Engine {
             self.unhook(*id, now);
         }
         self.settings = settings;
-        for index in 0..self.known.len() {
+        for index in 0..self.callers.known.len() {
             self.new_limits(index as u32);
         }
         let mut retired = Vec::new();
@@ -80,7 +79,7 @@ impl Engine {
         }
         for id in &moved {
             let client = &mut self.clients[id.slot as usize];
-            client.pool = self.settings.pool_of(client.listener);
+            client.pool = self.settings.pool_of(client.listener).unwrap_or(client.pool);
             client.barrier = client.next_seq();
             if let Some(bulk) = &mut client.bulk {
                 bulk.moved = true;
@@ -109,19 +108,9 @@ impl Engine {
 
     /// The limits in force for an identity. What its requests hold goes along to the budget they come back to.
     fn new_limits(&mut self, slot: u32) {
-        let known = &self.known[slot as usize];
-        if self.known_by_identity.get(&known.identity) != Some(&slot) {
-            return; // given up
-        }
-        let budget = known.identity.budget(&self.settings);
-        let state = self.budgets.of(&budget.key);
-        if !Arc::ptr_eq(&state, &known.state) {
-            let (operations, bytes) = self.held_by(slot);
-            self.known[slot as usize].state.release(operations, bytes);
-            book(&state, Ask { operations, bytes, waited: Span(0), invalidation: false });
-        }
-        let known = &mut self.known[slot as usize];
-        (known.limits, known.state) = (budget.limits, state);
+        let Some((limits, state)) = self.callers.budget_now(slot, &self.settings) else { return };
+        let (operations, bytes) = self.held_by(slot);
+        self.callers.rebudget(slot, limits, state, operations, bytes);
     }
 
     fn held_by(&self, known: u32) -> (Operations, Bytes) {

@@ -1,7 +1,7 @@
 //! What an operator may choose, already checked: no impossible value is left. Each field is a bound or a switch with a
 //! config key of the same name (docs/configuration.md); the defaults here are the ones the reference documents.
 
-use crate::units::{Bytes, ListenerId, Operations, PoolId, Span};
+use crate::units::{Bytes, ClusterId, ListenerId, Operations, PoolId, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub struct Settings {
     /// Pools, addressed by [`PoolId`].
     pub pools: Vec<PoolSettings>,
+    /// Clusters, addressed by [`ClusterId`].
+    pub clusters: Vec<ClusterSettings>,
     /// Listeners, addressed by [`ListenerId`].
     pub listeners: Vec<ListenerSettings>,
     /// Limits of callers that the file names.
@@ -29,6 +31,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             pools: Vec::new(),
+            clusters: Vec::new(),
             listeners: Vec::new(),
             callers: BTreeMap::new(),
             undeclared: CallerLimits::default(),
@@ -39,11 +42,52 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// The pool behind a listener.
+/// What is behind a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Backend {
+    /// memcached servers.
+    Pool(PoolId),
+    /// Nodes that speak CQL.
+    Cluster(ClusterId),
+}
+
+impl Backend {
+    /// The pool, where it is one.
     #[must_use]
-    pub fn pool_of(&self, listener: ListenerId) -> PoolId {
-        self.listeners[listener.0 as usize].pool
+    pub fn pool(self) -> Option<PoolId> {
+        match self {
+            Backend::Pool(pool) => Some(pool),
+            Backend::Cluster(_) => None,
+        }
+    }
+
+    /// The cluster, where it is one.
+    #[must_use]
+    pub fn cluster(self) -> Option<ClusterId> {
+        match self {
+            Backend::Pool(_) => None,
+            Backend::Cluster(cluster) => Some(cluster),
+        }
+    }
+}
+
+impl Settings {
+    /// The name of a pool or cluster; `?` where there is none.
+    #[must_use]
+    pub fn backend_name(&self, backend: Backend) -> Arc<str> {
+        let name = match backend {
+            Backend::Pool(pool) => self.pools.get(pool.0 as usize).map(|pool| pool.name.clone()),
+            Backend::Cluster(cluster) => {
+                self.clusters.get(cluster.0 as usize).map(|cluster| cluster.name.clone())
+            }
+        };
+        name.unwrap_or_else(|| "?".into())
+    }
+
+    /// The pool behind a listener; `None` when a cluster is.
+    #[must_use]
+    pub fn pool_of(&self, listener: ListenerId) -> Option<PoolId> {
+        self.listeners[listener.0 as usize].backend.pool()
     }
 }
 
@@ -124,6 +168,10 @@ impl PoolSettings {
     }
 }
 
+mod cluster;
+
+pub use cluster::ClusterSettings;
+
 /// One memcached server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
@@ -196,8 +244,8 @@ pub struct ListenerSettings {
     pub name: Arc<str>,
     /// Where it listens.
     pub address: Address,
-    /// The pool its clients reach.
-    pub pool: PoolId,
+    /// What its clients reach.
+    pub backend: Backend,
     /// Bytes of one command line.
     pub line_max: usize,
     /// Bytes of one value.
@@ -242,11 +290,11 @@ impl Default for Switches {
 impl ListenerSettings {
     /// A listener with every default.
     #[must_use]
-    pub fn new(name: &str, address: Address, pool: PoolId) -> ListenerSettings {
+    pub fn new(name: &str, address: Address, backend: Backend) -> ListenerSettings {
         ListenerSettings {
             name: name.into(),
             address,
-            pool,
+            backend,
             line_max: 8 << 20,
             value_max: 1 << 20,
             reply_buffer: 256 << 10,

@@ -95,7 +95,7 @@ impl Engine {
         let asked = &self.clients[slot].asked[index];
         let entry = Entry {
             identity: asked.known,
-            verb: asked.verb,
+            method: asked.verb.into(),
             operations: asked.operations,
             chunks: asked.chunks,
             backend_operations: asked.backend_operations,
@@ -111,7 +111,7 @@ impl Engine {
             at: now,
         };
         let rows = Operations(asked.hits.max(Bytes(asked.bytes_out).as_operations().0));
-        let known = &mut self.known[entry.identity as usize];
+        let known = &mut self.callers.known[entry.identity as usize];
         if let Some(held) = held {
             known.state.release(held.operations, held.bytes);
             if rows > held.operations {

@@ -3,7 +3,8 @@
 use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::multiplex::LaneState;
-use crate::units::{Bytes, Instant, Operations, PoolId, Span};
+use crate::settings::Backend;
+use crate::units::{Bytes, Instant, Operations, Span};
 use std::sync::Arc;
 
 /// One worker at one moment.
@@ -45,8 +46,8 @@ pub struct CallerSnapshot {
 /// One server.
 #[derive(Clone, Debug)]
 pub struct ServerSnapshot {
-    /// Its pool.
-    pub pool: PoolId,
+    /// Its pool or cluster.
+    pub backend: Backend,
     /// `host:port` or `unix:/path`.
     pub name: Arc<str>,
     /// Its connections.
@@ -89,7 +90,7 @@ impl Engine {
             let lanes = &self.lanes[server.first_lane.0 as usize..][..server.lanes as usize];
             let oldest = server.small.oldest().into_iter().chain(server.bulk.oldest()).min();
             ServerSnapshot {
-                pool: server.pool,
+                backend: Backend::Pool(server.pool),
                 name: server.name.clone(),
                 lanes: lanes
                     .iter()
@@ -111,6 +112,7 @@ impl Engine {
         EngineSnapshot {
             servers: servers.collect(),
             callers: self
+                .callers
                 .known
                 .iter()
                 .filter(|known| known.clients > 0 || known.queued > 0)

@@ -242,7 +242,7 @@ impl Engine {
             client.hold = Some(Hold::Unread);
             return Turn::Used;
         }
-        let estimate = self.known[client.known as usize].reply_bytes.max(1);
+        let estimate = self.callers.known[client.known as usize].reply_bytes.max(1);
         let pool = &self.settings.pools[client.pool.0 as usize];
         let chunk = if settings.switches.split && pool.split { pool.chunk_keys as usize } else { usize::MAX };
         let by_memory = (settings.reply_buffer as u64 / estimate).max(1) as usize;

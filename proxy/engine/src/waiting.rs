@@ -35,7 +35,7 @@ impl Engine {
         operations: u64,
         now: Instant,
     ) {
-        let known = &self.known[self.clients[id.slot as usize].known as usize];
+        let known = &self.callers.known[self.clients[id.slot as usize].known as usize];
         let state = &mut self.servers[server.0 as usize];
         let queue = if bulk { &mut state.bulk } else { &mut state.small };
         queue.push(known.principal, known.limits.class, id, operations, now);
@@ -78,13 +78,13 @@ impl Engine {
         let asked = seq.and_then(|seq| client.request(seq)).map(|asked| asked.known);
         let known = asked.unwrap_or(client.known);
         client.queued = Some(Queued { known, operations });
-        self.known[known as usize].queued += operations;
+        self.callers.known[known as usize].queued += operations;
     }
 
     /// A client was taken out of its queue.
     pub(crate) fn note_left(&mut self, id: ClientId) {
         if let Some(Queued { known, operations }) = self.clients[id.slot as usize].queued.take() {
-            let queued = &mut self.known[known as usize].queued;
+            let queued = &mut self.callers.known[known as usize].queued;
             debug_assert!(*queued >= operations, "more left than was queued");
             *queued = queued.saturating_sub(operations);
         }

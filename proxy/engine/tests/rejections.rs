@@ -21,7 +21,9 @@ fn counted(bench: &mut Bench) -> Counted {
         counted.rejections.extend(identity.rejections());
         for (verb, tally) in identity.tallies() {
             let ended = Outcome::ALL.into_iter().zip(tally.requests).filter(|(_, requests)| *requests > 0);
-            counted.requests.extend(ended.map(|(outcome, requests)| (verb.name(), outcome, requests)));
+            counted.requests.extend(ended.map(|(outcome, requests)| {
+                (weir_memcached::Verb::ALL[verb.index()].name(), outcome, requests)
+            }));
         }
     });
     counted

@@ -137,13 +137,14 @@ fn up_to(count: &AtomicU32, cap: u32) -> bool {
 mod tests {
     use super::*;
     use weir_engine::settings::Address;
+    use weir_engine::settings::Backend;
     use weir_engine::units::PoolId;
 
     #[test]
     fn places_are_taken_and_given_back() {
         let caps = Caps::new(1);
         let address = Address::Unix { path: "/x".into() };
-        let mut settings = ListenerSettings::new("cache", address, PoolId(0));
+        let mut settings = ListenerSettings::new("cache", address, Backend::Pool(PoolId(0)));
         (settings.max_connections, settings.max_connections_per_principal) = (3, 2);
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let take = |who| caps.take(ListenerId(0), who, &settings);
@@ -162,7 +163,7 @@ mod tests {
     fn principals_nobody_holds_are_forgotten() {
         let caps = Caps::new(1);
         let address = Address::Unix { path: "/x".into() };
-        let settings = ListenerSettings::new("cache", address, PoolId(0));
+        let settings = ListenerSettings::new("cache", address, Backend::Pool(PoolId(0)));
         let _kept = caps.take(ListenerId(0), &"kept".into(), &settings).expect("room");
         for uid in 0..10_000 {
             drop(caps.take(ListenerId(0), &format!("uid:{uid}").into(), &settings).expect("room"));

@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use weir_engine::Engine;
 use weir_engine::caller::Identity;
+use weir_engine::cql;
 use weir_engine::error::{LimitKind as EngineLimit, Rejected};
-use weir_engine::ledger::{FlushEnd, IdentityTally, Tally};
+use weir_engine::ledger::{FlushEnd, IdentityTally, Method, Tally};
 use weir_engine::settings::{FlushPolicy, LimitMode as EngineMode, Settings};
 use weir_engine::units::{Instant, ListenerId, Span};
 use weir_memcached::Verb;
@@ -29,10 +30,32 @@ pub const INTERVAL: Span = Span::millis(20);
 /// Identities with a row of their own.
 pub const ROWS_MAX: usize = 1_024;
 
-/// The protocol's name in labels, and its methods in the order of [`Verb::index`].
-pub static PROTOCOLS: LazyLock<[ProtocolLabels; 1]> = LazyLock::new(|| {
-    static METHODS: LazyLock<[&str; Verb::COUNT]> = LazyLock::new(|| Verb::ALL.map(Verb::name));
-    [ProtocolLabels { name: "memcached", methods: &*METHODS }]
+/// What a listener speaks: an index into [`PROTOCOLS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// memcached, text and meta.
+    Memcached,
+    /// The Cassandra native protocol.
+    Cql,
+}
+
+impl Protocol {
+    /// The label of one of its methods.
+    #[must_use]
+    pub fn method(self, method: Method) -> &'static str {
+        PROTOCOLS[self as usize].methods.get(method.index()).copied().unwrap_or(OTHER)
+    }
+}
+
+/// Each protocol's name in labels, and its methods in the order of [`Verb::index`] and [`cql::Method::index`].
+pub static PROTOCOLS: LazyLock<[ProtocolLabels; 2]> = LazyLock::new(|| {
+    static VERBS: LazyLock<[&str; Verb::COUNT]> = LazyLock::new(|| Verb::ALL.map(Verb::name));
+    static METHODS: LazyLock<[&str; cql::Method::COUNT]> =
+        LazyLock::new(|| cql::Method::ALL.map(cql::Method::name));
+    [
+        ProtocolLabels { name: "memcached", methods: &*VERBS },
+        ProtocolLabels { name: "cql", methods: &*METHODS },
+    ]
 });
 
 /// What one identity did through one worker since the start.
@@ -85,9 +108,9 @@ impl Row {
         }
     }
 
-    fn add(&mut self, tally: &IdentityTally, now: Instant) {
+    fn add(&mut self, protocol: Protocol, tally: &IdentityTally, now: Instant) {
         self.last_seen = now;
-        for (verb, tally) in tally.tallies() {
+        for (method, tally) in tally.tallies() {
             let requests: u64 = tally.requests.iter().sum();
             self.requests += requests;
             self.operations += tally.operations;
@@ -96,7 +119,9 @@ impl Row {
             self.misses += tally.misses;
             self.bytes_in += tally.bytes_in;
             self.bytes_out += tally.bytes_out;
-            let largest = (tally.largest > 0).then_some(Largest { operations: tally.largest, verb, at: now });
+            let method = protocol.method(method);
+            let largest = Largest { operations: tally.largest, method, at: now };
+            let largest = (tally.largest > 0).then_some(largest);
             if largest.is_some_and(|new| self.largest.is_none_or(|old| old.operations < new.operations)) {
                 self.largest = largest;
             }
@@ -118,6 +143,7 @@ struct Handles {
 /// One worker's books.
 #[derive(Debug)]
 pub struct Books {
+    protocol: Protocol,
     telemetry: Arc<Telemetry>,
     /// By the engine's identity slot.
     handles: Vec<Option<Handles>>,
@@ -132,8 +158,9 @@ pub struct Books {
 impl Books {
     /// Empty books.
     #[must_use]
-    pub fn new(telemetry: Arc<Telemetry>, settings: &Settings) -> Books {
+    pub fn new(protocol: Protocol, telemetry: Arc<Telemetry>, settings: &Settings) -> Books {
         let mut books = Books {
+            protocol,
             telemetry,
             handles: Vec::new(),
             rows: Vec::new(),
@@ -213,10 +240,10 @@ impl Books {
         }
         self.resolve_once(slot, identity, now);
         let Some(Handles { caller, row }) = &self.handles[slot] else { return };
-        let pool = settings.pool_of(identity.listener).0 as usize;
-        for (verb, tally) in tally.tallies() {
-            fold_method(caller, verb, tally, now);
-            if tally.coalesced > 0 {
+        let pool = settings.pool_of(identity.listener).map(|pool| pool.0 as usize);
+        for (method, tally) in tally.tallies() {
+            fold_method(caller, self.protocol, method, tally, now);
+            if let Some(pool) = pool.filter(|_| tally.coalesced > 0) {
                 self.pools[pool].lookups(LookupResult::Coalesced, tally.coalesced);
             }
         }
@@ -229,7 +256,7 @@ impl Books {
         self.tell_of_large_requests(identity, tally, settings, now);
         let [sent, refused, failed] =
             [FlushEnd::Sent, FlushEnd::Refused, FlushEnd::Failed].map(|end| tally.flushes(end));
-        if sent + refused + failed > 0 {
+        if let Some(pool) = pool.filter(|_| sent + refused + failed > 0) {
             let by_prefix = matches!(settings.pools[pool].flush_all, FlushPolicy::Prefix(_));
             caller.flushes(if by_prefix { FlushResult::Prefix } else { FlushResult::Sent }, sent);
             caller.flushes(FlushResult::Refused, refused);
@@ -244,7 +271,7 @@ impl Books {
                 .number("failed", failed);
             self.telemetry.events().emit(&event, seconds(now));
         }
-        self.rows[*row].add(tally, now);
+        self.rows[*row].add(self.protocol, tally, now);
         if tally.retired() {
             self.handles[slot] = None;
         }
@@ -260,7 +287,7 @@ impl Books {
     ) {
         let over = tally.over_limits().find(|(kind, ..)| *kind == EngineLimit::OperationsPerRequest);
         let largest = tally.tallies().max_by_key(|(_, tally)| tally.largest);
-        let (Some((_, mode, requests)), Some((verb, largest))) = (over, largest) else { return };
+        let (Some((_, mode, requests)), Some((method, largest))) = (over, largest) else { return };
         let message = if is_listener(identity, settings) {
             "a request above the ceiling of its caller, which is any client of the listener that could not be named"
         } else {
@@ -269,7 +296,7 @@ impl Books {
         let event = Event::new(Severity::Warn, "caller_over_ceiling", message)
             .text("caller", &identity.name)
             .text("principal", &identity.principal)
-            .text("method", verb.name())
+            .text("method", self.protocol.method(method))
             .number("operations", largest.largest)
             .number("requests", requests)
             .text("mode", shown_mode(mode).name());
@@ -301,8 +328,9 @@ impl Books {
     }
 }
 
-fn fold_method(caller: &CallerMetrics, verb: Verb, tally: &Tally, now: Instant) {
-    let method = MethodIdx(u16::try_from(verb.index()).unwrap_or(u16::MAX));
+fn fold_method(caller: &CallerMetrics, protocol: Protocol, method: Method, tally: &Tally, now: Instant) {
+    let before: usize = PROTOCOLS[..protocol as usize].iter().map(|earlier| earlier.methods.len()).sum();
+    let method = MethodIdx(u16::try_from(before + method.index()).unwrap_or(u16::MAX));
     let example = tally
         .exemplar
         .map(|largest| Example { operations: largest.operations, request_id: largest.request.0 });
@@ -389,7 +417,7 @@ mod tests {
     #[test]
     fn methods_are_in_the_order_of_the_verbs() {
         for verb in Verb::ALL {
-            assert_eq!(PROTOCOLS[0].methods[verb.index()], verb.name());
+            assert_eq!(Protocol::Memcached.method(verb.into()), verb.name());
         }
     }
 }

@@ -22,7 +22,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
-use weir_engine::settings::Address;
+use weir_engine::settings::{Address, Backend};
 use weir_telemetry::{Event, Severity, Telemetry, TelemetryConfig};
 
 /// Runs weir until it is told to end.
@@ -259,13 +259,20 @@ async fn open_admin(config: &Config, args: &RunArgs) -> Result<Vec<AdminListener
 fn ready_line(config: &Config, admin: &[AdminListener]) -> String {
     let mut parts = Vec::new();
     for listener in &config.settings.listeners {
-        let servers: Vec<String> = config
-            .settings
-            .pools
-            .get(listener.pool.0 as usize)
-            .map(|pool| pool.servers.iter().map(|server| server.address.to_string()).collect())
-            .unwrap_or_default();
-        parts.push(format!("memcached {} -> {}", listener.address, servers.join(",")));
+        let settings = &config.settings;
+        let (protocol, servers): (_, Vec<String>) = match listener.backend {
+            Backend::Pool(pool) => {
+                let servers = settings.pools.get(pool.0 as usize).map(|pool| pool.servers.as_slice());
+                let servers = servers.unwrap_or_default().iter();
+                ("memcached", servers.map(|server| server.address.to_string()).collect())
+            }
+            Backend::Cluster(cluster) => {
+                let contacts =
+                    settings.clusters.get(cluster.0 as usize).map(|cluster| cluster.contacts.as_slice());
+                ("cql", contacts.unwrap_or_default().iter().map(ToString::to_string).collect())
+            }
+        };
+        parts.push(format!("{protocol} {} -> {}", listener.address, servers.join(",")));
     }
     for listener in admin {
         let kind = if config.process.metrics.contains(listener.address()) { "metrics" } else { "admin" };

@@ -23,8 +23,8 @@ use crate::attribution::{self, Lookup};
 use crate::caps::Caps;
 use crate::clock::Clock;
 use crate::close::client_end::ClientEnds;
-use crate::fold::Books;
 use crate::fold::window::Window;
+use crate::fold::{Books, Protocol};
 use crate::identify::Identities;
 use crate::listen::Reserve;
 use churn::Churns;
@@ -245,7 +245,7 @@ impl Worker {
             reserve: Reserve::new()?,
             waiting: VecDeque::new(),
             arrivals_due: true,
-            books: Books::new(telemetry.clone(), settings),
+            books: Books::new(Protocol::Memcached, telemetry.clone(), settings),
             gauges: Gauges::new(&telemetry),
             doors: settings.listeners.iter().map(|listener| door(&listener.name)).collect(),
             churns: Churns::default(),

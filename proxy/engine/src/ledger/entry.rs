@@ -2,7 +2,28 @@
 
 use crate::units::{Instant, Span};
 use std::fmt;
-use weir_memcached::Verb;
+
+/// What a request did, by its number in its protocol's list of methods: each protocol names its own (for memcached in the
+/// order of [`weir_memcached::Verb::index`]). A ledger serves one protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Method(pub u8);
+
+impl Method {
+    /// Methods a protocol may have.
+    pub const MAX: usize = 32;
+
+    /// Its number.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl From<weir_memcached::Verb> for Method {
+    fn from(verb: weir_memcached::Verb) -> Method {
+        Method(verb.index() as u8)
+    }
+}
 
 /// How a request ended, seen from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,8 +85,8 @@ impl Outcome {
 pub struct Entry {
     /// The worker's slot of the caller's identity.
     pub identity: u32,
-    /// The command.
-    pub verb: Verb,
+    /// What it did.
+    pub method: Method,
     /// Operations asked, counted before splitting.
     pub operations: u64,
     /// Parts it was cut into and sent as; 0 when nothing was sent.

@@ -58,7 +58,7 @@ impl HeldAccount {
     }
 
     pub(crate) fn record(&mut self, entry: &Entry, request: RequestId) {
-        self.tally.verb(entry.verb).record(entry, request);
+        self.tally.method(entry.method).record(entry, request);
         self.operations = self.operations.saturating_add(entry.operations);
         if self.expensive.len() < EXPENSIVE_KEPT {
             self.expensive.push((*entry, request));

@@ -1,11 +1,10 @@
-//! What a worker counted since the last fold, per identity and verb: plain numbers, no atomics.
+//! What a worker counted since the last fold, per identity and method: plain numbers, no atomics.
 //!
 //! The bounds below are those of the metrics; the crate that folds tallies into metrics checks that they are equal.
 
-use super::entry::{Entry, Outcome, RequestId};
+use super::entry::{Entry, Method, Outcome, RequestId};
 use crate::error::{LimitKind, Rejected};
 use crate::settings::LimitMode;
-use weir_memcached::Verb;
 
 /// Upper bounds of the operations histogram. They go to 100,000 because the requests weir exists for have 15 to 20
 /// thousand operations.
@@ -100,7 +99,7 @@ pub struct Largest {
     pub request: RequestId,
 }
 
-/// Numbers of one identity and verb since the last fold.
+/// Numbers of one identity and method since the last fold.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Finished requests by [`Outcome::index`].
@@ -207,8 +206,8 @@ impl FlushEnd {
 /// Numbers of one identity since the last fold.
 #[derive(Debug, Default)]
 pub struct IdentityTally {
-    /// By [`Verb::index`]; a box is made when the verb is first used and kept while the identity has connections.
-    verbs: [Option<Box<Tally>>; Verb::COUNT],
+    /// By [`Method::index`]; a box is made when the method is first used and kept while the identity has connections.
+    methods: [Option<Box<Tally>>; Method::MAX],
     /// One bit per verb whose tally is not empty.
     dirty: u32,
     over_limit: [[u64; MODES.len()]; LimitKind::ALL.len()],
@@ -222,9 +221,10 @@ pub struct IdentityTally {
 
 impl IdentityTally {
     /// The verbs used since the last fold.
-    pub fn tallies(&self) -> impl Iterator<Item = (Verb, &Tally)> {
-        let used = Verb::ALL.into_iter().filter(|verb| self.dirty & (1 << verb.index()) != 0);
-        used.filter_map(|verb| Some((verb, self.verbs[verb.index()].as_deref()?)))
+    pub fn tallies(&self) -> impl Iterator<Item = (Method, &Tally)> {
+        let used =
+            (0..Method::MAX as u8).map(Method).filter(|method| self.dirty & (1 << method.index()) != 0);
+        used.filter_map(|method| Some((method, self.methods[method.index()].as_deref()?)))
     }
 
     /// Requests that were over a limit: (limit, mode it was in, requests), zeroes left out.
@@ -261,8 +261,8 @@ impl IdentityTally {
 
     /// Adds what was counted for a connection before its name was known.
     pub(crate) fn merge(&mut self, other: &IdentityTally) {
-        for (verb, tally) in other.tallies() {
-            self.verb(verb).merge(tally);
+        for (method, tally) in other.tallies() {
+            self.method(method).merge(tally);
         }
         for (own, other) in self.over_limit.iter_mut().flatten().zip(other.over_limit.iter().flatten()) {
             *own += other;
@@ -272,10 +272,11 @@ impl IdentityTally {
         }
     }
 
-    pub(crate) fn verb(&mut self, verb: Verb) -> &mut Tally {
-        const { assert!(Verb::COUNT <= 32, "`dirty` has one bit per verb") };
-        self.dirty |= 1 << verb.index();
-        self.verbs[verb.index()].get_or_insert_default()
+    pub(crate) fn method(&mut self, method: Method) -> &mut Tally {
+        const { assert!(Method::MAX <= 32, "`dirty` has one bit per method") };
+        let index = method.index().min(Method::MAX - 1);
+        self.dirty |= 1 << index;
+        self.methods[index].get_or_insert_default()
     }
 
     pub(crate) fn over_limit(&mut self, kind: LimitKind, mode: LimitMode) {
@@ -293,9 +294,9 @@ impl IdentityTally {
     /// Empties it and keeps its boxes.
     pub(crate) fn reset(&mut self) {
         while self.dirty != 0 {
-            let verb = self.dirty.trailing_zeros() as usize;
+            let method = self.dirty.trailing_zeros() as usize;
             self.dirty &= self.dirty - 1;
-            if let Some(tally) = &mut self.verbs[verb] {
+            if let Some(tally) = &mut self.methods[method] {
                 **tally = Tally::default();
             }
         }

@@ -1,10 +1,11 @@
 use super::*;
 use proptest::prelude::*;
+use weir_memcached::Verb;
 
 fn entry(identity: u32, operations: u64, at: u64) -> Entry {
     Entry {
         identity,
-        verb: Verb::Get,
+        method: Verb::Get.into(),
         operations,
         chunks: operations.div_ceil(128) as u32,
         backend_operations: operations,
@@ -37,7 +38,8 @@ fn a_fold_shows_each_change_once() {
     assert!(!ledger.is_dirty());
     record(&mut ledger, &entry(3, 200, 0));
     record(&mut ledger, &entry(3, 17_500, 1));
-    let refused = Entry { outcome: Outcome::Refused, chunks: 0, verb: Verb::Delete, ..entry(3, 1, 2) };
+    let refused =
+        Entry { outcome: Outcome::Refused, chunks: 0, method: Verb::Delete.into(), ..entry(3, 1, 2) };
     record(&mut ledger, &refused);
     ledger.over_limit(3, LimitKind::OperationsPerRequest, LimitMode::Observe);
     ledger.flush_all(5, FlushEnd::Refused);
@@ -56,9 +58,10 @@ fn a_fold_shows_each_change_once() {
             return;
         }
         let tallies: Vec<_> = tally.tallies().collect();
-        let &[(Verb::Get, get), (Verb::Delete, delete)] = tallies.as_slice() else {
+        let &[(first, get), (second, delete)] = tallies.as_slice() else {
             panic!("{tallies:?}");
         };
+        assert_eq!((first, second), (Verb::Get.into(), Verb::Delete.into()));
         assert_eq!((get.requests[Outcome::Ok.index()], get.operations, get.chunks), (2, 17_700, 139));
         assert_eq!(get.size_class_operations, [0, 0, 0, 200, 0, 17_500]);
         assert_eq!((get.durations.count(), get.durations.sum()), (2, 600));

@@ -5,8 +5,8 @@ use crate::random::Random;
 use std::sync::Arc;
 use weir_engine::caller::Identity;
 use weir_engine::settings::{
-    Address, CallerClass, CallerLimits, FlushPolicy, LimitMode, ListenerSettings, PoolSettings, RingDialect,
-    ServerSettings, Settings, Switches,
+    Address, Backend, CallerClass, CallerLimits, FlushPolicy, LimitMode, ListenerSettings, PoolSettings,
+    RingDialect, ServerSettings, Settings, Switches,
 };
 use weir_engine::units::{Bytes, ListenerId, Operations, PoolId, Span};
 
@@ -93,10 +93,10 @@ impl Scenario {
         for index in 0..listeners {
             let mut pool = PoolId(random.below(pools) as u32);
             if let Some(old) = old.filter(|_| !self.moves) {
-                pool = old.listeners[index].pool;
+                pool = old.listeners[index].backend.pool().expect("a pool");
             }
             let address = Address::Unix { path: format!("/run/{index}").into() };
-            let mut listener = ListenerSettings::new(&format!("l{index}"), address, pool);
+            let mut listener = ListenerSettings::new(&format!("l{index}"), address, Backend::Pool(pool));
             listener.value_max = VALUE_MAX;
             listener.line_max = 100_000;
             listener.reply_buffer = random.pick(&[500, 5_000, 50_000, 256 << 10]);

@@ -62,7 +62,7 @@ impl Totals {
                     *sum += requests;
                 }
                 self.coalesced += tally.coalesced;
-                if matches!(verb.name(), "get" | "gets" | "gat" | "gats") {
+                if matches!(weir_memcached::Verb::ALL[verb.index()].name(), "get" | "gets" | "gat" | "gats") {
                     self.ledger_keys += tally.operations;
                     self.ledger_hits += tally.hits;
                     self.ledger_misses += tally.misses;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_engine::Engine;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
-use weir_engine::settings::{Address, ListenerSettings, PoolSettings, ServerSettings, Settings};
+use weir_engine::settings::{Address, Backend, ListenerSettings, PoolSettings, ServerSettings, Settings};
 use weir_engine::units::{ClientId, Instant, LaneId, ListenerId, PoolId, Span};
 
 /// One pool of servers behind one listener, every default.
@@ -19,7 +19,7 @@ pub fn settings(servers: usize) -> Settings {
     let address = Address::Unix { path: "/run/weir.sock".into() };
     Settings {
         pools: vec![PoolSettings::new("main", (0..servers).map(server).collect())],
-        listeners: vec![ListenerSettings::new("l", address, PoolId(0))],
+        listeners: vec![ListenerSettings::new("l", address, Backend::Pool(PoolId(0)))],
         ..Settings::default()
     }
 }

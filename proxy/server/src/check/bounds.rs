@@ -68,7 +68,7 @@ pub fn bounds(config: &Config) -> String {
         );
     }
     for (listener, door) in config.settings.listeners.iter().zip(&config.doors) {
-        let pool = config.settings.pools.get(listener.pool.0 as usize).map_or("?", |pool| &pool.name);
+        let behind = config.settings.backend_name(listener.backend);
         let principals = match door.principal {
             PrincipalKind::Listener => {
                 format!("one principal ({})", config.principal_of(door.listener, None))
@@ -77,7 +77,7 @@ pub fn bounds(config: &Config) -> String {
         };
         let _ = writeln!(
             text,
-            "listener {}: {} -> {pool}; {principals}; closes by {}",
+            "listener {}: {} -> {behind}; {principals}; closes by {}",
             listener.name,
             listener.address,
             door.on_client_close.word()

@@ -78,7 +78,7 @@ fn listener_draft(config: &Config, index: usize) -> ListenerDraft {
     let door = &config.doors[index];
     ListenerDraft {
         address: Some(settings.address.clone()),
-        pool: config.settings.pools.get(settings.pool.0 as usize).map(|pool| pool.name.clone()),
+        pool: settings.backend.pool().map(|_| config.settings.backend_name(settings.backend)),
         settings,
         mode: ModeBits(door.mode),
         group: door.group.as_ref().map(|group| group.name.clone()),

@@ -11,8 +11,6 @@ use toml::de::DeValue;
 use weir_engine::settings::{Address, FlushPolicy, ServerSettings};
 use weir_engine::units::{Bytes, Span};
 
-/// Bytes of a name.
-pub const NAME_MAX: usize = 64;
 /// Bytes of a path in the file.
 const PATH_MAX: usize = 4_096;
 
@@ -205,12 +203,7 @@ fn name(text: &str) -> Result<Arc<str>, Wrong> {
 /// What a name may be, for a reader.
 pub const NAME_HELP: &str = "a name has 1 to 64 of the characters A-Z a-z 0-9 . _ : / @ -";
 
-/// Whether `text` may name a caller, a pool or a listener.
-#[must_use]
-pub fn is_name(text: &str) -> bool {
-    (1..=NAME_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/@-".contains(&byte))
-}
+pub use weir_engine::caller::is_name;
 
 fn absolute_path(text: &str) -> Result<Arc<str>, Wrong> {
     if !text.starts_with('/') {

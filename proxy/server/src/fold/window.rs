@@ -4,7 +4,6 @@
 //! 60 to 70 seconds. Values are added when tallies are folded, at most [`super::INTERVAL`] late.
 
 use weir_engine::units::Instant;
-use weir_memcached::Verb;
 
 const TENS: usize = 7;
 
@@ -24,8 +23,8 @@ pub struct Work {
 pub struct Largest {
     /// Operations asked.
     pub operations: u64,
-    /// The command.
-    pub verb: Verb,
+    /// The method.
+    pub method: &'static str,
     /// When it was counted.
     pub at: Instant,
 }
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
 
     fn work(operations: u64) -> Work {
-        let largest = Some(Largest { operations, verb: Verb::Get, at: Instant(0) });
+        let largest = Some(Largest { operations, method: "get", at: Instant(0) });
         Work { requests: 1, operations, largest }
     }
 

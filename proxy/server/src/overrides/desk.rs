@@ -160,16 +160,18 @@ impl Desk {
             return Err(ControlError::NotFound(what));
         };
         let (name, word) = (listener.name.clone(), switch.feature.word());
-        let pool = &settings.pools[listener.pool.0 as usize];
-        let off_in_file = match switch.feature {
-            Feature::Split => !pool.split,
-            Feature::Batching => !pool.batching,
-            Feature::SingleFlight => !pool.single_flight,
-            Feature::Limits => false,
-        };
         let mut notes = Vec::new();
-        if off_in_file {
-            notes.push(format!("[pool.{}] has it off in any case: only the file switches it on", pool.name));
+        if let Some(pool) = listener.backend.pool().and_then(|pool| settings.pools.get(pool.0 as usize)) {
+            let off_in_file = match switch.feature {
+                Feature::Split => !pool.split,
+                Feature::Batching => !pool.batching,
+                Feature::SingleFlight => !pool.single_flight,
+                Feature::Limits => false,
+            };
+            if off_in_file {
+                let name = &pool.name;
+                notes.push(format!("[pool.{name}] has it off in any case: only the file switches it on"));
+            }
         }
         let target = Target::SwitchOff { listener: name.to_string(), feature: switch.feature };
         if switch.on {

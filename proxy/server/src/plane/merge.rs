@@ -9,15 +9,15 @@ use crate::caps::files::Share;
 use crate::clock::{Clock, unix_now};
 use crate::config::Config;
 use crate::config::schema::Worded as _;
-use crate::fold::Row;
 use crate::fold::window::{self, Work};
+use crate::fold::{Protocol, Row};
 use crate::overrides::{Desk, Feature, UnixTime};
 use crate::worker::orders::{InForce, Look};
 use std::collections::HashMap;
 use std::sync::Arc;
 use weir_engine::LaneState;
 use weir_engine::caller::Identity;
-use weir_engine::settings::PoolSettings;
+use weir_engine::settings::{Backend, PoolSettings};
 use weir_engine::units::{Instant, ListenerId, PoolId};
 use weir_telemetry::LimitMode;
 
@@ -190,7 +190,7 @@ fn caller(
 fn size(view: &View<'_>, largest: window::Largest) -> Largest {
     Largest {
         operations: largest.operations,
-        method: largest.verb.name().to_owned(),
+        method: largest.method.to_owned(),
         at_unix_ms: Some(view.clock.unix_ms(largest.at)),
     }
 }
@@ -200,11 +200,12 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 fn expensive(view: &View<'_>, looks: &[Look]) -> Vec<ExpensiveRow> {
-    let mut all: Vec<_> = looks.iter().flat_map(|look| &look.expensive).collect();
+    let with_protocol = looks.iter().flat_map(|look| look.expensive.iter().map(|kept| (look.protocol, kept)));
+    let mut all: Vec<_> = with_protocol.collect();
     // The largest of all workers are kept, and shown newest first.
-    all.sort_by_key(|kept| std::cmp::Reverse(kept.entry.operations));
+    all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.entry.operations));
     all.truncate(EXPENSIVE_SHOWN);
-    all.sort_by_key(|kept| std::cmp::Reverse(kept.entry.at));
+    all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.entry.at));
     let listener = |id: ListenerId| {
         view.in_force
             .settings
@@ -212,13 +213,13 @@ fn expensive(view: &View<'_>, looks: &[Look]) -> Vec<ExpensiveRow> {
             .get(id.0 as usize)
             .map_or_else(String::new, |own| own.name.to_string())
     };
-    let row = |kept: &weir_engine::ledger::Expensive| {
+    let row = |(protocol, kept): (Protocol, &weir_engine::ledger::Expensive)| {
         let entry = &kept.entry;
         ExpensiveRow {
             at_unix_ms: view.clock.unix_ms(entry.at),
             caller: kept.name.to_string(),
             listener: listener(kept.listener),
-            method: entry.verb.name().to_owned(),
+            method: protocol.method(entry.method).to_owned(),
             operations: entry.operations,
             chunks: u64::from(entry.chunks),
             backend_operations: entry.backend_operations,
@@ -280,7 +281,7 @@ fn server_row(id: PoolId, pool: &PoolSettings, server: usize, looks: &[Look]) ->
     };
     for look in looks {
         let engines = look.engine.servers.iter();
-        for state in engines.filter(|state| state.pool == id && *state.name == *address) {
+        for state in engines.filter(|state| state.backend == Backend::Pool(id) && *state.name == *address) {
             row.operations_in_flight += state.operations.0;
             row.bulk_keys_in_flight += state.bulk_keys.0;
             row.bytes_in_flight += state.bytes.0;
@@ -293,7 +294,8 @@ fn server_row(id: PoolId, pool: &PoolSettings, server: usize, looks: &[Look]) ->
             }));
         }
         let sockets = look.upstreams.iter();
-        for socket in sockets.filter(|socket| socket.pool == id && *socket.name == *address) {
+        for socket in sockets.filter(|socket| socket.backend == Backend::Pool(id) && *socket.name == *address)
+        {
             row.opens += socket.opens;
             row.open_errors += socket.open_errors;
             row.operations_per_second += socket.operations_per_second;
@@ -336,10 +338,7 @@ fn listeners(view: &View<'_>, looks: &[Look]) -> Vec<ListenerRow> {
         ListenerRow {
             name: listener.name.to_string(),
             address: listener.address.to_string(),
-            pool: settings
-                .pools
-                .get(listener.pool.0 as usize)
-                .map_or_else(String::new, |pool| pool.name.to_string()),
+            pool: settings.backend_name(listener.backend).to_string(),
             connections: u64::from(view.caps.open(ListenerId(u32::try_from(index).unwrap_or(u32::MAX)))),
             connections_max: u64::from(listener.max_connections),
             accepts_per_second: doors().map(|door| door.accepts_last_second).sum::<u64>() as f64,

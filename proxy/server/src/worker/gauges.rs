@@ -5,7 +5,8 @@ use super::sockets::LaneSocket;
 use std::collections::HashMap;
 use std::sync::Arc;
 use weir_engine::EngineSnapshot;
-use weir_engine::units::{Instant, PoolId};
+use weir_engine::settings::Backend as Behind;
+use weir_engine::units::Instant;
 use weir_telemetry::{GaugeShare, Telemetry};
 
 /// Gauges of one backend, over all pools that name it.
@@ -32,7 +33,7 @@ pub(super) struct Gauges {
     reply: GaugeShare,
     held: GaugeShare,
     backends: HashMap<Arc<str>, Backend>,
-    seen: HashMap<(PoolId, Arc<str>), Seen>,
+    seen: HashMap<(Behind, Arc<str>), Seen>,
 }
 
 impl Gauges {
@@ -79,12 +80,12 @@ impl Gauges {
 
     /// Notes what each server has done so far, for its rate. Called once per tick.
     pub(super) fn note_rates(&mut self, snapshot: &EngineSnapshot, now: Instant) {
-        self.seen.retain(|(pool, name), _| {
-            snapshot.servers.iter().any(|server| server.pool == *pool && server.name == *name)
+        self.seen.retain(|(behind, name), _| {
+            snapshot.servers.iter().any(|server| server.backend == *behind && server.name == *name)
         });
         for server in &snapshot.servers {
             let total = server.operations_total;
-            let seen = self.seen.entry((server.pool, server.name.clone()));
+            let seen = self.seen.entry((server.backend, server.name.clone()));
             let seen = seen.or_insert(Seen { total, at: now, per_second: 0.0 });
             let elapsed = now.since(seen.at).0;
             if elapsed > 0 {
@@ -98,7 +99,9 @@ impl Gauges {
     pub(super) fn upstreams(&self, lanes: &[LaneSocket]) -> Vec<Upstream> {
         let mut all: Vec<Upstream> = Vec::new();
         for lane in lanes.iter().filter(|lane| !lane.retired) {
-            let known = all.iter_mut().find(|other| other.pool == lane.info.pool && other.name == lane.name);
+            let known = all
+                .iter_mut()
+                .find(|other| other.backend == Behind::Pool(lane.info.pool) && other.name == lane.name);
             match known {
                 Some(upstream) => {
                     upstream.opens += lane.opens;
@@ -106,14 +109,14 @@ impl Gauges {
                     upstream.last_error = upstream.last_error.take().or_else(|| lane.last_error.clone());
                 }
                 None => all.push(Upstream {
-                    pool: lane.info.pool,
+                    backend: Behind::Pool(lane.info.pool),
                     name: lane.name.clone(),
                     opens: lane.opens,
                     open_errors: lane.open_errors,
                     last_error: lane.last_error.clone(),
                     operations_per_second: self
                         .seen
-                        .get(&(lane.info.pool, lane.name.clone()))
+                        .get(&(Behind::Pool(lane.info.pool), lane.name.clone()))
                         .map_or(0.0, |seen| seen.per_second),
                 }),
             }

@@ -7,14 +7,14 @@ use super::churn::ChurnLook;
 use super::ready::{ReadyList, Source, Token};
 use crate::accept::Arrival;
 use crate::config::Config;
-use crate::fold::Row;
+use crate::fold::{Protocol, Row};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use weir_engine::EngineSnapshot;
 use weir_engine::ledger::{Expensive, HeavyHitter};
-use weir_engine::settings::Settings;
-use weir_engine::units::{ClientId, Instant, PoolId};
+use weir_engine::settings::{Backend, Settings};
+use weir_engine::units::{ClientId, Instant};
 
 /// Questions that may wait at one worker.
 pub const ORDERS_MAX: usize = 64;
@@ -103,6 +103,8 @@ pub struct Look {
     pub worker: u32,
     /// When it looked.
     pub at: Instant,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Its engine.
     pub engine: EngineSnapshot,
     /// What each identity did.
@@ -122,8 +124,8 @@ pub struct Look {
 /// One server as a worker's sockets see it.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// The pool it is in.
-    pub pool: PoolId,
+    /// The pool or cluster it is in.
+    pub backend: Backend,
     /// Its address.
     pub name: Arc<str>,
     /// Attempts to connect that succeeded.

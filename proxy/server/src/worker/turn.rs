@@ -10,7 +10,7 @@ use super::ready::Token;
 use super::sockets::{Link, Reading};
 use super::{End, TICK, Worker};
 use crate::clock::seconds;
-use crate::fold;
+use crate::fold::{self, Protocol};
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use weir_engine::error::Rejected;
@@ -163,6 +163,7 @@ impl Worker {
         };
         Look {
             worker: self.index,
+            protocol: Protocol::Memcached,
             at: now,
             engine: self.engine.snapshot(now),
             rows: self.books.rows().to_vec(),

@@ -4,7 +4,7 @@ use crate::config::checked::{OnClientClose, PrincipalKind};
 use crate::config::schema::{Absent, Key, Kind, ModeBits, Tighter};
 use crate::config_key as key;
 use std::sync::Arc;
-use weir_engine::settings::{Address, ListenerSettings};
+use weir_engine::settings::{Address, Backend, ListenerSettings};
 use weir_engine::units::{PoolId, Span};
 
 const CLOSES: &[(&str, &str)] = &[
@@ -50,7 +50,7 @@ impl ListenerDraft {
         ListenerDraft {
             address: None,
             pool: None,
-            settings: ListenerSettings::new(name, nowhere, PoolId(0)),
+            settings: ListenerSettings::new(name, nowhere, Backend::Pool(PoolId(0))),
             mode: ModeBits(0o660),
             group: None,
             backlog: 16_384,

@@ -12,7 +12,7 @@ use super::host::Host;
 use super::keys::{LISTENER, ListenerDraft};
 use super::problem::{Problem, Problems, Severity};
 use std::sync::Arc;
-use weir_engine::settings::{Address, ListenerSettings, PoolSettings, Settings};
+use weir_engine::settings::{Address, Backend, ListenerSettings, PoolSettings, Settings};
 use weir_engine::units::{ListenerId, PoolId};
 
 /// Checks the whole, and turns it into the checked shape.
@@ -33,7 +33,7 @@ pub(super) fn check(
     let (listeners, doors) = listeners(problems, &shape, &pools, host);
     let unused = shape.pools.iter().enumerate().filter(|(at, _)| {
         let id = PoolId(to_u32(*at));
-        !shape.listeners.is_empty() && listeners.iter().all(|listener| listener.pool != id)
+        !shape.listeners.is_empty() && listeners.iter().all(|listener| listener.backend != Backend::Pool(id))
     });
     for (_, pool) in unused {
         let what = "no listener uses this pool";
@@ -100,7 +100,7 @@ fn listeners(
         doors.push(door);
         listeners.push(ListenerSettings {
             address: draft.held.address.clone().unwrap_or_else(|| draft.held.settings.address.clone()),
-            pool: pool.unwrap_or(PoolId(0)),
+            backend: Backend::Pool(pool.unwrap_or(PoolId(0))),
             ..draft.held.settings.clone()
         });
     }

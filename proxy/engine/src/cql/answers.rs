@@ -1,0 +1,335 @@
+//! From a node's bytes to the client that asked: the stream id says whose reply it is; what the reply is for says what
+//! is done with it.
+
+use super::CqlEngine;
+use super::error::Failure;
+use super::method::Method;
+use super::prepared::{Key, Prepared};
+use super::request::{Purpose, RequestId, Stage};
+use super::streams::Owner;
+use crate::ledger::Outcome;
+use crate::multiplex::Desync;
+use crate::units::{Instant, LaneId};
+use std::sync::Arc;
+use weir_cql::envelope::{EnvelopeLimits, Flags, Header, Opcode, Side, Step, read_header};
+use weir_cql::request::Prepare;
+use weir_cql::response::{ErrorBody, ErrorCode, Event, Prefix, ResultBody, Rows};
+use weir_cql::segment::SegmentStep;
+use weir_cql::{Cursor, Dialect, StreamId, own};
+
+/// A request whose statement a node has forgotten is prepared again at most this often: a batch may name many
+/// statements, and a node that keeps forgetting must not hold a request for ever.
+const REPAIRS_MAX: u8 = 32;
+
+impl CqlEngine {
+    /// Bytes a node sent.
+    ///
+    /// # Errors
+    /// When they answer nothing that was asked, or cannot be read: the lane must be cut.
+    pub fn lane_input(&mut self, id: LaneId, bytes: &[u8], now: Instant) -> Result<(), Desync> {
+        let lane = &mut self.lanes[id.0 as usize];
+        lane.heard = now;
+        let outcome = if lane.segments.is_some() {
+            lane.input.push(bytes);
+            self.segments_from(id, now)
+        } else if lane.input.is_empty() {
+            self.envelopes_from(id, bytes, now).map(|used| {
+                if used < bytes.len() {
+                    self.lanes[id.0 as usize].input.push(&bytes[used..]);
+                }
+            })
+        } else {
+            lane.input.push(bytes);
+            let mut input = std::mem::take(&mut lane.input);
+            let outcome = self.envelopes_from(id, input.unread(), now);
+            if let Ok(used) = outcome {
+                input.consume(used);
+                self.lanes[id.0 as usize].input = input;
+            }
+            outcome.map(|_| ())
+        };
+        if outcome.is_err() {
+            self.desyncs += 1;
+        }
+        outcome
+    }
+
+    fn segments_from(&mut self, id: LaneId, now: Instant) -> Result<(), Desync> {
+        loop {
+            let lane = &mut self.lanes[id.0 as usize];
+            let Some(segments) = &mut lane.segments else { return Ok(()) };
+            let mut payload = std::mem::take(&mut self.scratch);
+            payload.clear();
+            let step = segments.decode(lane.input.unread(), &mut payload);
+            let more = match step {
+                SegmentStep::Incomplete { .. } => false,
+                SegmentStep::Segment { consumed } => {
+                    lane.input.consume(consumed);
+                    lane.plain.push(&payload);
+                    true
+                }
+                SegmentStep::Malformed { .. } => return Err(Desync::Malformed),
+            };
+            self.scratch = payload;
+            if !more {
+                return Ok(());
+            }
+            let mut plain = std::mem::take(&mut self.lanes[id.0 as usize].plain);
+            let used = self.envelopes_from(id, plain.unread(), now)?;
+            plain.consume(used);
+            self.lanes[id.0 as usize].plain = plain;
+        }
+    }
+
+    fn envelopes_from(&mut self, id: LaneId, input: &[u8], now: Instant) -> Result<usize, Desync> {
+        let mut at = 0;
+        while at < input.len() {
+            match read_header(&input[at..], Side::Server, EnvelopeLimits::default()) {
+                Step::Incomplete { .. } => break,
+                Step::Envelope { header } => {
+                    let whole = header.envelope_len();
+                    let Some(envelope) = input[at..].get(..whole) else { break };
+                    self.envelope_from(id, &header, &envelope[weir_cql::HEADER_LEN..], now)?;
+                    at += whole;
+                }
+                Step::Unsupported { .. } | Step::Malformed { .. } => return Err(Desync::Malformed),
+            }
+        }
+        Ok(at)
+    }
+
+    fn envelope_from(
+        &mut self,
+        lane: LaneId,
+        header: &Header,
+        body: &[u8],
+        now: Instant,
+    ) -> Result<(), Desync> {
+        if header.stream == StreamId::EVENT {
+            self.event_from(lane, header, body);
+            return Ok(());
+        }
+        match self.lanes[lane.0 as usize].streams.give_back(header.stream.0) {
+            None => Err(Desync::Unasked),
+            Some(Owner::Orphan(_)) => {
+                self.pump_due = true;
+                Ok(())
+            }
+            Some(Owner::Request(id)) => {
+                let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+                request.stage = Stage::New;
+                let (version, operations) = (request.version, request.operations);
+                self.landed(lane, version, operations);
+                self.answered(id, lane, header, body, now);
+                Ok(())
+            }
+        }
+    }
+
+    fn answered(&mut self, id: RequestId, lane: LaneId, header: &Header, body: &[u8], now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        if header.opcode == Opcode::Error {
+            return self.error_answered(id, lane, header, body, now);
+        }
+        let (purpose, version, method) = (request.purpose.clone(), request.version, request.method);
+        let result = match header.opcode {
+            Opcode::Result => located(header, body, Dialect::of(version)),
+            _ => None,
+        };
+        let Some((prefix, result)) = result else {
+            // neither RESULT nor ERROR answers a statement
+            return self.fail(id, Failure::BadReply, now);
+        };
+        match (purpose, result) {
+            (Purpose::Forward, ResultBody::Rows(rows)) => {
+                request.rows = rows.count.into();
+                let rewrite = request.rewrite;
+                if rewrite == super::face::Rewrite::None {
+                    return self.pass_on(id, header, body, Outcome::Ok, now);
+                }
+                self.rewritten(id, header, body, &prefix, &rows, now);
+            }
+            (Purpose::Forward, ResultBody::SchemaChange(_)) => {
+                self.schema_changed(lane);
+                self.pass_on(id, header, body, Outcome::Ok, now);
+            }
+            (Purpose::Prepare(key), ResultBody::Prepared(prepared)) if method == Method::Prepare => {
+                self.prepared(id, key, header, body, &prefix, &prepared);
+                self.pass_on(id, header, body, Outcome::Ok, now);
+            }
+            (Purpose::Repair, ResultBody::Prepared(_)) => self.again(id, now),
+            (Purpose::Use(keyspace), ResultBody::Rows(rows)) => self.used(id, &keyspace, &rows, now),
+            (Purpose::Forward, _) => self.pass_on(id, header, body, Outcome::Ok, now),
+            _ => self.fail(id, Failure::BadReply, now),
+        }
+    }
+
+    fn error_answered(&mut self, id: RequestId, lane: LaneId, header: &Header, body: &[u8], now: Instant) {
+        let Some(request) = self.requests.get(id) else { return };
+        let unprepared = unprepared_id(header, body);
+        if let (Some(statement), Purpose::Forward) = (unprepared, &request.purpose)
+            && request.repairs < REPAIRS_MAX
+        {
+            let cluster = self.lanes[lane.0 as usize].info.cluster;
+            if let Some(prepared) = self.clusters[cluster.0 as usize].registry.get(statement) {
+                self.clusters[cluster.0 as usize].registry.repaired += 1;
+                return self.repair(id, lane, prepared, now);
+            }
+        }
+        // also the error of a PREPARE of weir's own: the table may be gone, and the client hears why
+        self.pass_on(id, header, body, Outcome::Error, now);
+    }
+
+    /// Prepares a statement again on the node that has forgotten it, in the place of the request, which is sent once
+    /// more afterwards.
+    fn repair(&mut self, id: RequestId, lane: LaneId, prepared: Arc<Prepared>, now: Instant) {
+        let version = self.lanes[lane.0 as usize].info.version;
+        let mut body = Vec::with_capacity(prepared.text.len() + 16);
+        let keyspace = prepared.keyspace.as_deref().map(str::as_bytes);
+        Prepare::write(&prepared.text, keyspace, Dialect::of(version), &mut body);
+        let header = Header {
+            version,
+            flags: Flags::default(),
+            stream: StreamId(0),
+            opcode: Opcode::Prepare,
+            body_len: body.len() as u32,
+        };
+        let envelope = super::ask::envelope(&header, &body);
+        let Some(stream) = self.lanes[lane.0 as usize].streams.take(id) else {
+            return self.fail(id, Failure::NotSent, now);
+        };
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.repairs += 1;
+        request.purpose = Purpose::Repair;
+        request.stage = Stage::Sent(lane, stream);
+        let operations = request.operations;
+        self.lanes[lane.0 as usize].send(&envelope, stream);
+        let node = self.lanes[lane.0 as usize].info.node;
+        let node = &mut self.nodes[node.0 as usize];
+        node.operations += operations;
+        if let Some(group) = node.group_mut(version) {
+            group.in_flight += 1;
+        }
+        self.mark_lane(lane);
+    }
+
+    /// The statement is prepared again: the request goes out once more.
+    fn again(&mut self, id: RequestId, now: Instant) {
+        if let Some(request) = self.requests.get_mut(id) {
+            request.purpose = Purpose::Forward;
+        }
+        self.route(id, now);
+    }
+
+    /// A statement was prepared for the first time: everybody may use it.
+    fn prepared(
+        &mut self,
+        id: RequestId,
+        key: Key,
+        header: &Header,
+        body: &[u8],
+        prefix: &Prefix,
+        located: &weir_cql::response::Prepared,
+    ) {
+        let Some(request) = self.requests.get(id) else { return };
+        let Some(known) = request.statement.clone() else { return };
+        let named = super::face::selected(&key.text, &known.statement);
+        let columns = located.result.columns.iter(body).enumerate();
+        let columns = columns.map(|(index, column)| {
+            let plain = named.get(index).cloned().flatten();
+            plain.unwrap_or_else(|| column.name.of(body).into())
+        });
+        let rewritten = request.rewrite != super::face::Rewrite::None;
+        let prepared = Prepared {
+            id: located.id.of(body).into(),
+            keyspace: key.keyspace.clone(),
+            text: (*key.text).into(),
+            rewrite: request.rewrite,
+            system: known.system.is_some() || rewritten,
+            columns: if rewritten { columns.collect() } else { Vec::new() },
+            body: prefix.message.of(body).into(),
+            version: header.version,
+            known,
+        };
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        self.clusters[cluster.0 as usize].registry.insert(key, Arc::new(prepared));
+    }
+
+    /// Requests that waited for another one's PREPARE.
+    pub(super) fn joined_prepares(&mut self, joined: Vec<RequestId>, now: Instant) {
+        for id in joined {
+            let Some(request) = self.requests.get_mut(id) else { continue };
+            if request.stage != Stage::Joined {
+                continue;
+            }
+            request.stage = Stage::New;
+            let Purpose::Prepare(key) = request.purpose.clone() else { continue };
+            let cluster = self.clients[request.client.slot as usize].cluster;
+            let Some(prepared) = self.clusters[cluster.0 as usize].registry.find(&key) else {
+                self.dispatch(id, now);
+                continue;
+            };
+            let header = Header {
+                version: prepared.version,
+                flags: Flags::default(),
+                stream: StreamId(0),
+                opcode: Opcode::Result,
+                body_len: prepared.body.len() as u32,
+            };
+            self.pass_on(id, &header, &prepared.body, Outcome::Ok, now);
+        }
+    }
+
+    fn used(&mut self, id: RequestId, keyspace: &Arc<str>, rows: &Rows, now: Instant) {
+        let Some(request) = self.requests.get(id) else { return };
+        let (client, version, stream) = (request.client, request.answer_version, request.stream);
+        if rows.count == 0 {
+            let text = format!("Keyspace '{keyspace}' does not exist");
+            return self.answer_error(id, &ErrorBody::plain(ErrorCode::INVALID, &text), Outcome::Error, now);
+        }
+        if let Some(client) = self.client_mut(client) {
+            client.keyspace = Some(keyspace.clone());
+        }
+        self.reply(client, |out| own::set_keyspace(out, version, stream, keyspace.as_bytes()));
+        self.finish(id, now);
+    }
+
+    /// A node tells what changed.
+    fn event_from(&mut self, lane: LaneId, header: &Header, body: &[u8]) {
+        let Ok(prefix) = Prefix::locate(header.version, header.flags, body) else { return };
+        let Ok(event) = Event::read(body, &mut Cursor::within(body, prefix.message)) else { return };
+        // nodes that come and go are weir's affair
+        let Event::Schema(_) = event else { return };
+        self.schema_changed(lane);
+        let cluster = self.lanes[lane.0 as usize].info.cluster;
+        for slot in 0..self.clients.len() {
+            let client = &self.clients[slot];
+            if client.open && client.registered && client.cluster == cluster {
+                let (id, version) = (super::client::id(slot, client), client.version);
+                self.reply(id, |out| own::event(out, version, &event));
+            }
+        }
+    }
+
+    fn schema_changed(&mut self, lane: LaneId) {
+        let cluster = self.lanes[lane.0 as usize].info.cluster;
+        self.clusters[cluster.0 as usize].registry.schema_changed();
+    }
+}
+
+fn located(header: &Header, body: &[u8], dialect: Dialect) -> Option<(Prefix, ResultBody)> {
+    let prefix = Prefix::locate(header.version, header.flags, body).ok()?;
+    let mut cursor = Cursor::within(body, prefix.message);
+    Some((prefix, ResultBody::locate(&mut cursor, dialect).ok()?))
+}
+
+/// The statement that an UNPREPARED names.
+fn unprepared_id<'a>(header: &Header, body: &'a [u8]) -> Option<&'a [u8]> {
+    let prefix = Prefix::locate(header.version, header.flags, body).ok()?;
+    let mut cursor = Cursor::within(body, prefix.message);
+    let error = ErrorBody::read(body, &mut cursor, header.version).ok()?;
+    match error.detail {
+        weir_cql::response::ErrorDetail::Unprepared(id) => Some(id),
+        _ => None,
+    }
+}

@@ -1,0 +1,116 @@
+//! One client connection: how far its handshake is, what it agreed on, what it asked and is still owed.
+//!
+//! Requests of one connection are independent (native protocol, section 2.3: replies come in any order), so nothing is
+//! held back for order. `USE` is the exception: it is answered before the next request is read.
+
+use super::request::RequestId;
+use crate::buffer::{InputBuffer, OutBuffer};
+use crate::client::CloseHow;
+use crate::units::{ClientId, ClusterId, Instant, ListenerId};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use weir_cql::{Compression, Dialect, SegmentDecoder, Version};
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) generation: u32,
+    pub(super) open: bool,
+    pub(super) listener: ListenerId,
+    pub(super) cluster: ClusterId,
+    pub(super) known: u32,
+    /// The address it dialled, which is the one it is shown.
+    pub(super) dialled: SocketAddr,
+    /// Version of its last message: what it can read.
+    pub(super) version: Version,
+    /// STARTUP was answered with READY.
+    pub(super) ready: bool,
+    /// It named itself in STARTUP: later findings about its process do not rename it.
+    pub(super) declared: bool,
+    pub(super) compression: Option<Compression>,
+    /// v5 after STARTUP: everything is in segments.
+    pub(super) segments: Option<SegmentDecoder>,
+    /// Envelopes out of segments, not yet carried out.
+    pub(super) plain: InputBuffer,
+    /// Bytes not yet carried out.
+    pub(super) input: InputBuffer,
+    pub(super) out: OutBuffer,
+    /// v5: envelopes for the client that are put into segments at the end of the turn.
+    pub(super) plain_out: Vec<u8>,
+    pub(super) keyspace: Option<Arc<str>>,
+    /// It wants to hear of schema changes.
+    pub(super) registered: bool,
+    /// Requests under way.
+    pub(super) live: Vec<RequestId>,
+    /// Its `USE` is under way: nothing else is read.
+    pub(super) using: bool,
+    pub(super) closing: Option<CloseHow>,
+    pub(super) eof: bool,
+    pub(super) dirty: bool,
+    pub(super) resuming: bool,
+    pub(super) requests: u64,
+    /// It sent a statement that reads or writes data.
+    pub(super) data: bool,
+    pub(super) still_at: u64,
+    pub(super) still_since: Instant,
+}
+
+impl Client {
+    pub(super) fn closed() -> Client {
+        Client {
+            generation: 0,
+            open: false,
+            listener: ListenerId(0),
+            cluster: ClusterId(0),
+            known: 0,
+            dialled: SocketAddr::from(([127, 0, 0, 1], 0)),
+            version: Version::V4,
+            ready: false,
+            declared: false,
+            compression: None,
+            segments: None,
+            plain: InputBuffer::default(),
+            input: InputBuffer::default(),
+            out: OutBuffer::default(),
+            plain_out: Vec::new(),
+            keyspace: None,
+            registered: false,
+            live: Vec::new(),
+            using: false,
+            closing: None,
+            eof: false,
+            dirty: false,
+            resuming: false,
+            requests: 0,
+            data: false,
+            still_at: u64::MAX,
+            still_since: Instant(0),
+        }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        Dialect::of(self.version)
+    }
+
+    /// Whether the next request may be looked at.
+    pub(super) fn may_decode(&self, live_max: usize, unread_max: usize) -> bool {
+        self.open
+            && self.closing.is_none()
+            && !self.using
+            && self.live.len() < live_max
+            && self.unread() < unread_max
+    }
+
+    /// Reply bytes it has not taken.
+    pub(super) fn unread(&self) -> usize {
+        self.out.len() + self.plain_out.len()
+    }
+
+    pub(super) fn idle(&self) -> bool {
+        self.live.is_empty() && self.unread() == 0 && self.input.is_empty() && self.plain.is_empty()
+    }
+}
+
+/// A client by its slot and generation.
+pub(super) fn id(slot: usize, client: &Client) -> ClientId {
+    ClientId { slot: slot as u32, generation: client.generation }
+}

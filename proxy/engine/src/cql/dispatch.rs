@@ -1,0 +1,297 @@
+//! Limits, which node, and whose turn it is.
+//!
+//! Queues form here, not in the node's socket: at most `requests_in_flight` requests are under way per node, and what
+//! waits is served by deficit round robin over principals.
+
+use super::CqlEngine;
+use super::error::{Failure, refusal};
+use super::method::Method;
+use super::node::{Lane, NodeId, lay_out};
+use super::request::{Purpose, RequestId, Stage};
+use crate::admit::{Ask, Verdict, admit, book};
+use crate::client::Held;
+use crate::ledger::Outcome;
+use crate::multiplex::LaneState;
+use crate::settings::LimitMode;
+use crate::units::{Bytes, ClientId, ClusterId, Instant, LaneId, Operations};
+use std::cmp::Reverse;
+use weir_cql::Version;
+use weir_cql::response::{ErrorBody, ErrorCode};
+
+/// Entries of the list of paced requests that may belong to requests ended since, beyond one per request.
+const STALE_PACED_MAX: usize = 64;
+
+impl CqlEngine {
+    /// A request that is new, or whose pacing is over.
+    pub(super) fn dispatch(&mut self, id: RequestId, now: Instant) {
+        if !self.admitted(id, now) {
+            return;
+        }
+        if let Some(request) = self.requests.get(id)
+            && let Purpose::Prepare(key) = &request.purpose
+        {
+            let cluster = self.clients[request.client.slot as usize].cluster;
+            let key = key.clone();
+            if self.clusters[cluster.0 as usize].registry.join(&key, id) {
+                if let Some(request) = self.requests.get_mut(id) {
+                    request.stage = Stage::Joined;
+                }
+                return;
+            }
+        }
+        self.route(id, now);
+    }
+
+    /// Books it; `false` when it was refused (and answered) or has to wait.
+    fn admitted(&mut self, id: RequestId, now: Instant) -> bool {
+        let Some(request) = self.requests.get_mut(id) else { return false };
+        if request.held.is_some() {
+            return true;
+        }
+        let known = &self.callers.known[request.known as usize];
+        let ledger_method = crate::ledger::Method::from(request.method);
+        let first_look = request.stage == Stage::New;
+        if first_look {
+            self.ledger.asked(request.known, ledger_method, request.operations);
+        }
+        let ask = Ask {
+            operations: Operations(request.operations),
+            bytes: Bytes(known.reply_bytes.saturating_mul(request.operations)),
+            waited: now.since(request.waiting_since),
+            invalidation: false,
+        };
+        let listener = self.clients[request.client.slot as usize].listener;
+        let switched_on = self.settings.listeners[listener.0 as usize].switches.limits;
+        // what drivers need to stay connected is never refused
+        let free = matches!(request.method, Method::System | Method::Use | Method::Prepare);
+        let verdict = if switched_on && !free {
+            admit(&known.state, &known.limits, ask, now)
+        } else {
+            book(&known.state, ask);
+            Verdict::Admit { over: None }
+        };
+        match verdict {
+            Verdict::Admit { over } => {
+                if let Some(kind) = over {
+                    self.ledger.over_limit(request.known, kind, LimitMode::Observe);
+                }
+                request.held = Some(Held { operations: ask.operations, bytes: ask.bytes });
+                true
+            }
+            Verdict::Wait { wait, kind } => {
+                if first_look {
+                    self.ledger.over_limit(request.known, kind, LimitMode::Pace);
+                }
+                request.stage = Stage::Paced;
+                self.pace(id, now.after(wait));
+                false
+            }
+            Verdict::Refuse { kind, ceiling } => {
+                self.ledger.over_limit(request.known, kind, LimitMode::Refuse);
+                let text = refusal(kind, &known.identity.name, ask.operations, ceiling);
+                self.answer_error(id, &ErrorBody::plain(ErrorCode::INVALID, &text), Outcome::Refused, now);
+                false
+            }
+        }
+    }
+
+    fn pace(&mut self, id: RequestId, until: Instant) {
+        if self.paced.len() >= 2 * self.requests.len() + STALE_PACED_MAX {
+            let requests = &self.requests;
+            self.paced.retain(|Reverse((_, slot, generation))| {
+                let id = RequestId { slot: *slot, generation: *generation };
+                requests.get(id).is_some_and(|request| request.stage == Stage::Paced)
+            });
+        }
+        self.paced.push(Reverse((until, id.slot, id.generation)));
+    }
+
+    pub(super) fn paced_due(&mut self, now: Instant) {
+        while let Some(&Reverse((due, slot, generation))) = self.paced.peek() {
+            if due > now {
+                break;
+            }
+            self.paced.pop();
+            let id = RequestId { slot, generation };
+            if self.requests.get(id).is_some_and(|request| request.stage == Stage::Paced) {
+                self.dispatch(id, now);
+            }
+        }
+        if self.paced.is_empty() && self.paced.capacity() > STALE_PACED_MAX {
+            self.paced = std::collections::BinaryHeap::new();
+        }
+    }
+
+    /// The nodes of a cluster get connections in this version.
+    pub(super) fn version_needed(&mut self, id: ClientId, version: Version) {
+        self.lay_out_version(self.clients[id.slot as usize].cluster, version);
+    }
+
+    fn lay_out_version(&mut self, cluster: ClusterId, version: Version) {
+        for index in 0..self.clusters[cluster.0 as usize].nodes.len() {
+            let id = self.clusters[cluster.0 as usize].nodes[index];
+            let settings = &self.settings.clusters[cluster.0 as usize];
+            let node = &mut self.nodes[id.0 as usize];
+            if node.group(version).is_none() {
+                lay_out(node, id, version, settings, &mut self.lanes);
+                self.lanes_added = true;
+            }
+        }
+    }
+
+    /// Chooses a node, and sends or queues.
+    pub(super) fn route(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.requests.get(id) else { return };
+        let (version, method) = (request.version, request.method);
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        self.lay_out_version(cluster, version);
+        // drivers compare what they read of the system's tables: it comes from one node
+        let pinned = matches!(method, Method::System | Method::Use | Method::Schema);
+        let Some(node) = self.choose(cluster, version, pinned) else {
+            return self.fail(id, Failure::NoNode, now);
+        };
+        let lane = self.free_lane(node, version, now);
+        let cap = self.in_flight_max(cluster);
+        let crowded = self.replies_crowded();
+        let group = self.nodes[node.0 as usize].group_mut(version);
+        let Some(group) = group else { return self.fail(id, Failure::NoNode, now) };
+        match lane {
+            Some(lane) if group.queue.is_empty() && group.in_flight < cap && !crowded => {
+                self.send(id, lane, now);
+            }
+            _ => self.queue(id, node, now),
+        }
+    }
+
+    fn in_flight_max(&self, cluster: ClusterId) -> u64 {
+        (self.cluster_settings(cluster).requests_in_flight.0 / self.workers).max(1)
+    }
+
+    fn queue(&mut self, id: RequestId, node: NodeId, now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.stage = Stage::Queued(node);
+        let known = &mut self.callers.known[request.known as usize];
+        known.queued += request.operations;
+        let version = request.version;
+        if let Some(group) = self.nodes[node.0 as usize].group_mut(version) {
+            group.queue.push(known.principal, known.limits.class, id, request.operations, now);
+        }
+    }
+
+    /// A node that is connected, or may soon be; the next one in turn.
+    fn choose(&mut self, cluster: ClusterId, version: Version, pinned: bool) -> Option<NodeId> {
+        let cluster = &mut self.clusters[cluster.0 as usize];
+        let count = cluster.nodes.len();
+        let first = if pinned { 0 } else { cluster.turn };
+        for wanted in [LaneState::Up, LaneState::Connecting] {
+            for step in 0..count {
+                let place = (first + step) % count;
+                let id = cluster.nodes[place];
+                let node = &self.nodes[id.0 as usize];
+                let stands = |lane: &LaneId| self.lanes[lane.0 as usize].state == wanted;
+                if node.group(version).is_some_and(|group| group.lanes.iter().any(stands)) {
+                    if !pinned {
+                        cluster.turn = (place + 1) % count;
+                    }
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    /// The lane of the node with the fewest stream ids in use that can take one more request.
+    fn free_lane(&self, node: NodeId, version: Version, _now: Instant) -> Option<LaneId> {
+        let group = self.nodes[node.0 as usize].group(version)?;
+        let usable = |lane: &Lane| {
+            matches!(lane.state, LaneState::Up | LaneState::Connecting)
+                && !lane.draining
+                && lane.streams.in_use()
+                    < usize::from(self.cluster_settings(lane.info.cluster).streams_per_connection)
+        };
+        let lanes = group.lanes.iter().copied();
+        let usable = lanes.filter(|lane| usable(&self.lanes[lane.0 as usize]));
+        usable.min_by_key(|lane| {
+            let lane = &self.lanes[lane.0 as usize];
+            (lane.state != LaneState::Up, lane.streams.in_use())
+        })
+    }
+
+    fn send(&mut self, id: RequestId, lane: LaneId, now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let out = &mut self.lanes[lane.0 as usize];
+        let Some(stream) = out.streams.take(id) else { return };
+        out.send(&request.envelope, stream);
+        request.stage = Stage::Sent(lane, stream);
+        request.attempts = request.attempts.saturating_add(1);
+        request.first_sent.get_or_insert(now);
+        request.sent = now;
+        let node = &mut self.nodes[out.info.node.0 as usize];
+        node.spend(request.known, request.operations);
+        node.operations += request.operations;
+        if let Some(group) = node.group_mut(request.version) {
+            group.in_flight += 1;
+        }
+        let cluster = out.info.cluster;
+        self.clusters[cluster.0 as usize].requests += 1;
+        self.mark_lane(lane);
+    }
+
+    /// The request holds nothing of its lane any more, whether its stream id is free or an orphan's.
+    pub(super) fn landed(&mut self, lane: LaneId, version: Version, operations: u64) {
+        let node = self.lanes[lane.0 as usize].info.node;
+        let node = &mut self.nodes[node.0 as usize];
+        node.operations = node.operations.saturating_sub(operations);
+        if let Some(group) = node.group_mut(version) {
+            group.in_flight = group.in_flight.saturating_sub(1);
+        }
+        self.pump_due = true;
+    }
+
+    /// Serves the queues of all nodes as far as there is room.
+    pub(super) fn pump_all(&mut self, now: Instant) {
+        for index in 0..self.nodes.len() {
+            for version in [Version::V3, Version::V4, Version::V5] {
+                let waits = self.nodes[index].group(version).is_some_and(|group| !group.queue.is_empty());
+                if waits {
+                    self.pump(NodeId(index as u32), version, now);
+                }
+            }
+        }
+    }
+
+    fn pump(&mut self, node: NodeId, version: Version, now: Instant) {
+        let cap = self.in_flight_max(self.nodes[node.0 as usize].cluster);
+        while !self.replies_crowded() {
+            let Some(lane) = self.free_lane(node, version, now) else { return };
+            let Some(group) = self.nodes[node.0 as usize].group_mut(version) else { return };
+            if group.in_flight >= cap {
+                return;
+            }
+            let Some(popped) = group.queue.pop() else { return };
+            let Some(request) = self.requests.get_mut(popped.client) else { continue };
+            let operations = request.operations;
+            let known = request.known as usize;
+            if let Some(group) = self.nodes[node.0 as usize].group_mut(version) {
+                group.queue.charge(popped.principal, operations);
+            }
+            let queued = &mut self.callers.known[known].queued;
+            *queued = queued.saturating_sub(operations);
+            self.send(popped.client, lane, now);
+        }
+    }
+
+    /// Takes a request out of the queue it waits in.
+    pub(super) fn unqueue(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let Stage::Queued(node) = request.stage else { return };
+        request.stage = Stage::New;
+        let (version, operations, known) = (request.version, request.operations, request.known as usize);
+        if let Some(group) = self.nodes[node.0 as usize].group_mut(version)
+            && group.queue.remove(id)
+        {
+            let queued = &mut self.callers.known[known].queued;
+            *queued = queued.saturating_sub(operations);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Connections come and go. Clients keep theirs: what was not sent waits or fails fast, what may be sent twice is sent
+//! again under a budget, everything else is answered with an error that says the outcome is unknown.
+
+use super::CqlEngine;
+use super::error::Failure;
+use super::node::{LaneInfo, Node, NodeId};
+use super::prepared::Registry;
+use super::request::{Purpose, RequestId, Stage};
+use crate::multiplex::LaneState;
+use crate::units::{ClusterId, Instant, LaneId};
+use std::num::NonZeroUsize;
+use weir_cql::{SegmentDecoder, Version};
+
+/// A request is sent at most this often in all, budget or not.
+const ATTEMPTS_MAX: u8 = 3;
+/// Retries that are allowed before the budget counts.
+const RETRIES_FREE: u64 = 10;
+
+impl CqlEngine {
+    pub(super) fn lay_out_cluster(&mut self, id: ClusterId) {
+        let settings = &self.settings.clusters[id.0 as usize];
+        let prepared_max = NonZeroUsize::new(settings.prepared_max as usize).unwrap_or(NonZeroUsize::MIN);
+        let mut nodes = Vec::new();
+        for contact in &settings.contacts {
+            nodes.push(NodeId(self.nodes.len() as u32));
+            self.nodes.push(Node::new(id, contact.clone()));
+        }
+        let registry = Registry::new(prepared_max);
+        self.clusters.push(super::Cluster { nodes, registry, turn: 0, retries: 0, requests: 0 });
+    }
+
+    /// Lanes that the driver keeps connected.
+    pub fn lanes(&self) -> impl Iterator<Item = (LaneId, &LaneInfo)> {
+        let current = |lane: &&super::node::Lane| lane.state != LaneState::Retired;
+        let numbered = self.lanes.iter().enumerate();
+        numbered
+            .filter(move |(_, lane)| current(lane))
+            .map(|(index, lane)| (LaneId(index as u32), &lane.info))
+    }
+
+    /// Whether lanes were added since the last call.
+    pub fn take_lanes_added(&mut self) -> bool {
+        std::mem::take(&mut self.lanes_added)
+    }
+
+    /// The lane is connected and ready for requests.
+    pub fn lane_up(&mut self, id: LaneId, now: Instant) {
+        let lane = &mut self.lanes[id.0 as usize];
+        lane.heard = now;
+        lane.state = LaneState::Up;
+        if lane.info.version >= Version::V5 {
+            lane.segments = Some(SegmentDecoder::new(false, weir_cql::BODY_MAX));
+        }
+        self.pump_due = true;
+        self.mark_lane(id);
+    }
+
+    /// An attempt to connect failed: what waits for this lane alone fails fast.
+    pub fn lane_failed(&mut self, id: LaneId, now: Instant) {
+        let lane = &mut self.lanes[id.0 as usize];
+        if lane.state != LaneState::Retired {
+            lane.state = LaneState::Down;
+        }
+        self.lane_empties(id, true, now);
+    }
+
+    /// The connection was lost; another attempt follows.
+    pub fn lane_lost(&mut self, id: LaneId, now: Instant) {
+        let lane = &mut self.lanes[id.0 as usize];
+        if lane.state != LaneState::Retired {
+            lane.state = LaneState::Connecting;
+        }
+        self.lane_empties(id, false, now);
+    }
+
+    /// Everything that was on its way finds another one or is told so; queues whose node is gone are emptied. `unsent`:
+    /// the connection never was, so nothing can have been carried out.
+    fn lane_empties(&mut self, id: LaneId, unsent: bool, now: Instant) {
+        let lane = &mut self.lanes[id.0 as usize];
+        let sent: Vec<RequestId> = lane.streams.requests().map(|(_, request)| request).collect();
+        let (node, version) = (lane.info.node, lane.info.version);
+        lane.reset();
+        for request in sent {
+            self.moves_on(request, id, unsent, now);
+        }
+        let stands = |lane: &LaneId| {
+            matches!(self.lanes[lane.0 as usize].state, LaneState::Up | LaneState::Connecting)
+        };
+        let group = self.nodes[node.0 as usize].group(version);
+        if group.is_some_and(|group| !group.lanes.iter().any(stands)) {
+            self.queue_moves_on(node, version, now);
+        }
+    }
+
+    /// A request whose lane is gone.
+    fn moves_on(&mut self, id: RequestId, lane: LaneId, unsent: bool, now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        if let Purpose::Repair = request.purpose {
+            request.purpose = Purpose::Forward;
+        }
+        request.stage = Stage::New;
+        let may_repeat = (request.idempotent || unsent) && request.attempts < ATTEMPTS_MAX;
+        let (version, operations) = (request.version, request.operations);
+        self.landed(lane, version, operations);
+        let info = &self.lanes[lane.0 as usize].info;
+        let (cluster, node) = (info.cluster, info.node);
+        if may_repeat && (unsent || self.within_budget(cluster)) {
+            return self.route(id, now);
+        }
+        let name = self.nodes[node.0 as usize].name.clone();
+        let failure = if unsent { Failure::NotSent } else { Failure::OutcomeUnknown };
+        self.fail_at(id, failure, &name, now);
+    }
+
+    fn queue_moves_on(&mut self, node: NodeId, version: Version, now: Instant) {
+        let Some(group) = self.nodes[node.0 as usize].group_mut(version) else { return };
+        let mut waiting = Vec::new();
+        while let Some(popped) = group.queue.pop() {
+            waiting.push(popped.client);
+        }
+        for id in waiting {
+            let Some(request) = self.requests.get_mut(id) else { continue };
+            request.stage = Stage::New;
+            let queued = &mut self.callers.known[request.known as usize].queued;
+            *queued = queued.saturating_sub(request.operations);
+            self.route(id, now);
+        }
+    }
+
+    fn within_budget(&mut self, cluster: ClusterId) -> bool {
+        let percent = u64::from(self.cluster_settings(cluster).retry_percent);
+        let cluster = &mut self.clusters[cluster.0 as usize];
+        if cluster.retries > RETRIES_FREE + cluster.requests.saturating_mul(percent) / 100 {
+            return false;
+        }
+        cluster.retries += 1;
+        true
+    }
+}

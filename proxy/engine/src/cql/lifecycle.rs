@@ -1,0 +1,237 @@
+//! What happens around requests: the end of a turn, time-outs, stalls, worn-out connections, slow readers.
+
+use super::error::Failure;
+use super::request::{RequestId, Stage};
+use super::{CqlEngine, client};
+use crate::multiplex::{CutCause, LaneState};
+use crate::units::{ClientId, Instant, LaneId, Span};
+use std::cmp::Reverse;
+use weir_cql::{Version, write_segments};
+
+/// How often time-outs are looked for.
+const SCAN: Span = Span::millis(100);
+/// Once too many reply bytes are unread in all, a client that took none for this long is closed.
+const CROWDED_READER: Span = Span::millis(1_000);
+/// How often queues and held input are looked at in one turn before sockets are looked at again.
+const ROUNDS: usize = 4;
+
+impl CqlEngine {
+    /// Ends a loop turn: held input goes on, queues are served, segments are closed.
+    pub fn end_turn(&mut self, now: Instant) {
+        self.pump_due = false;
+        self.pump_all(now);
+        for _ in 0..ROUNDS {
+            if self.resume.is_empty() {
+                break;
+            }
+            for id in std::mem::take(&mut self.resume) {
+                if let Some(client) = self.client_mut(id) {
+                    client.resuming = false;
+                    let eof = client.eof;
+                    self.decode_held(id, now);
+                    if eof {
+                        self.mark_client(id); // it may be closed now
+                    }
+                }
+            }
+            self.pump_all(now);
+        }
+        self.close_segments();
+        self.watch_input();
+        if self.next_scan == Instant(0) && self.may_time_out() {
+            self.next_scan = now.after(SCAN);
+        }
+    }
+
+    /// v5: what was said this turn leaves in as few segments as possible.
+    fn close_segments(&mut self) {
+        for index in 0..self.dirty_clients.len() {
+            let id = self.dirty_clients[index];
+            let client = &mut self.clients[id.slot as usize];
+            if client.generation != id.generation || client.plain_out.is_empty() {
+                continue;
+            }
+            let plain = std::mem::take(&mut client.plain_out);
+            let compressed = client.compression.is_some();
+            let before = client.out.len();
+            // what weir passes on are whole envelopes within their bounds
+            client.out.push_with(|out| {
+                let written = write_segments(&plain, compressed, out);
+                debug_assert!(written == Ok(plain.len()), "{written:?}");
+            });
+            let written = client.out.len() - before;
+            self.reply_bytes = (self.reply_bytes + written).saturating_sub(plain.len());
+        }
+        for index in 0..self.dirty_lanes.len() {
+            let id = self.dirty_lanes[index];
+            let lane = &mut self.lanes[id.0 as usize];
+            // before the handshake is over nothing may be in segments
+            if lane.plain_out.is_empty() || lane.segments.is_none() {
+                continue;
+            }
+            let plain = std::mem::take(&mut lane.plain_out);
+            lane.out.push_with(|out| {
+                let written = write_segments(&plain, false, out);
+                debug_assert!(written == Ok(plain.len()), "{written:?}");
+            });
+        }
+    }
+
+    /// More may be done than was done in the last turn: the driver should end another turn before it sleeps.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.pump_due || !self.resume.is_empty()
+    }
+
+    fn may_time_out(&self) -> bool {
+        self.reply_bytes > 0
+            || self.requests.len() > 0
+            || self.lanes.iter().any(|lane| lane.streams.in_use() > 0)
+    }
+
+    /// When `on_timer` should be called next, at the latest. `None` while nothing is under way.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let scan = (self.next_scan > Instant(0)).then_some(self.next_scan);
+        let paced = self.paced.peek().map(|Reverse((due, ..))| *due);
+        match (scan, paced) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Time-outs, stalls, pacing, slow readers. `end_turn` must follow.
+    pub fn on_timer(&mut self, now: Instant) {
+        self.paced_due(now);
+        if self.next_scan == Instant(0) || now < self.next_scan {
+            return;
+        }
+        for index in 0..self.lanes.len() {
+            self.scan_lane(LaneId(index as u32), now);
+        }
+        self.scan_queues(now);
+        self.scan_readers(now);
+        self.next_scan = if self.may_time_out() { now.after(SCAN) } else { Instant(0) };
+    }
+
+    fn scan_lane(&mut self, id: LaneId, now: Instant) {
+        let lane = &self.lanes[id.0 as usize];
+        if lane.streams.in_use() == 0 {
+            if (lane.draining || lane.state == LaneState::Retired) && !lane.cut {
+                self.cut(id, CutCause::Retired);
+            }
+            return;
+        }
+        let settings = self.cluster_settings(lane.info.cluster);
+        let (request_timeout, stall_timeout) = (settings.request_timeout, settings.stall_timeout);
+        let (orphans_max, orphan_age) = (settings.orphans_max as usize, settings.orphan_age_max);
+        let mut oldest = now;
+        let mut late = Vec::new();
+        for (_, request) in lane.streams.requests() {
+            let Some(request_state) = self.requests.get(request) else { continue };
+            oldest = oldest.min(request_state.sent);
+            if now.since(request_state.sent) >= request_timeout {
+                late.push(request);
+            }
+        }
+        let quiet_since = lane.heard.max(oldest);
+        if lane.state == LaneState::Up && now.since(quiet_since) >= stall_timeout && !lane.cut {
+            return self.cut(id, CutCause::Stalled);
+        }
+        for request in late {
+            self.fail(request, Failure::TimedOut, now);
+        }
+        let lane = &mut self.lanes[id.0 as usize];
+        let worn = lane.streams.orphans() > orphans_max
+            || (lane.streams.orphans() > 0 && lane.streams.oldest_orphan(now) >= orphan_age);
+        if worn && !lane.draining && lane.state == LaneState::Up {
+            // its requests are answered first; then it is cut and connected anew
+            lane.draining = true;
+        }
+        let lane = &self.lanes[id.0 as usize];
+        if lane.draining && lane.streams.in_use() == lane.streams.orphans() && !lane.cut {
+            self.cut(id, CutCause::Retired);
+        }
+    }
+
+    fn cut(&mut self, id: LaneId, cause: CutCause) {
+        self.lanes[id.0 as usize].cut = true;
+        self.cuts.push((id, cause));
+    }
+
+    fn scan_queues(&mut self, now: Instant) {
+        let mut expired: Vec<RequestId> = Vec::new();
+        for node in &mut self.nodes {
+            let timeout = self.settings.clusters[node.cluster.0 as usize].queue_timeout;
+            if now.0 <= timeout.0 {
+                continue;
+            }
+            let before = Instant(now.0 - timeout.0);
+            for group in node.groups.iter_mut().flatten() {
+                group.queue.expire(before, &mut expired);
+            }
+        }
+        for id in expired {
+            let Some(request) = self.requests.get_mut(id) else { continue };
+            let Stage::Queued(node) = std::mem::replace(&mut request.stage, Stage::New) else { continue };
+            let queued = &mut self.callers.known[request.known as usize].queued;
+            *queued = queued.saturating_sub(request.operations);
+            let name = self.nodes[node.0 as usize].name.clone();
+            self.fail_at(id, Failure::QueueTimeout, &name, now);
+        }
+    }
+
+    fn scan_readers(&mut self, now: Instant) {
+        let crowded = self.replies_crowded();
+        let mut still: Vec<(usize, ClientId)> = Vec::new();
+        for (slot, reader) in self.clients.iter_mut().enumerate() {
+            if !reader.open || reader.out.is_empty() {
+                continue;
+            }
+            if reader.still_at != reader.out.written_offset() {
+                reader.still_at = reader.out.written_offset();
+                reader.still_since = now;
+                continue;
+            }
+            let id = client::id(slot, reader);
+            let settings = &self.settings.listeners[reader.listener.0 as usize];
+            let quiet = now.since(reader.still_since);
+            if quiet >= settings.slow_reader_timeout
+                || (reader.unread() > settings.reply_buffer_max && quiet >= CROWDED_READER)
+            {
+                self.slow.push(id);
+            } else if crowded && quiet >= CROWDED_READER {
+                still.push((reader.unread(), id));
+            }
+        }
+        // the largest first, as many as bring the total below the bound
+        still.sort_unstable_by_key(|&(unread, _)| Reverse(unread));
+        let bound = (self.settings.reply_bytes_max.0 / self.workers) as usize;
+        let mut total = self.reply_bytes;
+        for (unread, id) in still {
+            if total <= bound / 2 {
+                break;
+            }
+            total = total.saturating_sub(unread);
+            self.slow.push(id);
+        }
+    }
+
+    /// Keeps the bound on request bytes: above it, clients that hold much are not read.
+    fn watch_input(&mut self) {
+        let crowded = self.input_bytes as u64 > self.settings.input_bytes_max.0 / self.workers;
+        if crowded == self.input_crowded {
+            return;
+        }
+        self.input_crowded = crowded;
+        for slot in 0..self.clients.len() {
+            let client = &self.clients[slot];
+            if client.open && !(client.input.is_empty() && client.plain.is_empty()) {
+                self.mark_client(client::id(slot, client));
+            }
+        }
+    }
+}
+
+/// Every version there are lanes for.
+pub(super) const VERSIONS: [Version; 3] = [Version::V3, Version::V4, Version::V5];

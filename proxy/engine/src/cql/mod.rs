@@ -1,0 +1,373 @@
+//! The CQL data path of one worker: many client connections in, few connections to each node out.
+//!
+//! The modules in the order a request meets them:
+//! `client` (a connection) -> `intake` (bytes to envelopes) -> `handshake` (what weir answers itself) -> `ask`
+//! (statements to priced requests; `statements`, `prepared` and `face` say what they are) -> `dispatch` (limits, which
+//! node, whose turn) -> `node` and `streams` (few connections) -> `answers` (replies back) -> `settle` (what it cost).
+//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go).
+//!
+//! Like [`crate::Engine`] it has no socket, no clock and no randomness of its own.
+
+mod answers;
+mod ask;
+mod client;
+mod dispatch;
+mod error;
+mod face;
+mod handshake;
+mod intake;
+mod lanes;
+mod lifecycle;
+pub mod method;
+mod node;
+mod prepared;
+mod request;
+mod rewrite;
+mod settle;
+mod statements;
+mod streams;
+mod view;
+
+pub use method::Method;
+pub use node::{LaneInfo, NodeId};
+
+use crate::OutBuffer;
+use crate::admit::Budgets;
+use crate::caller::Identity;
+use crate::callers::Callers;
+use crate::client::{ClientSummary, CloseHow};
+use crate::ledger::{IdentityTally, Ledger};
+use crate::multiplex::CutCause;
+use crate::settings::{Backend, ClusterSettings, Settings};
+use crate::units::{ClientId, ClusterId, Instant, LaneId, ListenerId};
+use client::Client;
+use node::{Lane, Node};
+use prepared::Registry;
+use request::Requests;
+use statements::Statements;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use weir_cql::statement::OpaqueCause;
+
+/// Requests of one connection that may be under way at once; further ones wait as bytes.
+pub(crate) const LIVE_MAX: usize = 2_048;
+
+/// One cluster as a worker sees it.
+struct Cluster {
+    nodes: Vec<NodeId>,
+    registry: Registry,
+    /// Where the last request went: the next one goes to the node after it.
+    turn: usize,
+    /// Reads sent a second time, and requests, for the retry budget.
+    retries: u64,
+    requests: u64,
+}
+
+/// One worker's CQL data path. Not shared, not locked.
+pub struct CqlEngine {
+    settings: Arc<Settings>,
+    workers: u64,
+    callers: Callers,
+    ledger: Ledger,
+    clients: Vec<Client>,
+    free: Vec<u32>,
+    requests: Requests,
+    clusters: Vec<Cluster>,
+    nodes: Vec<Node>,
+    lanes: Vec<Lane>,
+    /// Lanes were added since the driver last asked.
+    lanes_added: bool,
+    statements: Statements,
+    dirty_clients: Vec<ClientId>,
+    dirty_lanes: Vec<LaneId>,
+    /// Queues may be served although nothing was read since the last turn ended.
+    pump_due: bool,
+    resume: Vec<ClientId>,
+    paced: BinaryHeap<Reverse<(Instant, u32, u32)>>,
+    cuts: Vec<(LaneId, CutCause)>,
+    slow: Vec<ClientId>,
+    invalid: Vec<(ListenerId, &'static str)>,
+    /// Statements passed through without being understood, by cause, since the last look.
+    opaque: [u64; OpaqueCause::ALL.len()],
+    /// Reply bytes clients have not taken.
+    reply_bytes: usize,
+    /// Request bytes not yet answered or carried out.
+    input_bytes: usize,
+    input_crowded: bool,
+    desyncs: u64,
+    next_scan: Instant,
+    scratch: Vec<u8>,
+}
+
+impl CqlEngine {
+    /// A worker's engine. Caps per node are the cluster's divided by `workers`; `seed` makes request ids differ between
+    /// workers and runs.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, budgets: Arc<Budgets>, workers: u32, seed: u64) -> CqlEngine {
+        let mut engine = CqlEngine {
+            settings: settings.clone(),
+            workers: u64::from(workers.max(1)),
+            callers: Callers::new(budgets),
+            ledger: Ledger::new(seed),
+            clients: Vec::new(),
+            free: Vec::new(),
+            requests: Requests::default(),
+            clusters: Vec::new(),
+            nodes: Vec::new(),
+            lanes: Vec::new(),
+            lanes_added: false,
+            statements: Statements::default(),
+            dirty_clients: Vec::new(),
+            dirty_lanes: Vec::new(),
+            pump_due: false,
+            resume: Vec::new(),
+            paced: BinaryHeap::new(),
+            cuts: Vec::new(),
+            slow: Vec::new(),
+            invalid: Vec::new(),
+            opaque: [0; OpaqueCause::ALL.len()],
+            reply_bytes: 0,
+            input_bytes: 0,
+            input_crowded: false,
+            desyncs: 0,
+            next_scan: Instant(0),
+            scratch: Vec::new(),
+        };
+        for index in 0..settings.clusters.len() {
+            engine.lay_out_cluster(ClusterId(index as u32));
+        }
+        engine
+    }
+
+    /// A new client connection; `dialled` is the address it reached, which it is shown as the node's.
+    ///
+    /// # Panics
+    /// When the listener does not lead to a cluster: the driver hands each engine its own listeners only.
+    pub fn open_client(
+        &mut self,
+        listener: ListenerId,
+        identity: Arc<Identity>,
+        dialled: SocketAddr,
+        now: Instant,
+    ) -> ClientId {
+        let Backend::Cluster(cluster) = self.settings.listeners[listener.0 as usize].backend else {
+            panic!("listener {} leads to no cluster", listener.0);
+        };
+        let known = self.callers.learn(identity, &self.settings, &mut self.ledger);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.clients.push(Client::closed());
+            self.clients.len() as u32 - 1
+        });
+        let client = &mut self.clients[slot as usize];
+        let generation = client.generation;
+        *client = Client {
+            generation,
+            open: true,
+            listener,
+            cluster,
+            known,
+            dialled,
+            still_since: now,
+            ..Client::closed()
+        };
+        ClientId { slot, generation }
+    }
+
+    /// Attribution arrived: later requests bear the new name, unless the client declared one itself. Requests under way
+    /// keep the old one.
+    pub fn rename_client(&mut self, id: ClientId, identity: Arc<Identity>) {
+        if self.client(id).is_some_and(|client| !client.declared) {
+            self.rename(id, identity);
+        }
+    }
+
+    fn rename(&mut self, id: ClientId, identity: Arc<Identity>) {
+        let known = self.callers.learn(identity, &self.settings, &mut self.ledger);
+        let old = std::mem::replace(&mut self.clients[id.slot as usize].known, known);
+        self.callers.leave(old, &mut self.ledger);
+    }
+
+    /// Whether this socket should be read at all; asked again whenever the client is dirty.
+    #[must_use]
+    pub fn client_wants_input(&self, id: ClientId) -> bool {
+        let Some(client) = self.client(id) else { return false };
+        let held = client.input.len() + client.plain.len();
+        let max = if self.input_crowded { CROWDED_INPUT } else { self.input_max(client) };
+        client.closing.is_none()
+            && (held < max || (self.requests.len() == 0 && held < self.input_max(client)))
+    }
+
+    /// One request and what one more read brings.
+    fn input_max(&self, client: &Client) -> usize {
+        self.settings.clusters[client.cluster.0 as usize].request_max.0 as usize + READ_AHEAD
+    }
+
+    /// The bytes on their way to a client.
+    pub fn client_out(&mut self, id: ClientId) -> &mut OutBuffer {
+        &mut self.clients[id.slot as usize].out
+    }
+
+    /// The socket took `n` bytes (after [`OutBuffer::wrote`]).
+    pub fn client_wrote(&mut self, id: ClientId, n: usize) {
+        let crowded = self.replies_crowded();
+        self.reply_bytes = self.reply_bytes.saturating_sub(n);
+        self.pump_due |= crowded && !self.replies_crowded();
+        let Some(client) = self.client_mut(id) else { return };
+        if client.out.is_empty() {
+            client.out.release();
+            if client.eof || client.closing.is_some() {
+                self.mark_client(id); // it may be closed now
+            }
+        }
+        self.resume_later(id);
+    }
+
+    /// Whether (and how) to close this connection once its output is written.
+    #[must_use]
+    pub fn client_closing(&self, id: ClientId) -> Option<CloseHow> {
+        let client = self.client(id)?;
+        if client.unread() > 0 || !client.live.is_empty() {
+            return None;
+        }
+        if client.closing.is_some() {
+            return client.closing;
+        }
+        (client.eof && !client.resuming).then_some(CloseHow::Client)
+    }
+
+    /// Nothing in flight, unread or unsent.
+    #[must_use]
+    pub fn client_idle(&self, id: ClientId) -> bool {
+        self.client(id).is_none_or(Client::idle)
+    }
+
+    /// The client closed its sending side: what it asked is still carried out and answered.
+    pub fn client_eof(&mut self, id: ClientId) {
+        if let Some(client) = self.client_mut(id) {
+            client.eof = true;
+        }
+        self.mark_client(id);
+    }
+
+    /// The connection is gone: what was sent keeps its stream id and its reply is read over.
+    pub fn close_client(&mut self, id: ClientId, now: Instant) -> ClientSummary {
+        if self.client(id).is_none() {
+            return ClientSummary { requests: 0 };
+        }
+        let crowded = self.replies_crowded();
+        for request in std::mem::take(&mut self.clients[id.slot as usize].live) {
+            self.abandon(request, now);
+        }
+        let client = &mut self.clients[id.slot as usize];
+        let (requests, known) = (client.requests, client.known);
+        self.reply_bytes = self.reply_bytes.saturating_sub(client.unread());
+        self.input_bytes = self.input_bytes.saturating_sub(client.input.len() + client.plain.len());
+        let generation = client.generation.wrapping_add(1);
+        *client = Client { generation, ..Client::closed() };
+        self.free.push(id.slot);
+        self.callers.leave(known, &mut self.ledger);
+        self.pump_due |= crowded && !self.replies_crowded();
+        ClientSummary { requests }
+    }
+
+    /// The bytes on their way to a node.
+    pub fn lane_out(&mut self, id: LaneId) -> &mut OutBuffer {
+        &mut self.lanes[id.0 as usize].out
+    }
+
+    /// Lanes with bytes to write.
+    pub fn take_dirty_lanes(&mut self, into: &mut Vec<LaneId>) {
+        for id in self.dirty_lanes.drain(..) {
+            self.lanes[id.0 as usize].dirty = false;
+            into.push(id);
+        }
+    }
+
+    /// Clients with bytes to write, that may be read again, or that may be closed.
+    pub fn take_dirty_clients(&mut self, into: &mut Vec<ClientId>) {
+        for id in self.dirty_clients.drain(..) {
+            let client = &mut self.clients[id.slot as usize];
+            if client.open && client.generation == id.generation {
+                client.dirty = false;
+                into.push(id);
+            }
+        }
+    }
+
+    /// Lanes that must be cut; the driver then calls `lane_lost`.
+    pub fn take_cuts(&mut self, into: &mut Vec<(LaneId, CutCause)>) {
+        into.append(&mut self.cuts);
+    }
+
+    /// Clients to close as slow readers.
+    pub fn take_slow(&mut self, into: &mut Vec<ClientId>) {
+        into.append(&mut self.slow);
+    }
+
+    /// Messages that could not be read since the last call: the listener and the bounded cause.
+    pub fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str)>) {
+        into.append(&mut self.invalid);
+    }
+
+    /// What was asked, done and spent.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Visits and resets what each identity did since the last call, and frees identities nobody bears any more.
+    pub fn fold(&mut self, f: impl FnMut(u32, &Arc<Identity>, &IdentityTally)) {
+        self.callers.fold(&mut self.ledger, f);
+    }
+
+    fn cluster_settings(&self, cluster: ClusterId) -> &ClusterSettings {
+        &self.settings.clusters[cluster.0 as usize]
+    }
+
+    fn replies_crowded(&self) -> bool {
+        self.reply_bytes as u64 > self.settings.reply_bytes_max.0 / self.workers
+    }
+
+    fn client(&self, id: ClientId) -> Option<&Client> {
+        self.clients.get(id.slot as usize).filter(|c| c.open && c.generation == id.generation)
+    }
+
+    fn client_mut(&mut self, id: ClientId) -> Option<&mut Client> {
+        self.clients.get_mut(id.slot as usize).filter(|c| c.open && c.generation == id.generation)
+    }
+
+    fn mark_client(&mut self, id: ClientId) {
+        if let Some(client) = self.client_mut(id)
+            && !client.dirty
+        {
+            client.dirty = true;
+            self.dirty_clients.push(id);
+        }
+    }
+
+    fn mark_lane(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0 as usize];
+        if !lane.dirty {
+            lane.dirty = true;
+            self.dirty_lanes.push(id);
+        }
+    }
+
+    /// Input of this client that was held may go on at the end of the turn.
+    fn resume_later(&mut self, id: ClientId) {
+        if let Some(client) = self.client_mut(id)
+            && !client.resuming
+            && !(client.input.is_empty() && client.plain.is_empty())
+        {
+            client.resuming = true;
+            self.resume.push(id);
+        }
+    }
+}
+
+/// While the request bytes of all clients are over their bound, a client that holds more than this is not read, unless
+/// nothing at all is under way: then somebody's request must become whole.
+const CROWDED_INPUT: usize = 4 << 10;
+/// Input kept beyond the largest request: what one more read brings.
+const READ_AHEAD: usize = 64 << 10;

@@ -1,0 +1,200 @@
+//! Few connections for many clients: a *lane* is one connection to one node in one protocol version, with the stream
+//! ids it has in use. The lanes of a node in one version are a *group* with one fair queue in front.
+//!
+//! A group exists once a client speaks its version, so a cluster has at most `connections_per_node` x nodes x versions
+//! connections per worker, whatever the clients do (the version of a request's body cannot be changed in general).
+
+use super::request::RequestId;
+use super::streams::Streams;
+use crate::buffer::{InputBuffer, OutBuffer};
+use crate::multiplex::LaneState;
+use crate::queue::FairQueue;
+use crate::settings::{Address, ClusterSettings};
+use crate::units::{ClusterId, Instant, LaneId};
+use std::sync::Arc;
+use weir_cql::{SegmentDecoder, Version};
+
+/// One node of one worker's clusters: an index into its node table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+/// What a worker needs to know to connect a lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneInfo {
+    /// Whose cluster.
+    pub cluster: ClusterId,
+    /// Which node.
+    pub node: NodeId,
+    /// Where it listens.
+    pub address: Address,
+    /// In which version the connection is opened.
+    pub version: Version,
+    /// Credentials file for clusters that ask for a password.
+    pub auth_file: Option<Arc<str>>,
+    /// The connection hears of schema and topology changes.
+    pub registers: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) info: LaneInfo,
+    pub(super) state: LaneState,
+    pub(super) out: OutBuffer,
+    /// v5: envelopes that are put into segments at the end of the turn.
+    pub(super) plain_out: Vec<u8>,
+    pub(super) streams: Streams,
+    pub(super) segments: Option<SegmentDecoder>,
+    /// Envelopes out of segments, not yet whole.
+    pub(super) plain: InputBuffer,
+    /// The start of what has not arrived whole.
+    pub(super) input: InputBuffer,
+    /// When it last delivered a byte.
+    pub(super) heard: Instant,
+    pub(super) dirty: bool,
+    /// The driver was told to cut it.
+    pub(super) cut: bool,
+    /// It takes no further requests: too many of its stream ids are orphans.
+    pub(super) draining: bool,
+}
+
+impl Lane {
+    fn new(info: LaneInfo, settings: &ClusterSettings) -> Lane {
+        Lane {
+            info,
+            state: LaneState::Connecting,
+            out: OutBuffer::default(),
+            plain_out: Vec::new(),
+            streams: Streams::new(settings.streams_per_connection),
+            segments: None,
+            plain: InputBuffer::default(),
+            input: InputBuffer::default(),
+            heard: Instant(0),
+            dirty: false,
+            cut: false,
+            draining: false,
+        }
+    }
+
+    /// Appends an envelope under this stream id.
+    pub(super) fn send(&mut self, envelope: &[u8], stream: i16) {
+        let patch = |out: &mut Vec<u8>| {
+            let at = out.len();
+            out.extend_from_slice(envelope);
+            weir_cql::patch_stream(&mut out[at..], weir_cql::StreamId(stream));
+        };
+        if self.info.version >= Version::V5 {
+            patch(&mut self.plain_out);
+        } else {
+            self.out.push_with(patch);
+        }
+    }
+
+    /// Nothing is left of the connection that was.
+    pub(super) fn reset(&mut self) {
+        self.out.reset();
+        self.plain_out = Vec::new();
+        self.streams.clear();
+        self.segments = None;
+        self.plain = InputBuffer::default();
+        self.input = InputBuffer::default();
+        self.cut = false;
+        self.draining = false;
+    }
+}
+
+/// The lanes of one node in one version.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) lanes: Vec<LaneId>,
+    pub(super) queue: FairQueue<RequestId>,
+    /// Requests sent and not yet answered, orphans not counted.
+    pub(super) in_flight: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) cluster: ClusterId,
+    pub(super) address: Address,
+    pub(super) name: Arc<str>,
+    /// By version: v3, v4, v5.
+    pub(super) groups: [Option<Group>; 3],
+    /// No longer in the settings.
+    pub(super) retired: bool,
+    /// Operations it was asked for, in all.
+    pub(super) backend_operations: u64,
+    /// Operations it was asked for since the last fold, by identity slot.
+    pub(super) spent: Vec<u64>,
+    /// Operations in flight.
+    pub(super) operations: u64,
+}
+
+/// Position of a version in the tables of groups.
+pub(super) fn version_index(version: Version) -> usize {
+    match version {
+        Version::V3 => 0,
+        Version::V4 => 1,
+        Version::V5 => 2,
+    }
+}
+
+impl Node {
+    pub(super) fn new(cluster: ClusterId, address: Address) -> Node {
+        Node {
+            cluster,
+            name: address.to_string().into(),
+            address,
+            groups: [const { None }; 3],
+            retired: false,
+            backend_operations: 0,
+            spent: Vec::new(),
+            operations: 0,
+        }
+    }
+
+    pub(super) fn group(&self, version: Version) -> Option<&Group> {
+        self.groups[version_index(version)].as_ref()
+    }
+
+    pub(super) fn group_mut(&mut self, version: Version) -> Option<&mut Group> {
+        self.groups[version_index(version)].as_mut()
+    }
+
+    /// Notes operations sent on somebody's account.
+    pub(super) fn spend(&mut self, known: u32, operations: u64) {
+        let slot = known as usize;
+        if self.spent.len() <= slot {
+            self.spent.resize(slot + 1, 0);
+        }
+        self.spent[slot] += operations;
+        self.backend_operations += operations;
+    }
+}
+
+/// Adds the lanes of a group that is needed for the first time.
+pub(super) fn lay_out(
+    node: &mut Node,
+    id: NodeId,
+    version: Version,
+    settings: &ClusterSettings,
+    lanes: &mut Vec<Lane>,
+) {
+    let first = node.groups.iter().all(Option::is_none);
+    let mut ids = Vec::new();
+    for index in 0..settings.connections_per_node {
+        let info = LaneInfo {
+            cluster: node.cluster,
+            node: id,
+            address: node.address.clone(),
+            version,
+            auth_file: settings.auth_file.clone(),
+            registers: first && index == 0,
+        };
+        ids.push(LaneId(lanes.len() as u32));
+        lanes.push(Lane::new(info, settings));
+    }
+    node.groups[version_index(version)] =
+        Some(Group { lanes: ids, queue: FairQueue::new(QUANTUM), in_flight: 0 });
+}
+
+/// Operations a principal may spend per round of the fair queue: about one part of a split request.
+const QUANTUM: u64 = 100;

@@ -1,0 +1,133 @@
+//! Statements prepared through weir, whoever prepared them: one registry for all clients of a cluster and worker.
+//!
+//! The key is what the server hashes to the statement's id: keyspace and text. A statement that one client prepared is
+//! valid for every other, and a PREPARE of a known statement is answered from here. A node that has forgotten one says
+//! UNPREPARED; the text kept here lets weir prepare it again there and go on.
+//!
+//! Bounds: `prepared_max` statements; the one not used for longest leaves first, and a client that still uses it is
+//! told UNPREPARED, as by a server whose cache is full.
+
+use super::face::Rewrite;
+use super::request::RequestId;
+use super::statements::Known;
+use lru::LruCache;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use weir_cql::Version;
+
+/// A statement that was prepared.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// As the server named it.
+    pub(super) id: Box<[u8]>,
+    /// The keyspace it was prepared in, where the text does not say.
+    pub(super) keyspace: Option<Arc<str>>,
+    /// As it was sent.
+    pub(super) text: Box<[u8]>,
+    pub(super) known: Arc<Known>,
+    pub(super) rewrite: Rewrite,
+    /// It reads a table of the system's.
+    pub(super) system: bool,
+    /// Names of the columns of its rows, where they are rewritten.
+    pub(super) columns: Vec<Box<[u8]>>,
+    /// The body of the RESULT, and the version it is in.
+    pub(super) body: Box<[u8]>,
+    pub(super) version: Version,
+}
+
+/// Keyspace (where the text does not say) and text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) version: Version,
+    pub(super) keyspace: Option<Arc<str>>,
+    pub(super) text: Arc<[u8]>,
+}
+
+/// Clients that may wait for one PREPARE; further ones send their own.
+pub(super) const JOINED_MAX: usize = 1_024;
+
+/// The statements one worker knows for one cluster.
+#[derive(Debug)]
+pub(super) struct Registry {
+    by_id: LruCache<Box<[u8]>, Arc<Prepared>, FxBuildHasher>,
+    by_key: FxHashMap<Key, Box<[u8]>>,
+    /// PREPAREs under way, and who else waits for them.
+    under_way: FxHashMap<Key, (RequestId, Vec<RequestId>)>,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+    pub(super) evicted: u64,
+    pub(super) repaired: u64,
+}
+
+impl Registry {
+    pub(super) fn new(max: NonZeroUsize) -> Registry {
+        Registry {
+            by_id: LruCache::with_hasher(max, FxBuildHasher),
+            by_key: FxHashMap::default(),
+            under_way: FxHashMap::default(),
+            hits: 0,
+            misses: 0,
+            evicted: 0,
+            repaired: 0,
+        }
+    }
+
+    /// The statement with this id.
+    pub(super) fn get(&mut self, id: &[u8]) -> Option<Arc<Prepared>> {
+        self.by_id.get(id).cloned()
+    }
+
+    /// What a PREPARE with this key was answered.
+    pub(super) fn find(&mut self, key: &Key) -> Option<Arc<Prepared>> {
+        let found = self.by_key.get(key).and_then(|id| self.by_id.get(id)).cloned();
+        match found {
+            Some(_) => self.hits += 1,
+            None => self.misses += 1,
+        }
+        found
+    }
+
+    /// Whether `request` may leave the asking to another one that is under way.
+    pub(super) fn join(&mut self, key: &Key, request: RequestId) -> bool {
+        match self.under_way.get_mut(key) {
+            Some((_, joined)) if joined.len() < JOINED_MAX => {
+                joined.push(request);
+                true
+            }
+            Some(_) => false,
+            None => {
+                self.under_way.insert(key.clone(), (request, Vec::new()));
+                false
+            }
+        }
+    }
+
+    /// The PREPARE that `request` sent has ended: who else waits for its outcome.
+    pub(super) fn ended(&mut self, key: &Key, request: RequestId) -> Vec<RequestId> {
+        if self.under_way.get(key).is_some_and(|(leader, _)| *leader == request) {
+            return self.under_way.remove(key).map(|(_, joined)| joined).unwrap_or_default();
+        }
+        Vec::new()
+    }
+
+    pub(super) fn insert(&mut self, key: Key, prepared: Arc<Prepared>) {
+        self.by_key.insert(key, prepared.id.clone());
+        if let Some((id, _)) = self.by_id.push(prepared.id.clone(), prepared.clone())
+            && id != prepared.id
+        {
+            self.evicted += 1;
+            self.by_key.retain(|_, kept| *kept != id);
+        }
+    }
+
+    /// The schema changed: what PREPAREs were answered may be out of date, so the next ones are sent on. The ids stay
+    /// valid: a node that does not think so says UNPREPARED.
+    pub(super) fn schema_changed(&mut self) {
+        self.by_key.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}

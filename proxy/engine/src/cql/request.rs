@@ -1,0 +1,146 @@
+//! One request of a client from its arrival to its answer, and the table of all of them.
+
+use crate::client::Held;
+use crate::ledger::Outcome;
+use crate::units::{ClientId, Instant, LaneId};
+use std::sync::Arc;
+use weir_cql::{StreamId, Version};
+
+use super::face::Rewrite;
+use super::method::Method;
+use super::node::NodeId;
+use super::prepared::{Key, Prepared};
+use super::statements::Known;
+
+/// Names one request. A slot is used again after its request ended; the generation tells them apart, so that a reply or
+/// a turn in a queue that comes late meets nobody instead of a stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RequestId {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+/// Where a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Read, not yet passed on.
+    New,
+    /// A limit paces it.
+    Paced,
+    /// Waits for its turn at a node.
+    Queued(NodeId),
+    /// Sent; the reply will come on this stream.
+    Sent(LaneId, i16),
+    /// Waits until another request has prepared the same statement.
+    Joined,
+}
+
+/// What a reply is used for, besides being passed on.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// Passed on as it is.
+    Forward,
+    /// The client's PREPARE: what comes back is kept for everybody, under this key.
+    Prepare(Key),
+    /// weir's own PREPARE, on the connection that did not know the statement; then the request is sent again.
+    Repair,
+    /// `USE`: the rows say whether the keyspace exists.
+    Use(Arc<str>),
+}
+
+/// One request that is not yet answered.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) client: ClientId,
+    /// The stream id the client chose.
+    pub(super) stream: StreamId,
+    /// Place in the client's list of requests under way.
+    pub(super) place: u32,
+    /// Who asked: the name it had then.
+    pub(super) known: u32,
+    pub(super) method: Method,
+    pub(super) stage: Stage,
+    pub(super) purpose: Purpose,
+    pub(super) rewrite: Rewrite,
+    /// The version it is sent in.
+    pub(super) version: Version,
+    /// The version of its answer: the client's.
+    pub(super) answer_version: Version,
+    /// The whole envelope as it is sent upstream but for the stream id; uncompressed.
+    pub(super) envelope: Vec<u8>,
+    /// The statement it executes, to be prepared again where a node has forgotten it.
+    pub(super) prepared: Option<Arc<Prepared>>,
+    /// What its text says, where it has one.
+    pub(super) statement: Option<Arc<Known>>,
+    /// May be sent a second time without doing more than the first.
+    pub(super) idempotent: bool,
+    /// It went to a node: it counts as a part there.
+    pub(super) attempts: u8,
+    /// Statements that were prepared again for it.
+    pub(super) repairs: u8,
+    pub(super) operations: u64,
+    pub(super) held: Option<Held>,
+    pub(super) arrived: Instant,
+    /// Since when it waits (pace and queue together).
+    pub(super) waiting_since: Instant,
+    pub(super) first_sent: Option<Instant>,
+    pub(super) sent: Instant,
+    pub(super) rows: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) outcome: Outcome,
+}
+
+/// All requests under way of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    slots: Vec<(u32, Option<Box<Request>>)>,
+    free: Vec<u32>,
+}
+
+/// An emptied table that grew beyond this gives its memory back.
+const KEPT: usize = 1_024;
+
+impl Requests {
+    pub(super) fn insert(&mut self, request: Request) -> RequestId {
+        let request = Some(Box::new(request));
+        if let Some(slot) = self.free.pop() {
+            let (generation, place) = &mut self.slots[slot as usize];
+            *place = request;
+            return RequestId { slot, generation: *generation };
+        }
+        self.slots.push((0, request));
+        RequestId { slot: (self.slots.len() - 1) as u32, generation: 0 }
+    }
+
+    pub(super) fn get(&self, id: RequestId) -> Option<&Request> {
+        let (generation, request) = self.slots.get(id.slot as usize)?;
+        request.as_deref().filter(|_| *generation == id.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
+        let (generation, request) = self.slots.get_mut(id.slot as usize)?;
+        request.as_deref_mut().filter(|_| *generation == id.generation)
+    }
+
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<Box<Request>> {
+        let (generation, request) = self.slots.get_mut(id.slot as usize)?;
+        if *generation != id.generation {
+            return None;
+        }
+        let gone = request.take()?;
+        *generation = generation.wrapping_add(1);
+        self.free.push(id.slot);
+        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
+            // generations start anew: nothing refers to any request now, and what does refer to old ones (queues,
+            // streams) was emptied with them
+            self.slots.shrink_to(KEPT);
+        }
+        Some(gone)
+    }
+
+    /// Requests under way.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}

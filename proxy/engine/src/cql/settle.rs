@@ -1,0 +1,194 @@
+//! The end of a request: its answer is passed on or written, admission gets back what it booked, the ledger gets its
+//! entry.
+
+use super::CqlEngine;
+use super::error::Failure;
+use super::method::Method;
+use super::request::{Purpose, Request, RequestId, Stage};
+use crate::ledger::{Entry, Outcome};
+use crate::units::{Bytes, ClientId, Instant, Operations, Span};
+use weir_cql::envelope::{Flags, Header};
+use weir_cql::response::ErrorBody;
+use weir_cql::{Consistency, own};
+
+impl CqlEngine {
+    /// Passes a reply on: header and body as they came but for the stream id and the version.
+    pub(super) fn pass_on(
+        &mut self,
+        id: RequestId,
+        header: &Header,
+        body: &[u8],
+        outcome: Outcome,
+        now: Instant,
+    ) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.outcome = outcome;
+        request.bytes_out += (weir_cql::HEADER_LEN + body.len()) as u64;
+        let answer = Header {
+            version: request.answer_version,
+            stream: request.stream,
+            body_len: body.len() as u32,
+            flags: header.flags.without(Flags::COMPRESSED),
+            opcode: header.opcode,
+        };
+        let client = request.client;
+        self.reply(client, |out| {
+            answer.write(out);
+            out.extend_from_slice(body);
+        });
+        self.finish(id, now);
+    }
+
+    /// Answers with what weir says itself.
+    pub(super) fn answer_error(
+        &mut self,
+        id: RequestId,
+        body: &ErrorBody<'_>,
+        outcome: Outcome,
+        now: Instant,
+    ) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.outcome = outcome;
+        let (client, version, stream) = (request.client, request.answer_version, request.stream);
+        self.reply(client, |out| own::error(out, version, stream, body));
+        self.finish(id, now);
+    }
+
+    /// It cannot be carried out.
+    pub(super) fn fail(&mut self, id: RequestId, failure: Failure, now: Instant) {
+        let Some(request) = self.requests.get(id) else { return };
+        let place = match request.stage {
+            Stage::Sent(lane, _) => {
+                let node = self.lanes[lane.0 as usize].info.node;
+                self.nodes[node.0 as usize].name.clone()
+            }
+            Stage::Queued(node) => self.nodes[node.0 as usize].name.clone(),
+            _ => {
+                let cluster = self.clients[request.client.slot as usize].cluster;
+                self.cluster_settings(cluster).name.clone()
+            }
+        };
+        self.fail_at(id, failure, &place, now);
+    }
+
+    /// The same, where it is known where it happened.
+    pub(super) fn fail_at(&mut self, id: RequestId, failure: Failure, place: &str, now: Instant) {
+        let Some(request) = self.requests.get(id) else { return };
+        let read = matches!(request.method, Method::Select | Method::System | Method::Use);
+        let mut text = String::new();
+        let body = failure.body(place, read, Consistency::ONE, &mut text);
+        self.answer_error(id, &body, failure.outcome(), now);
+    }
+
+    /// The client is gone: what is under way keeps its stream id until the reply comes.
+    pub(super) fn abandon(&mut self, id: RequestId, now: Instant) {
+        if let Some(request) = self.requests.get_mut(id) {
+            request.outcome = Outcome::ClientGone;
+        }
+        self.finish(id, now);
+    }
+
+    /// Takes it out of every list, accounts for it, and lets go of what it held.
+    pub(super) fn finish(&mut self, id: RequestId, now: Instant) {
+        self.unqueue(id);
+        let Some(request) = self.requests.remove(id) else { return };
+        if let Stage::Sent(lane, stream) = request.stage {
+            self.lanes[lane.0 as usize].streams.orphan(stream, now);
+            self.landed(lane, request.version, request.operations);
+        }
+        let using = matches!(request.purpose, Purpose::Use(_));
+        self.account(&request, now);
+        self.unlist(&request, using);
+        if let Purpose::Prepare(key) = &request.purpose {
+            let cluster = self.clients[request.client.slot as usize].cluster;
+            let joined = self.clusters[cluster.0 as usize].registry.ended(key, id);
+            self.joined_prepares(joined, now);
+        }
+    }
+
+    fn unlist(&mut self, request: &Request, using: bool) {
+        let Some(client) = self.client_mut(request.client) else { return };
+        if using {
+            client.using = false;
+        }
+        let place = request.place as usize;
+        if place < client.live.len() {
+            client.live.swap_remove(place);
+            if let Some(&moved) = client.live.get(place)
+                && let Some(moved) = self.requests.get_mut(moved)
+            {
+                moved.place = place as u32;
+            }
+        }
+        self.resume_later(request.client);
+        if self.client(request.client).is_some_and(|client| client.eof || client.closing.is_some()) {
+            self.mark_client(request.client);
+        }
+    }
+
+    fn account(&mut self, request: &Request, now: Instant) {
+        let listener = self.clients[request.client.slot as usize].listener;
+        let queue_wait = request.first_sent.map_or(Span(0), |sent| sent.since(request.arrived));
+        let entry = Entry {
+            identity: request.known,
+            method: request.method.into(),
+            operations: request.operations,
+            chunks: u32::from(request.attempts > 0),
+            backend_operations: request.operations * u64::from(request.attempts.min(1)),
+            hits: request.rows,
+            misses: 0,
+            coalesced: 0,
+            bytes_in: request.bytes_in,
+            bytes_out: request.bytes_out,
+            queue_wait,
+            backend_time: request.first_sent.map_or(Span(0), |sent| now.since(sent)),
+            total: now.since(request.arrived),
+            outcome: request.outcome,
+            at: now,
+        };
+        let spent = Operations(request.rows.max(Bytes(request.bytes_out).as_operations().0));
+        let known = &mut self.callers.known[request.known as usize];
+        if let Some(held) = request.held {
+            known.state.release(held.operations, held.bytes);
+            if spent > held.operations {
+                known.state.settle(&known.limits, spent - held.operations, now);
+            }
+        }
+        if request.outcome == Outcome::Ok {
+            known.learn(request.bytes_out, request.operations);
+        }
+        self.ledger.record(&entry, &known.identity.name, listener);
+        self.callers.request_ended(request.known, &mut self.ledger);
+    }
+
+    /// Accounts for a message that was answered without ever becoming a request.
+    pub(super) fn account_local(
+        &mut self,
+        id: ClientId,
+        method: Method,
+        header: &Header,
+        outcome: Outcome,
+        now: Instant,
+    ) {
+        let client = &self.clients[id.slot as usize];
+        let entry = Entry {
+            identity: client.known,
+            method: method.into(),
+            operations: 0,
+            chunks: 0,
+            backend_operations: 0,
+            hits: 0,
+            misses: 0,
+            coalesced: 0,
+            bytes_in: header.envelope_len() as u64,
+            bytes_out: 0,
+            queue_wait: Span(0),
+            backend_time: Span(0),
+            total: Span(0),
+            outcome,
+            at: now,
+        };
+        let name = &self.callers.known[client.known as usize].identity.name;
+        self.ledger.record(&entry, name, client.listener);
+    }
+}

@@ -1,0 +1,158 @@
+//! What statements ask for, remembered by their text: a text is read once, not once per request.
+//!
+//! Bounds: [`KEPT`] texts of at most [`TEXT_MAX`] bytes each; a longer one is read every time. When the table is full
+//! it is emptied: texts in use come back at the price of one reading each.
+
+use super::face::{SystemTable, system_table};
+use super::method::Method;
+use crate::units::Operations;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use weir_cql::request::{Values, list_count};
+use weir_cql::statement::{self, Body, In, InValues, Modify, OpaqueCause, Statement, Table, Where};
+
+/// Texts remembered per worker.
+pub(super) const KEPT: usize = 4_096;
+/// Longest text that is remembered, bytes.
+pub(super) const TEXT_MAX: usize = 8 << 10;
+
+/// How the work of a statement is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// One partition, as far as the text tells.
+    One,
+    /// So many keys stand in the text.
+    Keys(u64),
+    /// The list bound at this position says how many.
+    List(u16),
+    /// No column is bound by `=` or `IN`: all of the table, or a range of tokens.
+    Scan,
+}
+
+/// A text that was read.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) statement: Statement,
+    pub(super) method: Method,
+    pub(super) work: Work,
+    /// May be sent twice.
+    pub(super) idempotent: bool,
+    /// Names a table without its keyspace: it means another one after `USE`.
+    pub(super) unqualified: bool,
+    pub(super) system: Option<SystemTable>,
+    pub(super) opaque: Option<OpaqueCause>,
+}
+
+impl Known {
+    pub(super) fn read(text: &[u8]) -> Known {
+        let statement = statement::read(text);
+        let mut method = Method::of(statement.kind);
+        let mut known = Known {
+            work: Work::One,
+            idempotent: false,
+            unqualified: false,
+            system: None,
+            opaque: None,
+            method,
+            statement: statement.clone(),
+        };
+        match &statement.body {
+            Body::Select(select) => {
+                known.system = system_table(text, &select.table);
+                if known.system.is_some() {
+                    method = Method::System;
+                }
+                known.idempotent = true;
+                known.unqualified = select.table.keyspace.is_none();
+                known.work = if known.system.is_some() { Work::One } else { work(&select.filter) };
+            }
+            Body::Modify(modify) => {
+                known.idempotent = is_safe(modify);
+                known.unqualified = modify.table.keyspace.is_none();
+                known.work = match work(&modify.filter) {
+                    Work::Scan => Work::One,
+                    other => other,
+                };
+            }
+            Body::Batch(batch) => {
+                known.unqualified = batch.statements.iter().any(|modify| modify.table.keyspace.is_none());
+                known.idempotent = batch.statements.iter().all(is_safe);
+                known.work = Work::Keys(batch.statements.len().max(1) as u64);
+            }
+            Body::Use(_) => {}
+            Body::Opaque(cause) => {
+                known.opaque = Some(*cause);
+                if let Some(arity) = statement.arity_at_most {
+                    known.work = Work::Keys(arity.into());
+                }
+            }
+        }
+        known.method = method;
+        known
+    }
+
+    /// Operations this text asks for with these values, counted in constant time: the length of a bound list is its
+    /// first four bytes.
+    pub(super) fn operations(&self, values: &Values, body: &[u8], scan: Operations) -> Operations {
+        Operations(match self.work {
+            Work::One => 1,
+            Work::Keys(keys) => keys.max(1),
+            Work::List(index) => values
+                .get(body, index)
+                .and_then(|value| list_count(value.of(body)?))
+                .map_or(1, |count| u64::from(count).max(1)),
+            Work::Scan => scan.0.max(1),
+        })
+    }
+}
+
+fn is_safe(modify: &Modify) -> bool {
+    modify.idempotence == statement::Idempotence::Safe
+}
+
+/// The widest `IN` decides; several multiply on the server, which only a schema could tell apart.
+fn work(filter: &Where) -> Work {
+    let widest = filter.ins.iter().max_by_key(|relation| match relation.values {
+        InValues::List(_) => u64::MAX,
+        _ => u64::from(relation.values.count().unwrap_or(0)),
+    });
+    match widest {
+        Some(In { values: InValues::List(index), .. }) => Work::List(*index),
+        Some(relation) => Work::Keys(relation.values.count().unwrap_or(1).into()),
+        None if filter.equal.is_empty() => Work::Scan,
+        None => Work::One,
+    }
+}
+
+/// The texts a worker remembers.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    by_text: FxHashMap<Box<[u8]>, Arc<Known>>,
+}
+
+impl Statements {
+    pub(super) fn read(&mut self, text: &[u8]) -> Arc<Known> {
+        if let Some(known) = self.by_text.get(text) {
+            return known.clone();
+        }
+        let known = Arc::new(Known::read(text));
+        if text.len() <= TEXT_MAX {
+            if self.by_text.len() >= KEPT {
+                self.by_text.clear();
+            }
+            self.by_text.insert(text.into(), known.clone());
+        }
+        known
+    }
+}
+
+/// The tables a text names, for the face.
+pub(super) fn tables(statement: &Statement) -> impl Iterator<Item = &Table> {
+    let (one, many) = match &statement.body {
+        Body::Select(select) => (Some(&select.table), None),
+        Body::Modify(modify) => (Some(&modify.table), None),
+        Body::Batch(batch) => (None, Some(batch.statements.iter().map(|modify| &modify.table))),
+        Body::Use(_) | Body::Opaque(_) => (None, None),
+    };
+    one.into_iter().chain(many.into_iter().flatten())
+}

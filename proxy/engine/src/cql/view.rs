@@ -1,0 +1,137 @@
+//! What an operator is shown: how nodes, lanes and queues stand right now.
+
+use super::CqlEngine;
+use super::lifecycle::VERSIONS;
+use crate::multiplex::LaneState;
+use crate::settings::{Backend, Settings};
+use crate::snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerSnapshot};
+use crate::units::{Bytes, Instant, Operations, Span};
+use std::sync::Arc;
+use weir_cql::statement::OpaqueCause;
+
+/// What is counted about one cluster.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterCounts {
+    /// Statements in the registry.
+    pub prepared: usize,
+    /// PREPAREs answered from it, since the start.
+    pub prepared_hits: u64,
+    /// PREPAREs sent on, since the start.
+    pub prepared_misses: u64,
+    /// Statements that left it for room, since the start.
+    pub prepared_evicted: u64,
+    /// Statements prepared again because a node had forgotten them, since the start.
+    pub repaired: u64,
+    /// Stream ids whose reply nobody waits for.
+    pub orphans: usize,
+    /// Connections of clients that asked the system's tables for addresses and have sent no data since, while none of
+    /// their process has: the sign of a driver that has gone past weir.
+    pub control_only: usize,
+}
+
+impl CqlEngine {
+    /// How this worker stands.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> EngineSnapshot {
+        let servers = self.nodes.iter().filter(|node| !node.retired).map(|node| {
+            let groups = || VERSIONS.into_iter().filter_map(|version| node.group(version));
+            let lanes = groups().flat_map(|group| &group.lanes).map(|lane| &self.lanes[lane.0 as usize]);
+            let oldest = groups().filter_map(|group| group.queue.oldest()).min();
+            ServerSnapshot {
+                backend: Backend::Cluster(node.cluster),
+                name: node.name.clone(),
+                lanes: lanes
+                    .filter(|lane| lane.state != LaneState::Retired)
+                    .map(|lane| LaneSnapshot {
+                        state: lane.state,
+                        owed: lane.streams.in_use(),
+                        unsent: lane.out.len() + lane.plain_out.len(),
+                    })
+                    .collect(),
+                operations: Operations(node.operations),
+                bytes: Bytes(0),
+                bulk_keys: Operations(0),
+                waiting: groups().map(|group| group.queue.len()).sum(),
+                queued: Operations(groups().map(|group| group.queue.operations()).sum()),
+                oldest_wait: oldest.map_or(Span(0), |since| now.since(since)),
+                operations_total: node.backend_operations,
+            }
+        });
+        let known = self.callers.known.iter().filter(|known| known.clients > 0 || known.queued > 0);
+        EngineSnapshot {
+            servers: servers.collect(),
+            callers: known
+                .map(|known| CallerSnapshot {
+                    identity: known.identity.clone(),
+                    operations: known.state.operations_in_flight(),
+                    bytes: known.state.bytes_in_flight(),
+                    queued: Operations(known.queued),
+                    clients: known.clients,
+                })
+                .collect(),
+            held_accounts: 0,
+            clients: self.clients.len() - self.free.len(),
+            reply_bytes: self.reply_bytes,
+            input_bytes: self.input_bytes,
+            desyncs: self.desyncs,
+            retries: self.clusters.iter().map(|cluster| cluster.retries).sum(),
+        }
+    }
+
+    /// Counts of each cluster, in the order of the settings.
+    #[must_use]
+    pub fn cluster_counts(&self) -> Vec<ClusterCounts> {
+        let counts = self.clusters.iter().enumerate().map(|(index, cluster)| {
+            let of_cluster = |lane: &&super::node::Lane| lane.info.cluster.0 as usize == index;
+            ClusterCounts {
+                prepared: cluster.registry.len(),
+                prepared_hits: cluster.registry.hits,
+                prepared_misses: cluster.registry.misses,
+                prepared_evicted: cluster.registry.evicted,
+                repaired: cluster.registry.repaired,
+                orphans: self.lanes.iter().filter(of_cluster).map(|lane| lane.streams.orphans()).sum(),
+                control_only: self
+                    .clients
+                    .iter()
+                    .filter(|client| client.open && client.registered && client.cluster.0 as usize == index)
+                    .filter(|client| !self.has_data(client.known))
+                    .count(),
+            }
+        });
+        counts.collect()
+    }
+
+    /// Whether any connection of this identity has read or written data.
+    fn has_data(&self, known: u32) -> bool {
+        self.clients.iter().any(|client| client.open && client.known == known && client.data)
+    }
+
+    /// Visits and resets the statements passed through unread, by cause.
+    pub fn take_opaque(&mut self, mut f: impl FnMut(OpaqueCause, u64)) {
+        for (cause, count) in OpaqueCause::ALL.into_iter().zip(&mut self.opaque) {
+            let count = std::mem::take(count);
+            if count > 0 {
+                f(cause, count);
+            }
+        }
+    }
+
+    /// Visits and resets whose operations each node was asked for since the last call: identity slot, identity, the
+    /// node's name, and the operations. Call before [`CqlEngine::fold`].
+    pub fn fold_nodes(&mut self, mut f: impl FnMut(u32, &Arc<crate::caller::Identity>, &str, u64)) {
+        for node in &mut self.nodes {
+            for (slot, spent) in node.spent.iter_mut().enumerate() {
+                let operations = std::mem::take(spent);
+                if operations > 0 {
+                    f(slot as u32, &self.callers.known[slot].identity, &node.name, operations);
+                }
+            }
+        }
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+}

@@ -1,0 +1,77 @@
+//! What an operator may choose about a cluster of nodes that speak CQL.
+
+use super::Address;
+use crate::units::{Bytes, Operations, Span};
+use std::sync::Arc;
+use weir_cql::Version;
+
+/// Nodes that speak CQL and share their data. Each field is a bound or a switch with a config key of the same name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSettings {
+    /// Label value and config key.
+    pub name: Arc<str>,
+    /// Nodes weir connects to. At least one.
+    pub contacts: Vec<Address>,
+    /// Connections per node, protocol version in use and worker (fixed; whatever the clients do). 1..=16.
+    pub connections_per_node: u32,
+    /// Stream ids of one connection: requests that wait for a reply on it, abandoned ones included. 1..=32768.
+    pub streams_per_connection: u16,
+    /// Requests in flight per node over all callers and workers; the rest waits in weir. At least 1.
+    pub requests_in_flight: Operations,
+    /// Newest protocol version offered to clients.
+    pub newest_version: Version,
+    /// Bytes of one request.
+    pub request_max: Bytes,
+    /// What a read without a whole partition key is charged before its rows are known.
+    pub scan_operations: Operations,
+    /// Prepared statements remembered per worker.
+    pub prepared_max: u32,
+    /// Abandoned stream ids of one connection above which it is replaced.
+    pub orphans_max: u32,
+    /// A connection with a stream id abandoned for longer than this is replaced.
+    pub orphan_age_max: Span,
+    /// Connecting, the handshake included, must end within this time.
+    pub connect_timeout: Span,
+    /// A request without its reply after this time is answered with an error; its stream id is kept.
+    pub request_timeout: Span,
+    /// A connection that owes a reply and delivers no byte for this time is cut.
+    pub stall_timeout: Span,
+    /// A request that waited this long in a queue of weir is refused.
+    pub queue_timeout: Span,
+    /// First wait before reconnecting; doubles up to `reconnect_max`, with jitter.
+    pub reconnect_min: Span,
+    /// Longest wait before reconnecting.
+    pub reconnect_max: Span,
+    /// Retries of idempotent requests that a lost connection may cost, in percent of requests.
+    pub retry_percent: u32,
+    /// File with `user password` for clusters that ask for one; never logged.
+    pub auth_file: Option<Arc<str>>,
+}
+
+impl ClusterSettings {
+    /// A cluster of these contacts with every default.
+    #[must_use]
+    pub fn new(name: &str, contacts: Vec<Address>) -> ClusterSettings {
+        ClusterSettings {
+            name: name.into(),
+            contacts,
+            connections_per_node: 1,
+            streams_per_connection: 2_048,
+            requests_in_flight: Operations(512),
+            newest_version: Version::V5,
+            request_max: Bytes(16 << 20),
+            scan_operations: Operations(100),
+            prepared_max: 10_000,
+            orphans_max: 256,
+            orphan_age_max: Span::secs(120),
+            connect_timeout: Span::secs(5),
+            request_timeout: Span::secs(12),
+            stall_timeout: Span::secs(20),
+            queue_timeout: Span::secs(5),
+            reconnect_min: Span::millis(100),
+            reconnect_max: Span::millis(1_000),
+            retry_percent: 10,
+            auth_file: None,
+        }
+    }
+}
