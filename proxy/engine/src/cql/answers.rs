@@ -8,14 +8,14 @@ use super::prepared::{Key, Prepared};
 use super::request::{Purpose, RequestId, Stage};
 use super::streams::Owner;
 use crate::ledger::Outcome;
-use crate::multiplex::Desync;
+use crate::multiplex::{Desync, LaneState};
 use crate::units::{Instant, LaneId};
 use std::sync::Arc;
 use weir_cql::envelope::{EnvelopeLimits, Flags, Header, Opcode, Side, Step, read_header};
 use weir_cql::request::Prepare;
-use weir_cql::response::{ErrorBody, ErrorCode, Event, Prefix, ResultBody, Rows};
+use weir_cql::response::{ErrorBody, ErrorCode, Event, Prefix, ResultBody, Rows, SchemaChange, Target};
 use weir_cql::segment::SegmentStep;
-use weir_cql::{Cursor, Dialect, StreamId, own};
+use weir_cql::{Cursor, Dialect, StreamId, Version, own};
 
 /// A request whose statement a node has forgotten is prepared again at most this often: a batch may name many
 /// statements, and a node that keeps forgetting must not hold a request for ever.
@@ -87,6 +87,11 @@ impl CqlEngine {
             match read_header(&input[at..], Side::Server, EnvelopeLimits::default()) {
                 Step::Incomplete { .. } => break,
                 Step::Envelope { header } => {
+                    // weir asked in this version and agreed on no compression
+                    let asked = self.lanes[id.0 as usize].info.version;
+                    if header.version != asked || header.flags.has(Flags::COMPRESSED) {
+                        return Err(Desync::Malformed);
+                    }
                     let whole = header.envelope_len();
                     let Some(envelope) = input[at..].get(..whole) else { break };
                     self.envelope_from(id, &header, &envelope[weir_cql::HEADER_LEN..], now)?;
@@ -120,16 +125,23 @@ impl CqlEngine {
                 request.stage = Stage::New;
                 let (version, operations) = (request.version, request.operations);
                 self.landed(lane, version, operations);
-                self.answered(id, lane, header, body, now);
-                Ok(())
+                self.answered(id, lane, header, body, now)
             }
         }
     }
 
-    fn answered(&mut self, id: RequestId, lane: LaneId, header: &Header, body: &[u8], now: Instant) {
-        let Some(request) = self.requests.get_mut(id) else { return };
+    fn answered(
+        &mut self,
+        id: RequestId,
+        lane: LaneId,
+        header: &Header,
+        body: &[u8],
+        now: Instant,
+    ) -> Result<(), Desync> {
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
         if header.opcode == Opcode::Error {
-            return self.error_answered(id, lane, header, body, now);
+            self.error_answered(id, lane, header, body, now);
+            return Ok(());
         }
         let (purpose, version, method) = (request.purpose.clone(), request.version, request.method);
         let result = match header.opcode {
@@ -138,16 +150,18 @@ impl CqlEngine {
         };
         let Some((prefix, result)) = result else {
             // neither RESULT nor ERROR answers a statement
-            return self.fail(id, Failure::BadReply, now);
+            self.fail(id, Failure::BadReply, now);
+            return Ok(());
         };
         match (purpose, result) {
             (Purpose::Forward, ResultBody::Rows(rows)) => {
                 request.rows = rows.count.into();
                 let rewrite = request.rewrite;
                 if rewrite == super::face::Rewrite::None {
-                    return self.pass_on(id, header, body, Outcome::Ok, now);
+                    self.pass_on(id, header, body, Outcome::Ok, now);
+                } else {
+                    self.rewritten(id, header, body, &prefix, &rows, now);
                 }
-                self.rewritten(id, header, body, &prefix, &rows, now);
             }
             (Purpose::Forward, ResultBody::SchemaChange(_)) => {
                 self.schema_changed(lane);
@@ -157,11 +171,17 @@ impl CqlEngine {
                 self.prepared(id, key, header, body, &prefix, &prepared);
                 self.pass_on(id, header, body, Outcome::Ok, now);
             }
-            (Purpose::Repair, ResultBody::Prepared(_)) => self.again(id, now),
+            (Purpose::Repair, ResultBody::Prepared(_)) => self.again(id, lane, now),
             (Purpose::Use(keyspace), ResultBody::Rows(rows)) => self.used(id, &keyspace, &rows, now),
+            (Purpose::Forward, ResultBody::SetKeyspace(_)) => {
+                // a shared connection with a keyspace would lead others to tables they did not name
+                self.fail(id, Failure::BadReply, now);
+                return Err(Desync::WrongKind);
+            }
             (Purpose::Forward, _) => self.pass_on(id, header, body, Outcome::Ok, now),
             _ => self.fail(id, Failure::BadReply, now),
         }
+        Ok(())
     }
 
     fn error_answered(&mut self, id: RequestId, lane: LaneId, header: &Header, body: &[u8], now: Instant) {
@@ -177,7 +197,21 @@ impl CqlEngine {
             }
         }
         // also the error of a PREPARE of weir's own: the table may be gone, and the client hears why
+        let joined = self.led_by(id);
         self.pass_on(id, header, body, Outcome::Error, now);
+        for id in joined {
+            self.pass_on(id, header, body, Outcome::Error, now);
+        }
+    }
+
+    /// Requests that waited for the PREPARE this one sent, and now share its outcome.
+    pub(super) fn led_by(&mut self, id: RequestId) -> Vec<RequestId> {
+        let Some(request) = self.requests.get(id) else { return Vec::new() };
+        let Purpose::Prepare(key) = &request.purpose else { return Vec::new() };
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        let joined = self.clusters[cluster.0 as usize].registry.ended(key, id);
+        let waits = |id: &RequestId| self.requests.get(*id).is_some_and(|r| r.stage == Stage::Joined);
+        joined.into_iter().filter(waits).collect()
     }
 
     /// Prepares a statement again on the node that has forgotten it, in the place of the request, which is sent once
@@ -195,7 +229,7 @@ impl CqlEngine {
             body_len: body.len() as u32,
         };
         let envelope = super::ask::envelope(&header, &body);
-        let Some(stream) = self.lanes[lane.0 as usize].streams.take(id) else {
+        let Some(stream) = self.lanes[lane.0 as usize].take_stream(id, now) else {
             return self.fail(id, Failure::NotSent, now);
         };
         let Some(request) = self.requests.get_mut(id) else { return };
@@ -213,12 +247,17 @@ impl CqlEngine {
         self.mark_lane(lane);
     }
 
-    /// The statement is prepared again: the request goes out once more.
-    fn again(&mut self, id: RequestId, now: Instant) {
-        if let Some(request) = self.requests.get_mut(id) {
-            request.purpose = Purpose::Forward;
+    /// The statement is prepared again: the request goes out once more, where it is known now. Other nodes may have
+    /// forgotten it as well.
+    fn again(&mut self, id: RequestId, lane: LaneId, now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.purpose = Purpose::Forward;
+        request.attempts = request.attempts.saturating_sub(1); // it was not carried out
+        if self.lanes[lane.0 as usize].is_usable() {
+            self.send(id, lane, now);
+        } else {
+            self.route(id, now);
         }
-        self.route(id, now);
     }
 
     /// A statement was prepared for the first time: everybody may use it.
@@ -299,21 +338,47 @@ impl CqlEngine {
         let Ok(prefix) = Prefix::locate(header.version, header.flags, body) else { return };
         let Ok(event) = Event::read(body, &mut Cursor::within(body, prefix.message)) else { return };
         // nodes that come and go are weir's affair
-        let Event::Schema(_) = event else { return };
+        let Event::Schema(change) = event else { return };
         self.schema_changed(lane);
         let cluster = self.lanes[lane.0 as usize].info.cluster;
+        // every node tells; clients see one node and hear it once
+        if self.told_by(cluster) != Some(lane) {
+            return;
+        }
         for slot in 0..self.clients.len() {
             let client = &self.clients[slot];
             if client.open && client.registered && client.cluster == cluster {
                 let (id, version) = (super::client::id(slot, client), client.version);
+                let event = Event::Schema(in_version(change, version));
                 self.reply(id, |out| own::event(out, version, &event));
             }
         }
     }
 
+    /// The connection whose events clients hear of.
+    fn told_by(&self, cluster: crate::units::ClusterId) -> Option<LaneId> {
+        let nodes = self.clusters[cluster.0 as usize].nodes.iter();
+        let groups = nodes.flat_map(|node| self.nodes[node.0 as usize].groups.iter().flatten());
+        let mut lanes = groups.flat_map(|group| group.lanes.iter().copied());
+        lanes.find(|lane| {
+            let lane = &self.lanes[lane.0 as usize];
+            lane.info.registers && lane.state == LaneState::Up
+        })
+    }
+
     fn schema_changed(&mut self, lane: LaneId) {
         let cluster = self.lanes[lane.0 as usize].info.cluster;
         self.clusters[cluster.0 as usize].registry.schema_changed();
+    }
+}
+
+/// v3 has no functions and aggregates: as servers do, it is told that their keyspace changed.
+fn in_version(change: SchemaChange<'_>, version: Version) -> SchemaChange<'_> {
+    match change.target {
+        Target::Function { .. } | Target::Aggregate { .. } if version < Version::V4 => {
+            SchemaChange { change: b"UPDATED", target: Target::Keyspace, ..change }
+        }
+        _ => change,
     }
 }
 

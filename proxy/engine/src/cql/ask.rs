@@ -93,6 +93,7 @@ impl CqlEngine {
             self.use_keyspace(id, header, &name.normal(text), now);
             return Ok(None);
         }
+        never_use(&known)?;
         let own_keyspace = query.parameters.keyspace.map(|span| span.of(body));
         let keyspace = self.clients[id.slot as usize].keyspace.clone();
         let system = system_of(&known, text, own_keyspace.or(keyspace.as_deref().map(str::as_bytes)));
@@ -144,21 +145,22 @@ impl CqlEngine {
         id: ClientId,
     ) -> Result<(), String> {
         let settings = self.cluster_settings(self.clients[id.slot as usize].cluster);
-        let parameters = &query.parameters;
-        let plain = parameters.values.count == 0 && parameters.paging_state.is_none();
-        if settings.newest_version < Version::V5 || !plain {
+        if settings.newest_version < Version::V5 {
             return Err(format!(
                 "weir: this statement is passed through unread, and its connection is shared: name the keyspace in \
                  it ({keyspace}.table) instead of by USE"
             ));
         }
+        // v5 differs in the width of the flags and has the keyspace behind everything that older versions have
+        let parameters = &query.parameters;
+        let fields = weir_cql::Span { start: parameters.consistency.at + 3, end: parameters.span.end };
         let mut out = Vec::with_capacity(body.len() + keyspace.len() + 16);
-        write::bytes(&mut out, query.text.of(body));
+        out.extend_from_slice(&body[..query.text.end as usize]);
         write::consistency(&mut out, parameters.consistency.value);
-        write::bits(&mut out, weir_cql::request::QueryFlags::KEYSPACE);
+        write::bits(&mut out, parameters.flags.0 | weir_cql::request::QueryFlags::KEYSPACE);
+        out.extend_from_slice(fields.of(body));
         write::short_bytes(&mut out, keyspace.as_bytes());
-        let flags = header.flags.without(weir_cql::envelope::Flags::CUSTOM_PAYLOAD);
-        draft.envelope = envelope(&Header { version: Version::V5, flags, ..*header }, &out);
+        draft.envelope = envelope(&Header { version: Version::V5, ..*header }, &out);
         draft.version = Version::V5;
         Ok(())
     }
@@ -172,6 +174,7 @@ impl CqlEngine {
     ) -> Result<Option<Draft>, String> {
         let text = prepare.text.of(body);
         let known = self.statements.read(text);
+        never_use(&known)?;
         let own_keyspace = prepare.keyspace.map(|span| span.of(body));
         let client = &self.clients[id.slot as usize];
         let chosen = match own_keyspace {
@@ -216,7 +219,8 @@ impl CqlEngine {
             rewrite,
             idempotent: true,
             known: Some(known),
-            envelope: envelope(header, &sent),
+            // the payload of the client, if any, is not passed on: what is prepared is everybody's
+            envelope: envelope(&without_payload(header), &sent),
             ..Draft::new(Method::Prepare, header, &[])
         }))
     }
@@ -413,9 +417,13 @@ impl CqlEngine {
             bytes_out: 0,
             outcome: Outcome::Ok,
         };
-        let known = request.known;
+        let (known, bytes) = (request.known, request.envelope.len());
         let request = self.requests.insert(request);
-        self.clients[id.slot as usize].live.push(request);
+        self.input_bytes += bytes;
+        self.input_crowded |= self.over_input_bound();
+        let client = &mut self.clients[id.slot as usize];
+        client.live.push(request);
+        client.asked += bytes;
         self.callers.known[known as usize].requests += 1;
         self.dispatch(request, now);
     }
@@ -429,6 +437,19 @@ impl CqlEngine {
             self.opaque[cause as usize] += 1;
         }
     }
+}
+
+/// `USE` changes the connection it is sent on, which is shared: what cannot be read of it is refused, and so is its
+/// PREPARE.
+fn never_use(known: &Known) -> Result<(), String> {
+    if known.method == Method::Use {
+        return Err("weir: USE is taken as a QUERY of its own, in the form USE keyspace".to_owned());
+    }
+    Ok(())
+}
+
+fn without_payload(header: &Header) -> Header {
+    Header { flags: header.flags.without(weir_cql::envelope::Flags::CUSTOM_PAYLOAD), ..*header }
 }
 
 /// Which system table the statement is about, given the keyspace chosen for unqualified names.

@@ -41,6 +41,8 @@ pub(super) struct Client {
     pub(super) registered: bool,
     /// Requests under way.
     pub(super) live: Vec<RequestId>,
+    /// Bytes of those requests.
+    pub(super) asked: usize,
     /// Its `USE` is under way: nothing else is read.
     pub(super) using: bool,
     pub(super) closing: Option<CloseHow>,
@@ -75,6 +77,7 @@ impl Client {
             keyspace: None,
             registered: false,
             live: Vec::new(),
+            asked: 0,
             using: false,
             closing: None,
             eof: false,

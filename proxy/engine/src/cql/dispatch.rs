@@ -150,7 +150,7 @@ impl CqlEngine {
         let Some(node) = self.choose(cluster, version, pinned) else {
             return self.fail(id, Failure::NoNode, now);
         };
-        let lane = self.free_lane(node, version, now);
+        let lane = self.free_lane(node, version);
         let cap = self.in_flight_max(cluster);
         let crowded = self.replies_crowded();
         let group = self.nodes[node.0 as usize].group_mut(version);
@@ -183,12 +183,14 @@ impl CqlEngine {
         let cluster = &mut self.clusters[cluster.0 as usize];
         let count = cluster.nodes.len();
         let first = if pinned { 0 } else { cluster.turn };
-        for wanted in [LaneState::Up, LaneState::Connecting] {
+        let up = |lane: &Lane| lane.is_usable();
+        let soon = |lane: &Lane| matches!(lane.state, LaneState::Up | LaneState::Connecting);
+        for wanted in [up as fn(&Lane) -> bool, soon] {
             for step in 0..count {
                 let place = (first + step) % count;
                 let id = cluster.nodes[place];
                 let node = &self.nodes[id.0 as usize];
-                let stands = |lane: &LaneId| self.lanes[lane.0 as usize].state == wanted;
+                let stands = |lane: &LaneId| wanted(&self.lanes[lane.0 as usize]);
                 if node.group(version).is_some_and(|group| group.lanes.iter().any(stands)) {
                     if !pinned {
                         cluster.turn = (place + 1) % count;
@@ -201,26 +203,25 @@ impl CqlEngine {
     }
 
     /// The lane of the node with the fewest stream ids in use that can take one more request.
-    fn free_lane(&self, node: NodeId, version: Version, _now: Instant) -> Option<LaneId> {
+    ///
+    /// Nothing is sent to a lane that is not connected: what waits in the queue can go elsewhere, or be refused with the
+    /// certainty that it was not carried out.
+    fn free_lane(&self, node: NodeId, version: Version) -> Option<LaneId> {
         let group = self.nodes[node.0 as usize].group(version)?;
         let usable = |lane: &Lane| {
-            matches!(lane.state, LaneState::Up | LaneState::Connecting)
-                && !lane.draining
+            lane.is_usable()
                 && lane.streams.in_use()
                     < usize::from(self.cluster_settings(lane.info.cluster).streams_per_connection)
         };
         let lanes = group.lanes.iter().copied();
         let usable = lanes.filter(|lane| usable(&self.lanes[lane.0 as usize]));
-        usable.min_by_key(|lane| {
-            let lane = &self.lanes[lane.0 as usize];
-            (lane.state != LaneState::Up, lane.streams.in_use())
-        })
+        usable.min_by_key(|lane| self.lanes[lane.0 as usize].streams.in_use())
     }
 
-    fn send(&mut self, id: RequestId, lane: LaneId, now: Instant) {
+    pub(super) fn send(&mut self, id: RequestId, lane: LaneId, now: Instant) {
         let Some(request) = self.requests.get_mut(id) else { return };
         let out = &mut self.lanes[lane.0 as usize];
-        let Some(stream) = out.streams.take(id) else { return };
+        let Some(stream) = out.take_stream(id, now) else { return };
         out.send(&request.envelope, stream);
         request.stage = Stage::Sent(lane, stream);
         request.attempts = request.attempts.saturating_add(1);
@@ -263,7 +264,7 @@ impl CqlEngine {
     fn pump(&mut self, node: NodeId, version: Version, now: Instant) {
         let cap = self.in_flight_max(self.nodes[node.0 as usize].cluster);
         while !self.replies_crowded() {
-            let Some(lane) = self.free_lane(node, version, now) else { return };
+            let Some(lane) = self.free_lane(node, version) else { return };
             let Some(group) = self.nodes[node.0 as usize].group_mut(version) else { return };
             if group.in_flight >= cap {
                 return;

@@ -15,23 +15,36 @@ use weir_cql::{Malformed, StreamId, own};
 impl CqlEngine {
     /// Bytes a client sent. Whole requests are carried out straight from `bytes`; only the rest is copied.
     pub fn client_input(&mut self, id: ClientId, bytes: &[u8], now: Instant) {
-        let Some(client) = self.client(id) else { return };
+        let Some(client) = self.client(id).filter(|client| client.closing.is_none()) else { return };
         let slot = id.slot as usize;
         if client.input.is_empty() && client.plain.is_empty() && client.segments.is_none() {
             let used = self.decode(id, bytes, now);
             let rest = &bytes[used..];
             if !rest.is_empty() {
-                self.input_bytes += rest.len();
-                self.clients[slot].input.push(rest);
+                self.keep_input(slot, rest);
             }
             if used == 0 || self.clients[slot].segments.is_none() {
                 return;
             }
         } else {
-            self.input_bytes += bytes.len();
-            self.clients[slot].input.push(bytes);
+            self.keep_input(slot, bytes);
         }
         self.decode_held(id, now);
+    }
+
+    /// Keeps what cannot be carried out yet. What is counted is the memory it takes.
+    fn keep_input(&mut self, slot: usize, bytes: &[u8]) {
+        let input = &mut self.clients[slot].input;
+        let before = input.capacity();
+        input.push(bytes);
+        self.input_bytes = self.input_bytes + input.capacity() - before;
+        // not only at the end of the turn: many reads may come before that
+        self.input_crowded |= self.over_input_bound();
+    }
+
+    /// Request bytes take more memory than they may in all.
+    pub(super) fn over_input_bound(&self) -> bool {
+        self.input_bytes as u64 > self.settings.input_bytes_max.0
     }
 
     /// Goes on with input that was held.
@@ -68,10 +81,11 @@ impl CqlEngine {
         of: fn(&mut super::client::Client) -> &mut InputBuffer,
     ) -> usize {
         let mut buffer = std::mem::take(of(&mut self.clients[id.slot as usize]));
+        let before = buffer.capacity();
         let used = self.decode(id, buffer.unread(), now);
         buffer.consume(used);
+        self.input_bytes = (self.input_bytes + buffer.capacity()).saturating_sub(before);
         *of(&mut self.clients[id.slot as usize]) = buffer;
-        self.input_bytes = self.input_bytes.saturating_sub(used);
         used
     }
 
@@ -89,9 +103,11 @@ impl CqlEngine {
         let opened = match step {
             SegmentStep::Incomplete { .. } => false,
             SegmentStep::Segment { consumed } => {
+                let before = client.input.capacity() + client.plain.capacity();
                 client.input.consume(consumed);
                 client.plain.push(&payload);
-                self.input_bytes = (self.input_bytes + payload.len()).saturating_sub(consumed);
+                let held = client.input.capacity() + client.plain.capacity();
+                self.input_bytes = (self.input_bytes + held).saturating_sub(before);
                 true
             }
             SegmentStep::Malformed(reason) => {
@@ -134,11 +150,12 @@ impl CqlEngine {
                         break;
                     }
                 }
-                Step::Unsupported { version, stream, consumed } => {
+                Step::Unsupported { version, stream: _, consumed } => {
                     at += consumed;
                     let newest = limits.newest;
                     self.invalid.push((client.listener, "version"));
-                    self.reply(id, |out| own::unsupported_version(out, version, stream, newest));
+                    // under stream 0, as servers do: cassandra-gocql-driver v2 steps down for no other
+                    self.reply(id, |out| own::unsupported_version(out, version, StreamId(0), newest));
                     self.refused_message(id, consumed, now);
                 }
                 Step::Malformed { reason, stream } => {
@@ -160,7 +177,11 @@ impl CqlEngine {
         self.reply(id, |out| {
             own::error(out, version, stream, &ErrorBody::plain(ErrorCode::PROTOCOL_ERROR, &text));
         });
-        self.clients[id.slot as usize].closing = Some(CloseHow::Protocol);
+        let client = &mut self.clients[id.slot as usize];
+        client.closing = Some(CloseHow::Protocol);
+        let held = client.input.capacity() + client.plain.capacity();
+        (client.input, client.plain) = (InputBuffer::default(), InputBuffer::default());
+        self.input_bytes = self.input_bytes.saturating_sub(held);
         self.mark_client(id);
     }
 

@@ -46,6 +46,9 @@ impl CqlEngine {
     /// The lane is connected and ready for requests.
     pub fn lane_up(&mut self, id: LaneId, now: Instant) {
         let lane = &mut self.lanes[id.0 as usize];
+        if lane.state == LaneState::Retired {
+            return;
+        }
         lane.heard = now;
         lane.state = LaneState::Up;
         if lane.info.version >= Version::V5 {
@@ -61,7 +64,7 @@ impl CqlEngine {
         if lane.state != LaneState::Retired {
             lane.state = LaneState::Down;
         }
-        self.lane_empties(id, true, now);
+        self.lane_empties(id, now);
     }
 
     /// The connection was lost; another attempt follows.
@@ -70,18 +73,18 @@ impl CqlEngine {
         if lane.state != LaneState::Retired {
             lane.state = LaneState::Connecting;
         }
-        self.lane_empties(id, false, now);
+        self.lane_empties(id, now);
     }
 
-    /// Everything that was on its way finds another one or is told so; queues whose node is gone are emptied. `unsent`:
-    /// the connection never was, so nothing can have been carried out.
-    fn lane_empties(&mut self, id: LaneId, unsent: bool, now: Instant) {
+    /// Everything that was on its way finds another one or is told so; queues whose node is gone are emptied.
+    fn lane_empties(&mut self, id: LaneId, now: Instant) {
         let lane = &mut self.lanes[id.0 as usize];
         let sent: Vec<RequestId> = lane.streams.requests().map(|(_, request)| request).collect();
         let (node, version) = (lane.info.node, lane.info.version);
         lane.reset();
+        lane.cut = lane.state == LaneState::Retired; // it is cut for good
         for request in sent {
-            self.moves_on(request, id, unsent, now);
+            self.moves_on(request, id, now);
         }
         let stands = |lane: &LaneId| {
             matches!(self.lanes[lane.0 as usize].state, LaneState::Up | LaneState::Connecting)
@@ -93,9 +96,11 @@ impl CqlEngine {
     }
 
     /// A request whose lane is gone.
-    fn moves_on(&mut self, id: RequestId, lane: LaneId, unsent: bool, now: Instant) {
+    fn moves_on(&mut self, id: RequestId, lane: LaneId, now: Instant) {
         let Some(request) = self.requests.get_mut(id) else { return };
-        if let Purpose::Repair = request.purpose {
+        // the node had said that it does not know the statement: nothing was carried out
+        let unsent = matches!(request.purpose, Purpose::Repair);
+        if unsent {
             request.purpose = Purpose::Forward;
         }
         request.stage = Stage::New;

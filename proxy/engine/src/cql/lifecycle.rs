@@ -2,7 +2,7 @@
 
 use super::error::Failure;
 use super::request::{RequestId, Stage};
-use super::{CqlEngine, client};
+use super::{CqlEngine, LIVE_MAX, client};
 use crate::multiplex::{CutCause, LaneState};
 use crate::units::{ClientId, Instant, LaneId, Span};
 use std::cmp::Reverse;
@@ -45,6 +45,7 @@ impl CqlEngine {
 
     /// v5: what was said this turn leaves in as few segments as possible.
     fn close_segments(&mut self) {
+        let crowded = self.replies_crowded();
         for index in 0..self.dirty_clients.len() {
             let id = self.dirty_clients[index];
             let client = &mut self.clients[id.slot as usize];
@@ -62,6 +63,7 @@ impl CqlEngine {
             let written = client.out.len() - before;
             self.reply_bytes = (self.reply_bytes + written).saturating_sub(plain.len());
         }
+        self.pump_due |= crowded && !self.replies_crowded();
         for index in 0..self.dirty_lanes.len() {
             let id = self.dirty_lanes[index];
             let lane = &mut self.lanes[id.0 as usize];
@@ -125,16 +127,15 @@ impl CqlEngine {
         let settings = self.cluster_settings(lane.info.cluster);
         let (request_timeout, stall_timeout) = (settings.request_timeout, settings.stall_timeout);
         let (orphans_max, orphan_age) = (settings.orphans_max as usize, settings.orphan_age_max);
-        let mut oldest = now;
         let mut late = Vec::new();
         for (_, request) in lane.streams.requests() {
             let Some(request_state) = self.requests.get(request) else { continue };
-            oldest = oldest.min(request_state.sent);
             if now.since(request_state.sent) >= request_timeout {
                 late.push(request);
             }
         }
-        let quiet_since = lane.heard.max(oldest);
+        // what nobody waits for any more is owed as well: a silent node is silent to those that gave up, too
+        let quiet_since = lane.heard.max(lane.owing_since);
         if lane.state == LaneState::Up && now.since(quiet_since) >= stall_timeout && !lane.cut {
             return self.cut(id, CutCause::Stalled);
         }
@@ -206,7 +207,7 @@ impl CqlEngine {
         }
         // the largest first, as many as bring the total below the bound
         still.sort_unstable_by_key(|&(unread, _)| Reverse(unread));
-        let bound = (self.settings.reply_bytes_max.0 / self.workers) as usize;
+        let bound = self.settings.reply_bytes_max.0 as usize;
         let mut total = self.reply_bytes;
         for (unread, id) in still {
             if total <= bound / 2 {
@@ -217,18 +218,33 @@ impl CqlEngine {
         }
     }
 
-    /// Keeps the bound on request bytes: above it, clients that hold much are not read.
+    /// Keeps the bound on request bytes, and chooses who is read while it is reached.
     fn watch_input(&mut self) {
-        let crowded = self.input_bytes as u64 > self.settings.input_bytes_max.0 / self.workers;
-        if crowded == self.input_crowded {
+        let crowded = self.over_input_bound();
+        if !crowded && !self.input_crowded {
             return;
         }
         self.input_crowded = crowded;
-        for slot in 0..self.clients.len() {
-            let client = &self.clients[slot];
-            if client.open && !(client.input.is_empty() && client.plain.is_empty()) {
-                self.mark_client(client::id(slot, client));
-            }
+        let open = self.clients.iter().enumerate().filter(|(_, client)| client.open);
+        if !crowded {
+            self.favoured = None;
+            let all: Vec<ClientId> = open.map(|(slot, client)| client::id(slot, client)).collect();
+            all.into_iter().for_each(|id| self.mark_client(id));
+            return;
+        }
+        // only a client whose request is not whole gains by being read
+        let held = |client: &client::Client| client.input.len() + client.plain.len();
+        let partial = |client: &client::Client| {
+            let unread_max = self.settings.listeners[client.listener.0 as usize].reply_buffer_max;
+            held(client) > 0 && client.may_decode(LIVE_MAX, unread_max)
+        };
+        if self.favoured.is_some_and(|id| self.client(id).is_some_and(partial)) {
+            return;
+        }
+        let fullest = open.filter(|(_, client)| partial(client)).max_by_key(|(_, client)| held(client));
+        self.favoured = fullest.map(|(slot, client)| client::id(slot, client));
+        if let Some(id) = self.favoured {
+            self.mark_client(id);
         }
     }
 }

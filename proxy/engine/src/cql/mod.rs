@@ -16,6 +16,7 @@ mod error;
 mod face;
 mod handshake;
 mod intake;
+mod invariants;
 mod lanes;
 mod lifecycle;
 pub mod method;
@@ -43,7 +44,7 @@ use crate::units::{ClientId, ClusterId, Instant, LaneId, ListenerId};
 use client::Client;
 use node::{Lane, Node};
 use prepared::Registry;
-use request::Requests;
+use request::{RequestId, Requests, Stage};
 use statements::Statements;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -93,9 +94,11 @@ pub struct CqlEngine {
     opaque: [u64; OpaqueCause::ALL.len()],
     /// Reply bytes clients have not taken.
     reply_bytes: usize,
-    /// Request bytes not yet answered or carried out.
+    /// Memory for request bytes: what is not read yet, and the requests that are not answered yet.
     input_bytes: usize,
     input_crowded: bool,
+    /// While it is reached: the one client that is read until its request is whole.
+    favoured: Option<ClientId>,
     desyncs: u64,
     next_scan: Instant,
     scratch: Vec<u8>,
@@ -131,6 +134,7 @@ impl CqlEngine {
             reply_bytes: 0,
             input_bytes: 0,
             input_crowded: false,
+            favoured: None,
             desyncs: 0,
             next_scan: Instant(0),
             scratch: Vec::new(),
@@ -194,9 +198,16 @@ impl CqlEngine {
     pub fn client_wants_input(&self, id: ClientId) -> bool {
         let Some(client) = self.client(id) else { return false };
         let held = client.input.len() + client.plain.len();
-        let max = if self.input_crowded { CROWDED_INPUT } else { self.input_max(client) };
-        client.closing.is_none()
-            && (held < max || (self.requests.len() == 0 && held < self.input_max(client)))
+        let crowded = self.input_crowded && self.favoured != Some(id);
+        let max = if crowded { CROWDED_INPUT.saturating_sub(client.asked) } else { self.input_max(client) };
+        client.closing.is_none() && held < max
+    }
+
+    /// The most to read at once from a socket that should be read: while the request bytes of all clients are over their
+    /// bound, only the favoured client may bring much.
+    #[must_use]
+    pub fn client_read_max(&self, id: ClientId) -> usize {
+        if self.input_crowded && self.favoured != Some(id) { CROWDED_INPUT } else { READ_AHEAD }
     }
 
     /// One request and what one more read brings.
@@ -211,10 +222,13 @@ impl CqlEngine {
 
     /// The socket took `n` bytes (after [`OutBuffer::wrote`]).
     pub fn client_wrote(&mut self, id: ClientId, n: usize) {
+        if self.client(id).is_none() {
+            return; // what it had not taken was counted off when it closed
+        }
         let crowded = self.replies_crowded();
         self.reply_bytes = self.reply_bytes.saturating_sub(n);
         self.pump_due |= crowded && !self.replies_crowded();
-        let Some(client) = self.client_mut(id) else { return };
+        let client = &mut self.clients[id.slot as usize];
         if client.out.is_empty() {
             client.out.release();
             if client.eof || client.closing.is_some() {
@@ -257,13 +271,19 @@ impl CqlEngine {
             return ClientSummary { requests: 0 };
         }
         let crowded = self.replies_crowded();
-        for request in std::mem::take(&mut self.clients[id.slot as usize].live) {
+        // first those that wait for another's PREPARE: they must not take the lead when that one goes
+        let mut live = std::mem::take(&mut self.clients[id.slot as usize].live);
+        let joined =
+            |request: &RequestId| self.requests.get(*request).is_some_and(|r| r.stage == Stage::Joined);
+        live.sort_by_key(|request| !joined(request));
+        for request in live {
             self.abandon(request, now);
         }
         let client = &mut self.clients[id.slot as usize];
         let (requests, known) = (client.requests, client.known);
         self.reply_bytes = self.reply_bytes.saturating_sub(client.unread());
-        self.input_bytes = self.input_bytes.saturating_sub(client.input.len() + client.plain.len());
+        let held = client.input.capacity() + client.plain.capacity();
+        self.input_bytes = self.input_bytes.saturating_sub(held);
         let generation = client.generation.wrapping_add(1);
         *client = Client { generation, ..Client::closed() };
         self.free.push(id.slot);
@@ -326,7 +346,7 @@ impl CqlEngine {
     }
 
     fn replies_crowded(&self) -> bool {
-        self.reply_bytes as u64 > self.settings.reply_bytes_max.0 / self.workers
+        self.reply_bytes as u64 > self.settings.reply_bytes_max.0
     }
 
     fn client(&self, id: ClientId) -> Option<&Client> {
@@ -366,8 +386,8 @@ impl CqlEngine {
     }
 }
 
-/// While the request bytes of all clients are over their bound, a client that holds more than this is not read, unless
-/// nothing at all is under way: then somebody's request must become whole.
+/// While the request bytes of all clients are over their bound, a client that holds more than this (requests not yet
+/// answered included) is not read; but one client at a time is, until its request is whole.
 const CROWDED_INPUT: usize = 4 << 10;
 /// Input kept beyond the largest request: what one more read brings.
 const READ_AHEAD: usize = 64 << 10;

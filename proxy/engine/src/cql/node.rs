@@ -50,6 +50,8 @@ pub(super) struct Lane {
     pub(super) input: InputBuffer,
     /// When it last delivered a byte.
     pub(super) heard: Instant,
+    /// Since when it has owed at least one reply, whether anybody still waits for it or not.
+    pub(super) owing_since: Instant,
     pub(super) dirty: bool,
     /// The driver was told to cut it.
     pub(super) cut: bool,
@@ -69,10 +71,24 @@ impl Lane {
             plain: InputBuffer::default(),
             input: InputBuffer::default(),
             heard: Instant(0),
+            owing_since: Instant(0),
             dirty: false,
             cut: false,
             draining: false,
         }
+    }
+
+    /// Requests may be sent on it.
+    pub(super) fn is_usable(&self) -> bool {
+        self.state == LaneState::Up && !self.draining && !self.cut
+    }
+
+    /// A stream id for a request; `None` while all are in use.
+    pub(super) fn take_stream(&mut self, request: RequestId, now: Instant) -> Option<i16> {
+        if self.streams.in_use() == 0 {
+            self.owing_since = now;
+        }
+        self.streams.take(request)
     }
 
     /// Appends an envelope under this stream id.

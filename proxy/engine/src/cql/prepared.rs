@@ -47,11 +47,22 @@ pub(super) struct Key {
 /// Clients that may wait for one PREPARE; further ones send their own.
 pub(super) const JOINED_MAX: usize = 1_024;
 
+/// Ways to ask for one statement that are remembered: versions of the protocol, mostly.
+const KEYS_MAX: usize = 8;
+
+/// A statement by its id, and the keys its PREPAREs had.
+#[derive(Debug)]
+struct Kept {
+    prepared: Arc<Prepared>,
+    keys: Vec<Key>,
+}
+
 /// The statements one worker knows for one cluster.
 #[derive(Debug)]
 pub(super) struct Registry {
-    by_id: LruCache<Box<[u8]>, Arc<Prepared>, FxBuildHasher>,
-    by_key: FxHashMap<Key, Box<[u8]>>,
+    by_id: LruCache<Box<[u8]>, Kept, FxBuildHasher>,
+    /// What each PREPARE was answered: the same statement is answered in other words in another version.
+    by_key: FxHashMap<Key, Arc<Prepared>>,
     /// PREPAREs under way, and who else waits for them.
     under_way: FxHashMap<Key, (RequestId, Vec<RequestId>)>,
     pub(super) hits: u64,
@@ -75,14 +86,17 @@ impl Registry {
 
     /// The statement with this id.
     pub(super) fn get(&mut self, id: &[u8]) -> Option<Arc<Prepared>> {
-        self.by_id.get(id).cloned()
+        self.by_id.get(id).map(|kept| kept.prepared.clone())
     }
 
     /// What a PREPARE with this key was answered.
     pub(super) fn find(&mut self, key: &Key) -> Option<Arc<Prepared>> {
-        let found = self.by_key.get(key).and_then(|id| self.by_id.get(id)).cloned();
-        match found {
-            Some(_) => self.hits += 1,
+        let found = self.by_key.get(key).cloned();
+        match &found {
+            Some(prepared) => {
+                self.by_id.promote(&prepared.id);
+                self.hits += 1;
+            }
             None => self.misses += 1,
         }
         found
@@ -112,12 +126,27 @@ impl Registry {
     }
 
     pub(super) fn insert(&mut self, key: Key, prepared: Arc<Prepared>) {
-        self.by_key.insert(key, prepared.id.clone());
-        if let Some((id, _)) = self.by_id.push(prepared.id.clone(), prepared.clone())
-            && id != prepared.id
+        let id = prepared.id.clone();
+        let mut keys = self.by_id.pop(&id).map(|kept| kept.keys).unwrap_or_default();
+        keys.retain(|kept| *kept != key);
+        if keys.len() >= KEYS_MAX {
+            self.forget(&keys.remove(0), &id);
+        }
+        if let Some(other) = self.by_key.insert(key.clone(), prepared.clone()).filter(|other| other.id != id)
+            && let Some(kept) = self.by_id.peek_mut(&other.id)
         {
+            kept.keys.retain(|kept| *kept != key);
+        }
+        keys.push(key);
+        if let Some((id, gone)) = self.by_id.push(id, Kept { prepared, keys }) {
             self.evicted += 1;
-            self.by_key.retain(|_, kept| *kept != id);
+            gone.keys.iter().for_each(|key| self.forget(key, &id));
+        }
+    }
+
+    fn forget(&mut self, key: &Key, id: &[u8]) {
+        if self.by_key.get(key).is_some_and(|prepared| *prepared.id == *id) {
+            self.by_key.remove(key);
         }
     }
 
@@ -129,5 +158,30 @@ impl Registry {
 
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// Whether any PREPARE is under way.
+    pub(super) fn is_asking(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// Whether a request waits for another one's PREPARE.
+    pub(super) fn has_joined(&self, id: RequestId) -> bool {
+        self.under_way.values().any(|(_, joined)| joined.contains(&id))
+    }
+
+    /// Panics when a bound is broken.
+    pub(super) fn check_invariants(&self) {
+        assert!(self.by_id.len() <= self.by_id.cap().get(), "statements are bounded");
+        assert!(self.by_key.len() <= self.by_id.len() * KEYS_MAX, "keys are bounded");
+        for (key, prepared) in &self.by_key {
+            let kept = self.by_id.peek(&prepared.id);
+            assert!(
+                kept.is_some_and(|kept| kept.keys.contains(key)),
+                "an answer is of a statement that is known"
+            );
+            assert_eq!(prepared.version, key.version, "an answer is in the version it was asked in");
+        }
+        assert!(self.under_way.values().all(|(_, joined)| joined.len() <= JOINED_MAX));
     }
 }

@@ -91,15 +91,12 @@ pub(super) struct Request {
     pub(super) outcome: Outcome,
 }
 
-/// All requests under way of one worker.
+/// All requests under way of one worker. Slots are kept: 16 bytes for each request of the busiest moment.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     slots: Vec<(u32, Option<Box<Request>>)>,
     free: Vec<u32>,
 }
-
-/// An emptied table that grew beyond this gives its memory back.
-const KEPT: usize = 1_024;
 
 impl Requests {
     pub(super) fn insert(&mut self, request: Request) -> RequestId {
@@ -131,12 +128,16 @@ impl Requests {
         let gone = request.take()?;
         *generation = generation.wrapping_add(1);
         self.free.push(id.slot);
-        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
-            // generations start anew: nothing refers to any request now, and what does refer to old ones (queues,
-            // streams) was emptied with them
-            self.slots.shrink_to(KEPT);
-        }
         Some(gone)
+    }
+
+    /// Every request under way.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (RequestId, &Request)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(slot, (generation, request))| {
+            let id = RequestId { slot: slot as u32, generation: *generation };
+            Some((id, request.as_deref()?))
+        })
     }
 
     /// Requests under way.

@@ -44,12 +44,17 @@ impl CqlEngine {
                 let cluster = &self.settings.clusters[client.cluster.0 as usize];
                 let host_id = host_id(&cluster.name, client.dialled);
                 rows.write_head(body, &MetadataEdit::default(), rows.count, &mut out);
+                let mut found = 0;
                 for row in rows.iter(body) {
+                    found += 1;
                     for (name, value) in names.iter().zip(row.values(body)) {
                         let real = value.of(body);
                         let shown = local_cell(name, client.dialled, &host_id);
                         write::nullable(&mut out, shown.as_deref().filter(|_| real.is_some()).or(real));
                     }
+                }
+                if found != rows.count {
+                    return self.fail(id, Failure::BadReply, now);
                 }
             }
         }

@@ -7,9 +7,9 @@ use super::method::Method;
 use super::request::{Purpose, Request, RequestId, Stage};
 use crate::ledger::{Entry, Outcome};
 use crate::units::{Bytes, ClientId, Instant, Operations, Span};
-use weir_cql::envelope::{Flags, Header};
-use weir_cql::response::ErrorBody;
-use weir_cql::{Consistency, own};
+use weir_cql::envelope::{Flags, Header, Opcode};
+use weir_cql::response::{ErrorBody, Prefix, write_prefix};
+use weir_cql::{Consistency, Cursor, Version, own};
 
 impl CqlEngine {
     /// Passes a reply on: header and body as they came but for the stream id and the version.
@@ -22,6 +22,14 @@ impl CqlEngine {
         now: Instant,
     ) {
         let Some(request) = self.requests.get_mut(id) else { return };
+        let (mut header, mut translated) = (*header, Vec::new());
+        let mut body = body;
+        if header.version != request.answer_version {
+            let Some(flags) = translate(&header, body, request.answer_version, &mut translated) else {
+                return self.fail(id, Failure::BadReply, now);
+            };
+            (header.flags, body) = (flags, &translated);
+        }
         request.outcome = outcome;
         request.bytes_out += (weir_cql::HEADER_LEN + body.len()) as u64;
         let answer = Header {
@@ -77,7 +85,11 @@ impl CqlEngine {
         let read = matches!(request.method, Method::Select | Method::System | Method::Use);
         let mut text = String::new();
         let body = failure.body(place, read, Consistency::ONE, &mut text);
+        let joined = self.led_by(id);
         self.answer_error(id, &body, failure.outcome(), now);
+        for id in joined {
+            self.answer_error(id, &body, failure.outcome(), now);
+        }
     }
 
     /// The client is gone: what is under way keeps its stream id until the reply comes.
@@ -97,6 +109,7 @@ impl CqlEngine {
             self.landed(lane, request.version, request.operations);
         }
         let using = matches!(request.purpose, Purpose::Use(_));
+        self.input_bytes = self.input_bytes.saturating_sub(request.envelope.len());
         self.account(&request, now);
         self.unlist(&request, using);
         if let Purpose::Prepare(key) = &request.purpose {
@@ -111,6 +124,7 @@ impl CqlEngine {
         if using {
             client.using = false;
         }
+        client.asked = client.asked.saturating_sub(request.envelope.len());
         let place = request.place as usize;
         if place < client.live.len() {
             client.live.swap_remove(place);
@@ -121,7 +135,9 @@ impl CqlEngine {
             }
         }
         self.resume_later(request.client);
-        if self.client(request.client).is_some_and(|client| client.eof || client.closing.is_some()) {
+        let crowded = self.input_crowded; // then it may be read again
+        if crowded || self.client(request.client).is_some_and(|client| client.eof || client.closing.is_some())
+        {
             self.mark_client(request.client);
         }
     }
@@ -191,4 +207,19 @@ impl CqlEngine {
         let name = &self.callers.known[client.known as usize].identity.name;
         self.ledger.record(&entry, name, client.listener);
     }
+}
+
+/// The body of an answer in another version than it was asked in, and its flags: errors have other fields, and v3 has no
+/// warnings and no payload. Results that weir asks for in another version are the same in all.
+fn translate(header: &Header, body: &[u8], version: Version, out: &mut Vec<u8>) -> Option<Flags> {
+    let prefix = Prefix::locate(header.version, header.flags, body).ok()?;
+    let payload = prefix.payload.map(|payload| payload.of(body));
+    let flags = write_prefix(out, version, prefix.tracing_id, prefix.warnings(body), payload);
+    if header.opcode == Opcode::Error {
+        let error = ErrorBody::read(body, &mut Cursor::within(body, prefix.message), header.version).ok()?;
+        error.write(version, out);
+    } else {
+        out.extend_from_slice(prefix.message.of(body));
+    }
+    Some(flags)
 }

@@ -77,7 +77,21 @@ impl Streams {
         }
     }
 
-    /// Another request waits for the reply on this id.
+    /// What an id is in use for.
+    pub(super) fn owner(&self, id: i16) -> Option<Owner> {
+        *self.owners.get(usize::from(u16::try_from(id).ok()?))?
+    }
+
+    /// Panics when a count is wrong.
+    pub(super) fn check_invariants(&self) {
+        let used = self.owners.iter().flatten().count();
+        let orphans = self.owners.iter().flatten().filter(|owner| matches!(owner, Owner::Orphan(_))).count();
+        assert_eq!((used, orphans), (self.in_use, self.orphans), "stream ids are counted");
+        assert_eq!(self.free.len() + used, self.owners.len(), "every stream id is free or in use");
+        assert!(self.owners.len() <= usize::from(self.max));
+    }
+
+    /// Requests that wait for a reply, each with its id.
     pub(super) fn requests(&self) -> impl Iterator<Item = (i16, RequestId)> + '_ {
         self.owners.iter().enumerate().filter_map(|(id, owner)| match owner {
             Some(Owner::Request(request)) => Some((id as i16, *request)),

@@ -1,0 +1,156 @@
+//! What must hold between any two calls, for tests and the simulation: sums are paired, bounds are kept, nobody is in
+//! two places. Too slow for the data path.
+
+use super::client::Client;
+use super::lifecycle::VERSIONS;
+use super::request::Stage;
+use super::streams::Owner;
+use super::{CqlEngine, LIVE_MAX};
+use crate::multiplex::LaneState;
+
+impl CqlEngine {
+    /// Panics when a bound or a sum is broken.
+    pub fn check_invariants(&self) {
+        self.check_bytes();
+        self.check_clients();
+        self.check_requests();
+        self.check_lanes();
+        for cluster in &self.clusters {
+            cluster.registry.check_invariants();
+        }
+    }
+
+    /// Nothing is under way, so nothing may be booked, owed or kept.
+    pub fn check_quiet(&self) {
+        self.check_invariants();
+        assert_eq!((self.reply_bytes, self.input_bytes), (0, 0), "nothing is unread or held");
+        assert_eq!(self.requests.len(), 0, "no request is under way");
+        for node in &self.nodes {
+            assert_eq!(node.operations, 0, "{}", node.name);
+            for group in VERSIONS.into_iter().filter_map(|version| node.group(version)) {
+                assert_eq!((group.in_flight, group.queue.len()), (0, 0), "{}", node.name);
+            }
+        }
+        for known in &self.callers.known {
+            assert_eq!((known.requests, known.queued), (0, 0), "{}", known.identity.name);
+        }
+        for cluster in &self.clusters {
+            assert!(!cluster.registry.is_asking(), "no PREPARE is under way");
+        }
+        assert!(self.resume.is_empty() && self.slow.is_empty());
+        assert!(!self.has_more());
+    }
+
+    fn check_bytes(&self) {
+        let open = || self.clients.iter().filter(|client| client.open);
+        let unread: usize = open().map(Client::unread).sum();
+        assert_eq!(unread, self.reply_bytes, "unread reply bytes are counted");
+        let held: usize = open().map(|client| client.input.capacity() + client.plain.capacity()).sum();
+        let asked: usize = self.requests.iter().map(|(_, request)| request.envelope.len()).sum();
+        assert_eq!(held + asked, self.input_bytes, "request bytes are counted");
+    }
+
+    fn check_clients(&self) {
+        let free = self.clients.iter().filter(|client| !client.open).count();
+        assert_eq!(free, self.free.len(), "closed slots are free");
+        let mut clients = vec![0; self.callers.known.len()];
+        let mut live = 0;
+        for (slot, client) in self.clients.iter().enumerate() {
+            if !client.open {
+                assert!(client.live.is_empty() && client.unread() == 0, "a closed slot owns nothing");
+                continue;
+            }
+            clients[client.known as usize] += 1;
+            live += client.live.len();
+            assert!(client.live.len() <= LIVE_MAX, "requests of one connection are bounded");
+            let mut asked = 0;
+            for (place, id) in client.live.iter().enumerate() {
+                let request = self.requests.get(*id).expect("a live request exists");
+                assert_eq!((request.client.slot as usize, request.place as usize), (slot, place));
+                assert_eq!(request.client.generation, client.generation);
+                asked += request.envelope.len();
+            }
+            assert_eq!(asked, client.asked, "bytes of its requests are counted");
+            assert!(!client.using || client.live.iter().any(|id| self.is_use(*id)), "USE is under way");
+            if client.idle() {
+                let kept = client.input.capacity() + client.plain.capacity();
+                assert_eq!(kept, 0, "idle clients own no input");
+            }
+        }
+        assert_eq!(live, self.requests.len(), "every request is its client's");
+        for (known, found) in self.callers.known.iter().zip(clients) {
+            assert_eq!(known.clients as usize, found, "connections of {}", known.identity.name);
+        }
+    }
+
+    fn is_use(&self, id: super::request::RequestId) -> bool {
+        let request = self.requests.get(id);
+        request.is_some_and(|request| matches!(request.purpose, super::request::Purpose::Use(_)))
+    }
+
+    /// A request is where its stage says, and nowhere else.
+    fn check_requests(&self) {
+        let mut requests = vec![0; self.callers.known.len()];
+        let mut queued = vec![0; self.callers.known.len()];
+        for (id, request) in self.requests.iter() {
+            requests[request.known as usize] += 1;
+            let waits = self.nodes.iter().flat_map(|node| node.groups.iter().flatten());
+            let waits = waits.filter(|group| group.queue.contains(id)).count();
+            match request.stage {
+                Stage::New => panic!("{id:?} is nowhere: {request:?}"),
+                Stage::Paced => {
+                    let listed =
+                        self.paced.iter().any(|entry| (entry.0.1, entry.0.2) == (id.slot, id.generation));
+                    assert!(listed && waits == 0, "{id:?} will be looked at again");
+                }
+                Stage::Queued(node) => {
+                    queued[request.known as usize] += request.operations;
+                    let group = self.nodes[node.0 as usize].group(request.version);
+                    assert!(waits == 1 && group.is_some_and(|group| group.queue.contains(id)), "{id:?}");
+                }
+                Stage::Sent(lane, stream) => {
+                    let lane = &self.lanes[lane.0 as usize];
+                    assert_eq!(waits, 0);
+                    assert_eq!(lane.streams.owner(stream), Some(Owner::Request(id)), "{id:?} on {stream}");
+                    assert_eq!(lane.info.version, request.version);
+                }
+                Stage::Joined => {
+                    let joined = self.clusters.iter().any(|cluster| cluster.registry.has_joined(id));
+                    assert!(joined && waits == 0, "{id:?} waits for a PREPARE that is under way");
+                }
+            }
+        }
+        for (index, known) in self.callers.known.iter().enumerate() {
+            let counted = (known.requests as usize, known.queued);
+            assert_eq!(counted, (requests[index], queued[index]), "{}", known.identity.name);
+        }
+    }
+
+    fn check_lanes(&self) {
+        let mut operations = vec![0; self.nodes.len()];
+        for (id, node) in self.nodes.iter().enumerate() {
+            for group in VERSIONS.into_iter().filter_map(|version| node.group(version)) {
+                let mut sent = 0;
+                for lane in group.lanes.iter().map(|lane| &self.lanes[lane.0 as usize]) {
+                    assert_eq!(lane.info.node.0 as usize, id);
+                    for (_, request) in lane.streams.requests() {
+                        let request = self.requests.get(request).expect("who waits exists");
+                        operations[id] += request.operations;
+                        sent += 1;
+                    }
+                }
+                assert_eq!(group.in_flight, sent, "what is in flight at {} is paired", node.name);
+            }
+            assert_eq!(node.operations, operations[id], "operations in flight at {}", node.name);
+        }
+        for lane in &self.lanes {
+            lane.streams.check_invariants();
+            let cap = self.cluster_settings(lane.info.cluster).streams_per_connection;
+            assert!(lane.streams.in_use() <= usize::from(cap), "stream ids are bounded");
+            if !matches!(lane.state, LaneState::Up | LaneState::Retired) {
+                assert_eq!(lane.streams.in_use(), 0, "only a connection has streams");
+                assert!(lane.out.is_empty() && lane.plain_out.is_empty(), "nothing is sent to no connection");
+            }
+        }
+    }
+}
