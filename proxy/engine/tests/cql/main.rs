@@ -1,8 +1,12 @@
 //! The CQL engine on a bench: clients in three versions of the protocol and nodes that answer are driven by hand.
 
 mod bench;
+mod face;
+mod faults;
 mod handshake;
+mod hostile;
 mod keyspaces;
+mod limits;
 mod node;
 mod prepared;
 mod wire;

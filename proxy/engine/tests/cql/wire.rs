@@ -1,12 +1,12 @@
 //! What clients write and read, on the project's codec.
 
 use weir_cql::envelope::{EnvelopeLimits, Flags, Header, Opcode, Side, Step, read_header};
-use weir_cql::request::{Execute, Prepare};
+use weir_cql::request::Prepare;
 use weir_cql::response::{ErrorBody, ErrorCode, ErrorDetail, ResultBody};
 use weir_cql::segment::SegmentStep;
 use weir_cql::{
-    Compression, Consistency, Cursor, Dialect, HEADER_LEN, Response, SegmentDecoder, StreamId, Version,
-    write, write_segments,
+    Compression, Consistency, Dialect, HEADER_LEN, Response, SegmentDecoder, StreamId, Version, write,
+    write_segments,
 };
 
 /// A whole message of a client.
@@ -260,17 +260,4 @@ pub fn compressed(message: &[u8], compression: Compression) -> Vec<u8> {
     let length = (bytes.len() - HEADER_LEN) as u32;
     bytes[5..9].copy_from_slice(&length.to_be_bytes());
     bytes
-}
-
-/// The body behind its prefix.
-pub fn id_of(body: &[u8]) -> Vec<u8> {
-    Cursor::new(body).string().expect("an id").of(body).to_vec()
-}
-
-/// Where an EXECUTE names its statement.
-pub fn executed(header: &Header, body: &[u8]) -> Option<Execute> {
-    match weir_cql::Request::locate(header, body, Dialect::of(header.version)) {
-        Ok(weir_cql::Request::Execute(execute)) => Some(execute),
-        _ => None,
-    }
 }
