@@ -9,4 +9,5 @@ mod keyspaces;
 mod limits;
 mod node;
 mod prepared;
+mod simulation;
 mod wire;

@@ -1,0 +1,536 @@
+//! Seeded simulation: an engine between random clients and nodes that answer late, forget statements and vanish. Every
+//! request is answered exactly once, with its own data or a legal error; a write that is not idempotent is carried out
+//! at most once, exactly once where the client was told so, and never where it was told that nothing was sent; bounds and
+//! sums hold after every step.
+//!
+//! A failing seed is printed; `WEIR_SEED=<n> cargo test -p weir-engine --test cql simulation` replays it, and
+//! `WEIR_SEED=<from>..<to>` runs many others.
+
+#[path = "../simulation/random.rs"]
+mod random;
+
+use crate::bench::{Bench, Caller, settings};
+use crate::node::{REAL, row_value, statement_id};
+use crate::wire::{self, Answer, Part, With, in_segments, int};
+use random::Random;
+use std::collections::{BTreeMap, BTreeSet};
+use weir_cql::response::{ErrorCode, ResultBody};
+use weir_cql::{Opcode, Response, Version};
+use weir_engine::settings::Settings;
+use weir_engine::units::{Bytes, LaneId, Operations, Span};
+
+const SEEDS: u64 = 96;
+const STEPS: usize = 1_500;
+/// Texts that clients prepare.
+const READS: usize = 6;
+
+/// What a client waits for.
+#[derive(Clone, Debug)]
+enum Expect {
+    /// The row of this key of a qualified table.
+    Row(String),
+    /// The row of this key in the keyspace chosen by the first so many `USE`s.
+    RowUnderUse(i32, usize),
+    /// A write of this key: not idempotent.
+    Count(String),
+    /// A write that may happen twice.
+    Set(String),
+    Prepared(Vec<u8>),
+    Use(&'static str),
+    Local,
+    Supported,
+}
+
+struct App {
+    caller: Caller,
+    waits: BTreeMap<i16, Expect>,
+    /// `USE`s in the order sent: whether each was answered, and the keyspace where it was carried out.
+    uses: Vec<Option<Option<&'static str>>>,
+    /// Where each pending `USE` stands in `uses`.
+    use_places: BTreeMap<i16, usize>,
+    /// Sent, not yet read by weir.
+    outgoing: Vec<u8>,
+    next_stream: i16,
+}
+
+#[derive(Default, Debug)]
+struct Totals {
+    answered: u64,
+    errors: BTreeMap<&'static str, u64>,
+    repaired: u64,
+    orphans: usize,
+    retries: u64,
+    lost: u64,
+    slow: u64,
+}
+
+struct World {
+    seed: u64,
+    random: Random,
+    bench: Bench,
+    apps: Vec<App>,
+    /// Replies on their way from each lane.
+    replies: Vec<Vec<u8>>,
+    next_key: i32,
+    /// Writes whose client was told that they were carried out, and that they were not.
+    done: BTreeSet<String>,
+    never: BTreeSet<String>,
+    counted: BTreeSet<String>,
+    totals: Totals,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}: replay with WEIR_SEED={}", self.seed, self.seed);
+        }
+    }
+}
+
+fn scenario(random: &mut Random) -> Settings {
+    let mut settings = settings(random.between(1, 3));
+    let cluster = &mut settings.clusters[0];
+    cluster.connections_per_node = random.between(1, 2) as u32;
+    cluster.streams_per_connection = random.pick(&[2, 8, 64]);
+    cluster.requests_in_flight = Operations(random.pick(&[1, 4, 64]));
+    cluster.prepared_max = random.pick(&[2, 5, 100]);
+    cluster.orphans_max = random.pick(&[1, 10, 1_000]);
+    cluster.orphan_age_max = Span::millis(random.pick(&[500, 5_000]));
+    cluster.request_timeout = Span::millis(random.pick(&[300, 2_000]));
+    cluster.stall_timeout = Span::millis(random.pick(&[250, 3_000]));
+    cluster.queue_timeout = Span::millis(random.pick(&[200, 2_000]));
+    cluster.retry_percent = random.pick(&[0, 10, 100]);
+    settings.reply_bytes_max = Bytes(random.pick(&[300, 3_000, 1 << 20]));
+    settings.input_bytes_max = Bytes(random.pick(&[300, 5_000, 1 << 20]));
+    settings.listeners[0].reply_buffer_max = random.pick(&[200, 100_000]);
+    settings.listeners[0].slow_reader_timeout = Span::millis(random.pick(&[400, 30_000]));
+    settings
+}
+
+fn read_text(n: usize) -> String {
+    format!("SELECT v FROM shop.r{n} WHERE k = ?")
+}
+
+const COUNT: &str = "UPDATE shop.c SET n = n + 1 WHERE k = ?";
+const SET: &str = "INSERT INTO shop.s (k, v) VALUES (?, 'x')";
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut random = Random::new(seed);
+        let bench = Bench::new(scenario(&mut random));
+        let (apps, replies, totals) = (Vec::new(), Vec::new(), Totals::default());
+        let (done, never, counted) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        World { seed, random, bench, apps, replies, next_key: 0, done, never, counted, totals }
+    }
+
+    fn run(mut self) -> Totals {
+        for _ in 0..STEPS {
+            self.act();
+            self.bench.engine.check_invariants();
+        }
+        self.finish();
+        std::mem::take(&mut self.totals)
+    }
+
+    fn act(&mut self) {
+        match self.random.below(100) {
+            0..=24 => self.client_asks(),
+            25..=44 => self.client_is_read(),
+            45..=64 => self.node_answers(),
+            65..=79 => self.lane_is_read(),
+            80..=89 => self.client_reads(),
+            90..=92 => self.time_passes(),
+            93 => self.lane_breaks(),
+            94..=95 => self.lane_mends(),
+            96 => self.node_forgets(),
+            97 => self.client_comes(),
+            98 if self.random.chance(30) => self.client_goes(),
+            _ => self.bench.turn(),
+        }
+        if self.random.chance(40) {
+            self.bench.turn();
+        }
+        self.serve_driver();
+    }
+
+    /// What a driver does when the engine says so.
+    fn serve_driver(&mut self) {
+        let (mut cuts, mut slow) = (Vec::new(), Vec::new());
+        self.bench.engine.take_cuts(&mut cuts);
+        self.bench.engine.take_slow(&mut slow);
+        for (lane, _) in cuts {
+            self.lose(lane.0 as usize);
+        }
+        for id in slow {
+            if let Some(index) = self.apps.iter().position(|app| app.caller.id == id) {
+                self.totals.slow += 1;
+                self.close(index);
+            }
+        }
+        self.replies.resize_with(self.bench.wires.len(), Vec::new);
+    }
+
+    fn some_app(&mut self) -> Option<usize> {
+        (!self.apps.is_empty()).then(|| self.random.below(self.apps.len()))
+    }
+
+    fn client_comes(&mut self) {
+        if self.apps.len() >= 6 {
+            return;
+        }
+        let version = self.random.pick(&[Version::V3, Version::V4, Version::V5]);
+        let more: &[(&str, &str)] = if self.random.chance(30) { &[("COMPRESSION", "lz4")] } else { &[] };
+        let principal = self.random.pick(&["a", "b", "c"]);
+        let caller = self.bench.open_as(principal, version, more);
+        let (waits, use_places) = (BTreeMap::new(), BTreeMap::new());
+        self.apps.push(App {
+            caller,
+            waits,
+            uses: Vec::new(),
+            use_places,
+            outgoing: Vec::new(),
+            next_stream: 0,
+        });
+    }
+
+    fn client_goes(&mut self) {
+        if let Some(index) = self.some_app() {
+            self.close(index);
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        let app = self.apps.swap_remove(index);
+        self.bench.engine.close_client(app.caller.id, self.bench.now);
+    }
+
+    fn client_asks(&mut self) {
+        let Some(index) = self.some_app() else { return self.client_comes() };
+        if self.apps[index].outgoing.len() > 4_000 {
+            return;
+        }
+        let many = self.random.pick(&[1, 1, 3, 12]);
+        let mut envelopes = Vec::new();
+        for _ in 0..many {
+            envelopes.extend(self.one_request(index));
+        }
+        let app = &mut self.apps[index];
+        let bytes = app.caller.framed(&envelopes);
+        app.outgoing.extend(bytes);
+    }
+
+    fn one_request(&mut self, index: usize) -> Vec<u8> {
+        self.next_key += 1;
+        let key = self.next_key;
+        let n = self.random.below(READS);
+        let choice = self.random.below(14);
+        let keyspace = self.random.pick(&["shop", "My Ks", "nowhere"]);
+        let app = &mut self.apps[index];
+        let version = app.caller.version;
+        let stream = app.next_stream;
+        app.next_stream = (app.next_stream + 1) % 30_000;
+        let text = |text: String| wire::query(version, stream, &text, &With::default());
+        let values = With::values(&[int(key)]);
+        let id = |text: &str| statement_id(None, text.as_bytes());
+        let (message, expect) = match choice {
+            0 => {
+                let row = row_value("shop.q", key);
+                (text(format!("SELECT v FROM shop.q WHERE k = {key}")), Expect::Row(row))
+            }
+            1 => {
+                let row = row_value("shop.c", key);
+                (text(format!("UPDATE shop.c SET n = n + 1 WHERE k = {key}")), Expect::Count(row))
+            }
+            2 => {
+                let row = row_value("shop.s", key);
+                (text(format!("UPDATE shop.s SET v = 'x' WHERE k = {key}")), Expect::Set(row))
+            }
+            3 => {
+                let expect = Expect::RowUnderUse(key, app.uses.len());
+                (text(format!("SELECT v FROM u WHERE k = {key}")), expect)
+            }
+            4 => {
+                app.use_places.insert(stream, app.uses.len());
+                app.uses.push(None);
+                (text(format!("USE \"{keyspace}\"")), Expect::Use(keyspace))
+            }
+            5 => (text("SELECT * FROM system.local".to_owned()), Expect::Local),
+            6 => (wire::options(version, stream), Expect::Supported),
+            7 | 8 => {
+                let text = match n {
+                    0 => COUNT.to_owned(),
+                    1 => SET.to_owned(),
+                    n => read_text(n),
+                };
+                (wire::prepare(version, stream, &text), Expect::Prepared(id(&text)))
+            }
+            9 | 10 => {
+                let row = row_value(&format!("shop.r{n}"), key);
+                (wire::execute(version, stream, &id(&read_text(n)), &values), Expect::Row(row))
+            }
+            11 => {
+                (wire::execute(version, stream, &id(COUNT), &values), Expect::Count(row_value("shop.c", key)))
+            }
+            12 => (wire::execute(version, stream, &id(SET), &values), Expect::Set(row_value("shop.s", key))),
+            _ => {
+                let (set, count) = (id(SET), id(COUNT));
+                let parts = [Part::Id(&set, vec![int(key)]), Part::Id(&count, vec![int(key)])];
+                (wire::batch(version, stream, &parts), Expect::Count(row_value("shop.c", key)))
+            }
+        };
+        if let Expect::Count(row) = &expect {
+            self.counted.insert(row.clone());
+        }
+        assert!(app.waits.insert(stream, expect).is_none(), "streams go round slowly");
+        message
+    }
+
+    fn client_is_read(&mut self) {
+        let Some(index) = self.some_app() else { return };
+        let app = &mut self.apps[index];
+        if !self.bench.engine.client_wants_input(app.caller.id) {
+            return;
+        }
+        let most = self.bench.engine.client_read_max(app.caller.id).min(app.outgoing.len());
+        let piece: Vec<u8> = app.outgoing.drain(..self.random.piece(most)).collect();
+        self.bench.engine.client_input(app.caller.id, &piece, self.bench.now);
+    }
+
+    fn node_answers(&mut self) {
+        let lanes = self.bench.wires.iter().enumerate();
+        let busy: Vec<usize> =
+            lanes.filter(|(_, wire)| !wire.asked.is_empty()).map(|(lane, _)| lane).collect();
+        if busy.is_empty() {
+            return;
+        }
+        let lane = self.random.pick(&busy);
+        let place = self.random.below(self.bench.wires[lane].asked.len());
+        let reply = self.bench.reply_to(lane, place);
+        let (_, version) = self.bench.info(lane);
+        let bytes = if version >= Version::V5 { in_segments(&reply, false) } else { reply };
+        self.replies[lane].extend(bytes);
+    }
+
+    fn lane_is_read(&mut self) {
+        let lanes = self.replies.iter().enumerate();
+        let ready: Vec<usize> = lanes.filter(|(_, bytes)| !bytes.is_empty()).map(|(lane, _)| lane).collect();
+        if ready.is_empty() {
+            return;
+        }
+        let lane = self.random.pick(&ready);
+        let piece = self.random.piece(self.replies[lane].len());
+        let bytes: Vec<u8> = self.replies[lane].drain(..piece).collect();
+        let outcome = self.bench.engine.lane_input(LaneId(lane as u32), &bytes, self.bench.now);
+        outcome.expect("nodes are honest");
+    }
+
+    fn client_reads(&mut self) {
+        let Some(index) = self.some_app() else { return };
+        let waiting = self.bench.engine.client_out(self.apps[index].caller.id).len();
+        let piece = self.random.piece(waiting);
+        self.read(index, piece);
+    }
+
+    fn read(&mut self, index: usize, piece: usize) {
+        let app = &mut self.apps[index];
+        let out = self.bench.engine.client_out(app.caller.id);
+        let bytes = out.unwritten()[..piece].to_vec();
+        out.wrote(piece);
+        self.bench.engine.client_wrote(app.caller.id, piece);
+        for answer in app.caller.take(&bytes) {
+            self.judge(index, &answer);
+        }
+    }
+
+    fn judge(&mut self, index: usize, answer: &Answer) {
+        self.totals.answered += 1;
+        let app = &mut self.apps[index];
+        assert_eq!(answer.header.version, app.caller.version);
+        let expect = app.waits.remove(&answer.stream()).expect("answered once, and only what was asked");
+        let place = app.use_places.remove(&answer.stream());
+        if answer.header.opcode == Opcode::Error {
+            if let Some(place) = place {
+                app.uses[place] = Some(None);
+            }
+            return self.judge_error(&expect, answer, index);
+        }
+        match expect {
+            Expect::Row(row) => assert_eq!(answer.values(), [row]),
+            Expect::RowUnderUse(key, uses) => {
+                let chosen = app.chosen(uses).expect("rows of no keyspace");
+                assert_eq!(answer.values(), [row_value(&format!("{chosen}.u"), key)]);
+            }
+            Expect::Count(row) | Expect::Set(row) => {
+                assert!(answer.is_void(), "{}", answer.describe());
+                assert!(self.bench.data.writes.contains_key(&row), "{row} was carried out");
+                self.done.insert(row);
+            }
+            Expect::Prepared(id) => assert_eq!(answer.prepared(), id),
+            Expect::Use(keyspace) => {
+                assert!(matches!(answer.read(), Response::Result(ResultBody::SetKeyspace(_))));
+                assert_ne!(keyspace, "nowhere");
+                app.uses[place.expect("its place")] = Some(Some(keyspace));
+            }
+            Expect::Local => {
+                assert_eq!(answer.rows().len(), 1);
+                assert!(!answer.body.windows(4).any(|bytes| bytes == REAL), "no address leaks");
+            }
+            Expect::Supported => assert!(matches!(answer.read(), Response::Supported(_))),
+        }
+    }
+
+    fn judge_error(&mut self, expect: &Expect, answer: &Answer, index: usize) {
+        let (code, text) = answer.error();
+        *self.totals.errors.entry(code.label()).or_default() += 1;
+        let legal = match code {
+            ErrorCode::SERVER_ERROR => text.starts_with("weir: "),
+            ErrorCode::READ_TIMEOUT => !matches!(expect, Expect::Count(_) | Expect::Set(_)),
+            ErrorCode::WRITE_TIMEOUT => {
+                matches!(expect, Expect::Count(_) | Expect::Set(_) | Expect::Prepared(_))
+            }
+            ErrorCode::UNPREPARED => matches!(expect, Expect::Row(_) | Expect::Count(_) | Expect::Set(_)),
+            ErrorCode::INVALID => match expect {
+                Expect::Use(keyspace) => *keyspace == "nowhere",
+                Expect::RowUnderUse(_, uses) => self.apps[index].chosen(*uses).is_none(),
+                _ => false,
+            },
+            _ => false,
+        };
+        assert!(legal, "{expect:?} was answered {}", answer.describe());
+        if let Expect::Count(row) = expect
+            && (text.contains("nothing was sent") || code == ErrorCode::UNPREPARED)
+        {
+            self.never.insert(row.clone());
+        }
+    }
+
+    fn time_passes(&mut self) {
+        let most = self.random.pick(&[1_000, 50_000, 400_000]);
+        self.bench.wait(Span(self.random.below(most) as u64));
+    }
+
+    fn lose(&mut self, lane: usize) {
+        // some of what arrived is carried out although nobody hears of it
+        while self.random.chance(50) && !self.bench.wires[lane].asked.is_empty() {
+            self.bench.reply_to(lane, 0);
+        }
+        self.totals.lost += 1;
+        self.replies[lane].clear();
+        self.bench.lose(lane);
+    }
+
+    fn lane_breaks(&mut self) {
+        if self.replies.is_empty() {
+            return;
+        }
+        let lane = self.random.below(self.replies.len());
+        if self.bench.wires[lane].up {
+            self.lose(lane);
+        } else if self.random.chance(50) {
+            self.bench.fail(lane);
+        }
+    }
+
+    fn lane_mends(&mut self) {
+        let lanes = self.bench.wires.iter().enumerate();
+        let down: Vec<usize> = lanes.filter(|(_, wire)| !wire.up).map(|(lane, _)| lane).collect();
+        if !down.is_empty() {
+            self.bench.up(self.random.pick(&down));
+        }
+    }
+
+    fn node_forgets(&mut self) {
+        let node = self.random.below(self.bench.nodes.len());
+        if self.random.chance(50) {
+            self.bench.nodes[node].prepared.clear();
+        } else {
+            self.bench.nodes[node].prepared.pop_first();
+        }
+    }
+
+    /// Everything mends; every client still there gets its answers, and nothing is left.
+    fn finish(&mut self) {
+        for _ in 0..20_000 {
+            if self.apps.iter().all(|app| app.waits.is_empty()) {
+                break;
+            }
+            while self.bench.wires.iter().any(|wire| !wire.up) {
+                self.lane_mends();
+            }
+            for index in 0..self.apps.len() {
+                let app = &mut self.apps[index];
+                if self.bench.engine.client_wants_input(app.caller.id) {
+                    let most = self.bench.engine.client_read_max(app.caller.id).min(app.outgoing.len());
+                    let piece: Vec<u8> = app.outgoing.drain(..most).collect();
+                    self.bench.engine.client_input(app.caller.id, &piece, self.bench.now);
+                }
+            }
+            self.bench.turn();
+            self.serve_driver();
+            (0..20).for_each(|_| self.node_answers());
+            (0..20).for_each(|_| self.lane_is_read());
+            self.bench.wait(Span::millis(1));
+            for index in 0..self.apps.len() {
+                let waiting = self.bench.engine.client_out(self.apps[index].caller.id).len();
+                self.read(index, waiting);
+            }
+            self.serve_driver();
+            self.bench.engine.check_invariants();
+        }
+        for app in &self.apps {
+            assert!(app.waits.is_empty(), "never answered: {:?}", app.waits);
+        }
+        for (row, writes) in self.bench.data.writes.iter().filter(|(row, _)| self.counted.contains(*row)) {
+            assert!(*writes <= 1, "{row} was written {writes} times");
+            assert!(!self.never.contains(row), "{row} was carried out although nothing was sent");
+        }
+        let counts = &self.bench.engine.cluster_counts()[0];
+        (self.totals.repaired, self.totals.orphans) = (counts.repaired, counts.orphans);
+        self.totals.retries = self.bench.engine.snapshot(self.bench.now).retries;
+        while !self.apps.is_empty() {
+            self.close(0);
+        }
+        self.bench.turn();
+        self.serve_driver();
+        self.bench.engine.check_quiet();
+    }
+}
+
+impl App {
+    /// The keyspace chosen by the first so many `USE`s.
+    fn chosen(&self, uses: usize) -> Option<&'static str> {
+        let outcomes = self.uses[..uses].iter().map(|outcome| outcome.expect("what came before is answered"));
+        outcomes.rev().flatten().next()
+    }
+}
+
+/// The seeds to run, from the environment: one, a range, or the usual ones.
+#[expect(clippy::disallowed_methods, reason = "the seed to replay comes from the environment")]
+fn seeds() -> std::ops::Range<u64> {
+    let number = |text: &str| text.parse::<u64>().expect("WEIR_SEED is a number, or a range of numbers");
+    let Ok(range) = std::env::var("WEIR_SEED") else { return 0..SEEDS };
+    match range.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => number(&range)..number(&range) + 1,
+    }
+}
+
+#[test]
+fn every_request_is_answered_once_and_writes_happen_at_most_once() {
+    let seeds = seeds();
+    let usual = seeds.end - seeds.start >= SEEDS;
+    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 5]);
+    for seed in seeds {
+        let totals = World::new(seed).run();
+        for (code, count) in &totals.errors {
+            *errors.entry(code).or_default() += count;
+        }
+        let parts = [totals.answered, totals.repaired, totals.retries, totals.lost, totals.slow];
+        sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+    }
+    println!("answered, repaired, retries, lost, slow: {sum:?}; {errors:?}");
+    if usual {
+        assert!(sum.iter().all(|part| *part > 0), "everything happens: {sum:?}");
+        assert!(errors.len() >= 5, "every kind of error happens: {errors:?}");
+    }
+}
