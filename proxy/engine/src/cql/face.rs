@@ -118,12 +118,8 @@ fn address_bytes(address: IpAddr) -> Vec<u8> {
 /// The host id shown at this address: the same after every restart of weir and whichever node answers. A name-based
 /// UUID in form (RFC 9562 section 5.8, version 8: the hash is our own).
 pub(super) fn host_id(cluster: &str, dialled: SocketAddr) -> [u8; 16] {
-    use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
-    let half = |salt: u64| {
-        let mut hasher = rustc_hash::FxBuildHasher.build_hasher();
-        (salt, cluster, dialled).hash(&mut hasher);
-        hasher.finish()
-    };
+    use std::hash::BuildHasher as _;
+    let half = |salt: u64| rustc_hash::FxBuildHasher.hash_one((salt, cluster, dialled));
     let mut id = [0; 16];
     id[..8].copy_from_slice(&half(1).to_be_bytes());
     id[8..].copy_from_slice(&half(2).to_be_bytes());

@@ -32,7 +32,7 @@ fn said(version: Version, choice: u8, stream: i16) -> Vec<u8> {
     }
 }
 
-fn changed(bytes: &mut Vec<u8>, changes: &[(u16, u8)]) {
+fn changed(bytes: &mut [u8], changes: &[(u16, u8)]) {
     for (at, with) in changes {
         if !bytes.is_empty() {
             let at = usize::from(*at) % bytes.len();
