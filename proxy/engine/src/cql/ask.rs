@@ -67,8 +67,8 @@ impl CqlEngine {
         };
         let draft = match message {
             Message::Query(query) => self.query(id, &header, body, &query, now),
-            Message::Prepare(prepare) => self.prepare(id, &header, body, &prepare),
-            Message::Execute(execute) => self.execute(id, &header, body, &execute),
+            Message::Prepare(prepare) => self.prepare(id, &header, body, &prepare, now),
+            Message::Execute(execute) => self.execute(id, &header, body, &execute, now),
             Message::Batch(batch) => self.batch(id, &header, body, &batch),
             _ => return self.bad_message(id, header, "not a statement", now),
         };
@@ -171,6 +171,7 @@ impl CqlEngine {
         header: &Header,
         body: &[u8],
         prepare: &Prepare,
+        now: Instant,
     ) -> Result<Option<Draft>, String> {
         let text = prepare.text.of(body);
         let known = self.statements.read(text);
@@ -211,7 +212,7 @@ impl CqlEngine {
         self.note_opaque(&known);
         let cluster = self.clients[id.slot as usize].cluster;
         if let Some(prepared) = self.clusters[cluster.0 as usize].registry.find(&key) {
-            self.prepared_already(id, header, &prepared);
+            self.prepared_already(id, header, &prepared, now);
             return Ok(None);
         }
         Ok(Some(Draft {
@@ -231,11 +232,12 @@ impl CqlEngine {
         header: &Header,
         body: &[u8],
         execute: &Execute,
+        now: Instant,
     ) -> Result<Option<Draft>, String> {
         let cluster = self.clients[id.slot as usize].cluster;
         let statement = execute.id.of(body);
         let Some(prepared) = self.clusters[cluster.0 as usize].registry.get(statement) else {
-            self.unprepared(id, header, statement);
+            self.unprepared(id, header, statement, now);
             return Ok(None);
         };
         let scan = self.scan_operations(id);
@@ -352,7 +354,7 @@ impl CqlEngine {
     }
 
     /// A statement nobody prepared through this worker, or that was forgotten: drivers prepare it again and go on.
-    fn unprepared(&mut self, id: ClientId, header: &Header, statement: &[u8]) {
+    fn unprepared(&mut self, id: ClientId, header: &Header, statement: &[u8], now: Instant) {
         let message = "weir: this statement is not known here; prepare it again";
         let body = ErrorBody {
             code: ErrorCode::UNPREPARED,
@@ -361,6 +363,7 @@ impl CqlEngine {
         };
         let (version, stream) = (header.version, header.stream);
         self.reply(id, |out| own::error(out, version, stream, &body));
+        self.account_local(id, Method::Other, header, Outcome::Error, now);
     }
 
     /// Answered without a node: a size or form that weir does not take.
@@ -372,7 +375,13 @@ impl CqlEngine {
         self.account_local(id, Method::Invalid, header, Outcome::Refused, now);
     }
 
-    fn prepared_already(&mut self, id: ClientId, header: &Header, prepared: &super::prepared::Prepared) {
+    fn prepared_already(
+        &mut self,
+        id: ClientId,
+        header: &Header,
+        prepared: &super::prepared::Prepared,
+        now: Instant,
+    ) {
         let answer = Header {
             version: header.version,
             flags: weir_cql::envelope::Flags::default(),
@@ -384,6 +393,7 @@ impl CqlEngine {
             answer.write(out);
             out.extend_from_slice(&prepared.body);
         });
+        self.account_local(id, Method::Prepare, header, Outcome::Ok, now);
     }
 
     fn submit(&mut self, id: ClientId, header: &Header, draft: Draft, now: Instant) {

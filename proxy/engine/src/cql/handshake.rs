@@ -4,7 +4,9 @@
 //! weir (SCYLLA_SHARD_AWARE_PORT and its like).
 
 use super::CqlEngine;
+use super::method::Method;
 use crate::caller::{Identity, is_name};
+use crate::ledger::Outcome;
 use crate::units::{ClientId, Instant};
 use std::sync::Arc;
 use weir_cql::envelope::Header;
@@ -15,7 +17,7 @@ use weir_cql::{Compression, SegmentDecoder, Version, own};
 const NAMES: [&str; 2] = ["APPLICATION_NAME", "CLIENT_ID"];
 
 impl CqlEngine {
-    pub(super) fn options(&mut self, id: ClientId, header: Header) {
+    pub(super) fn options(&mut self, id: ClientId, header: Header, now: Instant) {
         let client = &self.clients[id.slot as usize];
         let newest = self.cluster_settings(client.cluster).newest_version;
         let versions: Vec<&str> = [Version::V3, Version::V4, Version::V5]
@@ -36,6 +38,7 @@ impl CqlEngine {
                 ],
             );
         });
+        self.account_local(id, Method::Control, &header, Outcome::Ok, now);
     }
 
     pub(super) fn startup(&mut self, id: ClientId, header: Header, body: &[u8], now: Instant) {
@@ -75,6 +78,7 @@ impl CqlEngine {
             self.clients[id.slot as usize].declared = true;
             self.rename(id, Arc::new(identity));
         }
+        self.account_local(id, Method::Control, &header, Outcome::Ok, now);
         self.version_needed(id, header.version);
     }
 
@@ -88,6 +92,7 @@ impl CqlEngine {
         // nodes come and go behind weir without the client having to know
         client.registered |= register.events(body).any(|event| event == b"SCHEMA_CHANGE");
         self.reply(id, |out| own::ready(out, header.version, header.stream));
+        self.account_local(id, Method::Control, &header, Outcome::Ok, now);
     }
 }
 

@@ -214,7 +214,7 @@ impl CqlEngine {
     fn plain_message(&mut self, id: ClientId, header: Header, body: &[u8], now: Instant) {
         self.clients[id.slot as usize].requests += 1;
         match header.opcode {
-            Opcode::Options => self.options(id, header),
+            Opcode::Options => self.options(id, header, now),
             Opcode::Startup => self.startup(id, header, body, now),
             Opcode::Register if self.clients[id.slot as usize].ready => self.register(id, header, body, now),
             Opcode::Query | Opcode::Prepare | Opcode::Execute | Opcode::Batch

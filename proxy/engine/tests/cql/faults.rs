@@ -245,3 +245,27 @@ fn nothing_of_a_client_that_has_gone_reaches_the_next_in_its_slot() {
     bench.engine.client_wrote(goes.id, 1_000);
     bench.engine.check_quiet();
 }
+
+#[test]
+fn a_client_that_closed_its_side_is_answered_before_it_is_closed() {
+    for version in [Version::V4, Version::V5] {
+        let mut bench = Bench::new(narrow());
+        let mut caller = bench.open(version);
+        let text = |stream, text: &str| query(version, stream, text, &With::default());
+        let asked =
+            [text(1, "USE shop"), text(2, "SELECT v FROM t WHERE k = 1"), text(3, WRITE), text(4, WRITE)];
+        bench.send(&caller, &asked.concat());
+        bench.engine.client_eof(caller.id);
+        bench.turn();
+        assert_eq!(bench.engine.client_closing(caller.id), None);
+        bench.settle();
+        assert_eq!(bench.engine.client_closing(caller.id), None, "answers are unread");
+        assert_eq!(bench.answers(&mut caller).len(), 4);
+        let mut dirty = Vec::new();
+        bench.engine.take_dirty_clients(&mut dirty);
+        assert!(dirty.contains(&caller.id), "the driver is told to look");
+        assert_eq!(bench.engine.client_closing(caller.id), Some(weir_engine::CloseHow::Client));
+        bench.engine.close_client(caller.id, bench.now);
+        bench.engine.check_quiet();
+    }
+}

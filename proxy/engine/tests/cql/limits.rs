@@ -145,3 +145,17 @@ fn request_bytes_are_bounded_and_one_client_at_a_time_is_read_until_it_is_whole(
     }
     panic!("{done} of 40 requests were answered");
 }
+
+#[test]
+fn what_weir_answers_itself_is_counted_too() {
+    let mut bench = Bench::new(settings(1));
+    let mut caller = bench.open(Version::V4);
+    bench.ask(&mut caller, &crate::wire::options(Version::V4, 1));
+    bench.ask(&mut caller, &crate::wire::register(Version::V4, 1, &["SCHEMA_CHANGE"]));
+    assert_eq!(bench.tallied(Method::Control), (3, 0), "STARTUP, OPTIONS, REGISTER");
+    bench.prepare(&mut caller, "SELECT v FROM shop.t WHERE k = ?");
+    bench.prepare(&mut caller, "SELECT v FROM shop.t WHERE k = ?");
+    assert_eq!(bench.tallied(Method::Prepare).0, 2, "one of them from the registry");
+    bench.ask(&mut caller, &execute(Version::V4, 1, b"stranger", &With::default()));
+    assert_eq!(bench.tallied(Method::Other), (1, 0));
+}
