@@ -1,4 +1,5 @@
 use super::*;
+use weir_memcached::Verb;
 use proptest::prelude::*;
 use weir_memcached::Verb;
 
