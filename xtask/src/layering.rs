@@ -40,7 +40,11 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule { package: "weir-memcached", never: &[IMPURE, &["prometheus-client"]], may_reach: &[] },
     Rule { package: "weir-cql", never: &[IMPURE, &["prometheus-client"]], may_reach: &[] },
-    Rule { package: "weir-engine", never: &[IMPURE, &["prometheus-client"]], may_reach: &["weir-cql", "weir-memcached"] },
+    Rule {
+        package: "weir-engine",
+        never: &[IMPURE, &["prometheus-client"]],
+        may_reach: &["weir-cql", "weir-memcached"],
+    },
     Rule { package: "weir-telemetry", never: &[&["tokio", "mio", "hyper", "pingora*"]], may_reach: &[] },
     Rule { package: "weir-devstore", never: &[&["hyper", "pingora*"]], may_reach: &["weir-memcached"] },
     // The scenarios judge weir from outside: sharing code with it would share its mistakes.

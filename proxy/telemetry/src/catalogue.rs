@@ -6,7 +6,7 @@
 
 use crate::vocabulary::{
     CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, NamingResult,
-    OpenResult, Outcome, RejectReason, SizeClass,
+    OpenResult, Outcome, PrepareResult, RejectReason, SizeClass,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -19,6 +19,8 @@ pub const LISTENERS: usize = 64;
 pub const PRINCIPALS: usize = 64;
 /// Pools that become label values.
 pub const POOLS: usize = 64;
+/// Clusters that become label values.
+pub const CLUSTERS: usize = 64;
 /// Causes of log lines or of invalid requests that become label values, each.
 pub const CAUSES: usize = 48;
 /// Overrides shown at once.
@@ -115,11 +117,22 @@ const BACKEND: LabelInfo = label("backend", Values::Configured(BACKENDS));
 const LISTENER: LabelInfo = label("listener", Values::Configured(LISTENERS));
 const PRINCIPAL: LabelInfo = label("principal", Values::Capped(PRINCIPALS));
 const POOL: LabelInfo = label("pool", Values::Configured(POOLS));
+const CLUSTER: LabelInfo = label("cluster", Values::Configured(CLUSTERS));
 const WORKER: LabelInfo = label("worker", Values::Configured(WORKERS));
 const MODE: LabelInfo = label("mode", Values::Listed(LimitMode::NAMES));
 const CAUSE: LabelInfo = label("cause", Values::Configured(CAUSES));
-const CAPPED_LABELS: &[&str] =
-    &["caller", "backend", "listener", "principal", "pool", "cause", "log_cause", "override", "bound"];
+const CAPPED_LABELS: &[&str] = &[
+    "caller",
+    "backend",
+    "listener",
+    "principal",
+    "pool",
+    "cluster",
+    "cause",
+    "log_cause",
+    "override",
+    "bound",
+];
 
 macro_rules! catalogue {
     ($($ident:ident = $kind:ident $name:literal [$($label:expr),* $(,)?] $help:literal;)+) => {
@@ -194,6 +207,22 @@ catalogue! {
         "Connections cut because a backend owed a reply and sent nothing";
     NOREPLY_DROPPED = Counter "weir_noreply_dropped_total" []
         "noreply or quiet commands that could not be carried out and whose client asked not to be told";
+
+    // Statements and clusters (CQL).
+    CQL_OPAQUE_STATEMENTS = Counter "weir_cql_opaque_statements_total" [CAUSE]
+        "Statements passed on without being understood: counted as one operation each, or as their values tell";
+    CQL_PREPARED_STATEMENTS = Gauge "weir_cql_prepared_statements" [CLUSTER]
+        "Prepared statements weir remembers, over all workers";
+    CQL_PREPARES = Counter "weir_cql_prepares_total" [CLUSTER, label("result", Values::Listed(PrepareResult::NAMES))]
+        "PREPAREs of clients: answered from what weir remembers (cached) or passed on (sent)";
+    CQL_REPREPARES = Counter "weir_cql_reprepares_total" [CLUSTER]
+        "Statements prepared again because a node had forgotten them";
+    CQL_PREPARED_EVICTED = Counter "weir_cql_prepared_evicted_total" [CLUSTER]
+        "Prepared statements forgotten because there were more than prepared_max";
+    CQL_ORPHANED_STREAMS = Gauge "weir_cql_orphaned_streams" [CLUSTER]
+        "Stream ids that wait for a reply nobody wants any more";
+    CQL_CONTROL_ONLY_CLIENTS = Gauge "weir_cql_control_only_clients" [CLUSTER]
+        "Connections registered for events whose caller sends no statements through weir: a driver that went past it";
 
     // Clients.
     CLIENT_CONNECTIONS = Gauge "weir_client_connections" [LISTENER]

@@ -7,7 +7,7 @@
 //! - [`catalogue`]: every metric: name, type, labels, caps, help
 //! - [`delta`]: plain numbers a worker collected during one turn of its loop, without atomics
 //! - [`histogram`], [`rolling_max`], [`counters`]: the shared, atomic side
-//! - [`caller`], [`backend`], [`listener`]: handles, resolved once per caller, backend or connection
+//! - [`caller`], [`backend`], [`cluster`], [`listener`]: handles, resolved once per caller, backend, cluster or connection
 //! - [`telemetry`]: owns all of it
 //! - [`process`]: what the kernel says about this process, read at scrape time
 //! - [`exposition`]: OpenMetrics and classic text
@@ -19,6 +19,7 @@
 pub mod backend;
 pub mod caller;
 pub mod catalogue;
+pub mod cluster;
 pub mod counters;
 pub mod delta;
 pub mod escape;
@@ -37,6 +38,7 @@ pub mod vocabulary;
 pub use backend::{BackendConnection, BackendMetrics, PoolMetrics};
 pub use caller::{CallerMetrics, MethodIdx, MethodMetrics, ShownLimits};
 pub use catalogue::{CATALOGUE, MetricInfo};
+pub use cluster::ClusterMetrics;
 pub use counters::GaugeShare;
 pub use delta::{Example, MethodDelta, Observed};
 pub use events::{Event, EventFormat, EventLog, Severity};
@@ -46,7 +48,7 @@ pub use principal::PrincipalMetrics;
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
     CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, NamingResult,
-    OpenResult, Outcome, RejectReason, SizeClass,
+    OpenResult, Outcome, PrepareResult, RejectReason, SizeClass,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

@@ -4,6 +4,7 @@ use crate::Seconds;
 use crate::backend::{BackendMetrics, PoolMetrics};
 use crate::caller::{CallerMetrics, MethodIdx, ShownLimits};
 use crate::catalogue;
+use crate::cluster::ClusterMetrics;
 use crate::counters::{GaugeShare, SecondsCounter};
 use crate::events::{EventFormat, EventLog};
 use crate::exposition::{self, Exposition};
@@ -87,6 +88,8 @@ pub struct Telemetry {
     listeners: BoundedNames<ListenerMetrics>,
     pools: BoundedNames<PoolMetrics>,
     principals: BoundedNames<PrincipalMetrics>,
+    clusters: BoundedNames<ClusterMetrics>,
+    opaque_statements: BoundedNames<Counter>,
     seen: Mutex<BTreeSet<String>>,
     limits: Mutex<Limits>,
     overrides: Mutex<BTreeSet<(String, String)>>,
@@ -150,6 +153,11 @@ impl Telemetry {
             Some(principal(INVALID)),
             families.overflow("principal"),
         );
+        let cluster = Arc::new(ClusterMetrics::new(&OTHER.into(), &families));
+        let clusters = BoundedNames::new(catalogue::CLUSTERS, cluster, None, families.overflow("cluster"));
+        let opaque = Arc::new(families.cql_opaque_statements.series([OTHER.into()]));
+        let opaque_statements =
+            BoundedNames::new(catalogue::CAUSES, opaque, None, families.overflow("cause"));
         let events = EventLog::new(config.events, config.started_unix_seconds, sink, families.clone());
         let panics = families.panics.series([]);
         let noreply_dropped = families.noreply_dropped.series([]);
@@ -165,6 +173,8 @@ impl Telemetry {
             listeners,
             pools,
             principals,
+            clusters,
+            opaque_statements,
             seen: Mutex::default(),
             limits: Mutex::default(),
             overrides: Mutex::default(),
@@ -253,6 +263,17 @@ impl Telemetry {
         }
         let make = |label: Label, _| PrincipalMetrics::new(&label, &self.families);
         if is_configured { self.principals.reserve(name, make) } else { self.principals.resolve(name, make) }
+    }
+
+    /// The handles of a cluster, by its configured name. Takes a lock.
+    pub fn cluster(&self, name: &str) -> Arc<ClusterMetrics> {
+        self.clusters.resolve(name, |label, _| ClusterMetrics::new(&label, &self.families))
+    }
+
+    /// Statements passed on without being understood; `cause` is a fixed word of the codec. Takes a lock: once per fold.
+    pub fn opaque_statements(&self, cause: &'static str, count: u64) {
+        let make = |_, _| self.families.cql_opaque_statements.series([cause.into()]);
+        self.opaque_statements.resolve(cause, make).inc_by(count);
     }
 
     /// The handles of a worker. Workers beyond the cap share `_other`.

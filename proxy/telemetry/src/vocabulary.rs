@@ -239,6 +239,16 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// How a PREPARE was answered.
+    PrepareResult {
+        /// From what weir remembers.
+        Cached = "cached",
+        /// By a node.
+        Sent = "sent",
+    }
+}
+
+vocabulary! {
     /// What became of a `flush_all`.
     FlushResult {
         /// Sent to every server of the pool.

@@ -1,0 +1,69 @@
+//! What is counted per cluster of nodes that speak CQL.
+
+use crate::counters::GaugeShare;
+use crate::families::Families;
+use crate::labels::Label;
+use crate::vocabulary::PrepareResult;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+/// The handles of one cluster. Shared by all workers.
+#[derive(Debug)]
+pub struct ClusterMetrics {
+    prepared: Gauge,
+    prepares: [Counter; PrepareResult::COUNT],
+    reprepares: Counter,
+    evicted: Counter,
+    orphaned: Gauge,
+    control_only: Gauge,
+}
+
+impl ClusterMetrics {
+    /// Every series starts at zero.
+    pub(crate) fn new(name: &Label, families: &Families) -> ClusterMetrics {
+        let prepares = std::array::from_fn(|result| {
+            families.cql_prepares.series([name.clone(), PrepareResult::ALL[result].name().into()])
+        });
+        ClusterMetrics {
+            prepares,
+            prepared: families.cql_prepared_statements.series([name.clone()]),
+            reprepares: families.cql_reprepares.series([name.clone()]),
+            evicted: families.cql_prepared_evicted.series([name.clone()]),
+            orphaned: families.cql_orphaned_streams.series([name.clone()]),
+            control_only: families.cql_control_only_clients.series([name.clone()]),
+        }
+    }
+
+    /// PREPAREs of clients.
+    pub fn prepares(&self, result: PrepareResult, count: u64) {
+        self.prepares[result.index()].inc_by(count);
+    }
+
+    /// Statements prepared again for a node that had forgotten them.
+    pub fn reprepares(&self, count: u64) {
+        self.reprepares.inc_by(count);
+    }
+
+    /// Statements forgotten for want of room.
+    pub fn evicted(&self, count: u64) {
+        self.evicted.inc_by(count);
+    }
+
+    /// One worker's part of the statements remembered.
+    #[must_use]
+    pub fn prepared_statements(&self) -> GaugeShare {
+        GaugeShare::new(self.prepared.clone())
+    }
+
+    /// One worker's part of the stream ids nobody waits for.
+    #[must_use]
+    pub fn orphaned_streams(&self) -> GaugeShare {
+        GaugeShare::new(self.orphaned.clone())
+    }
+
+    /// One worker's part of the connections without data.
+    #[must_use]
+    pub fn control_only_clients(&self) -> GaugeShare {
+        GaugeShare::new(self.control_only.clone())
+    }
+}
