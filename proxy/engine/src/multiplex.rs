@@ -48,6 +48,8 @@ pub enum CutCause {
     Desync,
     /// No longer in the settings and nothing is owed.
     Retired,
+    /// Too many of its stream ids wait for replies nobody wants (CQL), and nothing else is owed: it is connected anew.
+    Worn,
 }
 
 /// A reply that does not fit the question. The lane must be cut: whose reply is whose is no longer known.

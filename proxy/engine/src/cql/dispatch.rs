@@ -127,10 +127,10 @@ impl CqlEngine {
         self.lay_out_version(self.clients[id.slot as usize].cluster, version);
     }
 
-    fn lay_out_version(&mut self, cluster: ClusterId, version: Version) {
+    pub(super) fn lay_out_version(&mut self, cluster: ClusterId, version: Version) {
         for index in 0..self.clusters[cluster.0 as usize].nodes.len() {
             let id = self.clusters[cluster.0 as usize].nodes[index];
-            let settings = &self.settings.clusters[cluster.0 as usize];
+            let settings = &self.clusters[cluster.0 as usize].settings;
             let node = &mut self.nodes[id.0 as usize];
             if node.group(version).is_none() {
                 lay_out(node, id, version, settings, &mut self.lanes);

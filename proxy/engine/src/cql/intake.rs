@@ -127,7 +127,7 @@ impl CqlEngine {
     fn decode(&mut self, id: ClientId, input: &[u8], now: Instant) -> usize {
         let slot = id.slot as usize;
         let unread_max = self.unread_max(id);
-        let settings = &self.settings.clusters[self.clients[slot].cluster.0 as usize];
+        let settings = self.cluster_settings(self.clients[slot].cluster);
         let limits = EnvelopeLimits {
             body: u32::try_from(settings.request_max.0).unwrap_or(u32::MAX),
             newest: settings.newest_version,

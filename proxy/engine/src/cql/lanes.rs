@@ -7,6 +7,7 @@ use super::node::{LaneInfo, Node, NodeId};
 use super::prepared::Registry;
 use super::request::{Purpose, RequestId, Stage};
 use crate::multiplex::LaneState;
+use crate::settings::ClusterSettings;
 use crate::units::{ClusterId, Instant, LaneId};
 use std::num::NonZeroUsize;
 use weir_cql::{SegmentDecoder, Version};
@@ -17,8 +18,8 @@ const ATTEMPTS_MAX: u8 = 3;
 const RETRIES_FREE: u64 = 10;
 
 impl CqlEngine {
-    pub(super) fn lay_out_cluster(&mut self, id: ClusterId) {
-        let settings = &self.settings.clusters[id.0 as usize];
+    /// A cluster at this place, with its nodes.
+    pub(super) fn lay_out_cluster(&mut self, id: ClusterId, settings: ClusterSettings) -> super::Cluster {
         let prepared_max = NonZeroUsize::new(settings.prepared_max as usize).unwrap_or(NonZeroUsize::MIN);
         let mut nodes = Vec::new();
         for contact in &settings.contacts {
@@ -26,7 +27,7 @@ impl CqlEngine {
             self.nodes.push(Node::new(id, contact.clone()));
         }
         let registry = Registry::new(prepared_max);
-        self.clusters.push(super::Cluster { nodes, registry, turn: 0, retries: 0, requests: 0 });
+        super::Cluster { settings, nodes, registry, turn: 0, retries: 0, requests: 0 }
     }
 
     /// Lanes that the driver keeps connected.
@@ -77,7 +78,7 @@ impl CqlEngine {
     }
 
     /// Everything that was on its way finds another one or is told so; queues whose node is gone are emptied.
-    fn lane_empties(&mut self, id: LaneId, now: Instant) {
+    pub(super) fn lane_empties(&mut self, id: LaneId, now: Instant) {
         let lane = &mut self.lanes[id.0 as usize];
         let sent: Vec<RequestId> = lane.streams.requests().map(|(_, request)| request).collect();
         let (node, version) = (lane.info.node, lane.info.version);
@@ -117,7 +118,7 @@ impl CqlEngine {
         self.fail_at(id, failure, &name, now);
     }
 
-    fn queue_moves_on(&mut self, node: NodeId, version: Version, now: Instant) {
+    pub(super) fn queue_moves_on(&mut self, node: NodeId, version: Version, now: Instant) {
         let Some(group) = self.nodes[node.0 as usize].group_mut(version) else { return };
         let mut waiting = Vec::new();
         while let Some(popped) = group.queue.pop() {

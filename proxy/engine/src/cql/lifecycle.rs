@@ -3,6 +3,7 @@
 use super::error::Failure;
 use super::request::{RequestId, Stage};
 use super::{CqlEngine, LIVE_MAX, client};
+use crate::error::Rejected;
 use crate::multiplex::{CutCause, LaneState};
 use crate::units::{ClientId, Instant, LaneId, Span};
 use std::cmp::Reverse;
@@ -119,10 +120,7 @@ impl CqlEngine {
     fn scan_lane(&mut self, id: LaneId, now: Instant) {
         let lane = &self.lanes[id.0 as usize];
         if lane.streams.in_use() == 0 {
-            if (lane.draining || lane.state == LaneState::Retired) && !lane.cut {
-                self.cut(id, CutCause::Retired);
-            }
-            return;
+            return self.cut_if_done(id);
         }
         let settings = self.cluster_settings(lane.info.cluster);
         let (request_timeout, stall_timeout) = (settings.request_timeout, settings.stall_timeout);
@@ -149,9 +147,19 @@ impl CqlEngine {
             // its requests are answered first; then it is cut and connected anew
             lane.draining = true;
         }
+        self.cut_if_done(id);
+    }
+
+    /// A lane that takes nothing more is cut once nobody waits for a reply on it.
+    pub(super) fn cut_if_done(&mut self, id: LaneId) {
         let lane = &self.lanes[id.0 as usize];
-        if lane.draining && lane.streams.in_use() == lane.streams.orphans() && !lane.cut {
+        if lane.cut || lane.streams.in_use() > lane.streams.orphans() {
+            return;
+        }
+        if lane.state == LaneState::Retired {
             self.cut(id, CutCause::Retired);
+        } else if lane.draining {
+            self.cut(id, CutCause::Worn);
         }
     }
 
@@ -163,7 +171,7 @@ impl CqlEngine {
     fn scan_queues(&mut self, now: Instant) {
         let mut expired: Vec<RequestId> = Vec::new();
         for node in &mut self.nodes {
-            let timeout = self.settings.clusters[node.cluster.0 as usize].queue_timeout;
+            let timeout = self.clusters[node.cluster.0 as usize].settings.queue_timeout;
             if now.0 <= timeout.0 {
                 continue;
             }
@@ -177,6 +185,7 @@ impl CqlEngine {
             let Stage::Queued(node) = std::mem::replace(&mut request.stage, Stage::New) else { continue };
             let queued = &mut self.callers.known[request.known as usize].queued;
             *queued = queued.saturating_sub(request.operations);
+            self.ledger.rejected(request.known, Rejected::QueueTimeout, 1);
             let name = self.nodes[node.0 as usize].name.clone();
             self.fail_at(id, Failure::QueueTimeout, &name, now);
         }
@@ -184,6 +193,7 @@ impl CqlEngine {
 
     fn scan_readers(&mut self, now: Instant) {
         let crowded = self.replies_crowded();
+        let before = self.slow.len();
         let mut still: Vec<(usize, ClientId)> = Vec::new();
         for (slot, reader) in self.clients.iter_mut().enumerate() {
             if !reader.open || reader.out.is_empty() {
@@ -216,6 +226,17 @@ impl CqlEngine {
             total = total.saturating_sub(unread);
             self.slow.push(id);
         }
+        for index in before..self.slow.len() {
+            self.reject_client(self.slow[index], Rejected::BufferBound);
+        }
+    }
+
+    /// A connection is about to be closed although it is not idle: what it asked and has not been answered, at least
+    /// one request (an answer that was not read), is counted as turned down for this reason.
+    pub fn reject_client(&mut self, id: ClientId, why: Rejected) {
+        let Some(client) = self.client(id) else { return };
+        let (known, owed) = (client.known, client.live.len().max(1));
+        self.ledger.rejected(known, why, owed as u64);
     }
 
     /// Keeps the bound on request bytes, and chooses who is read while it is reached.

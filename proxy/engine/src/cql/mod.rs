@@ -4,7 +4,7 @@
 //! `client` (a connection) -> `intake` (bytes to envelopes) -> `handshake` (what weir answers itself) -> `ask`
 //! (statements to priced requests; `statements`, `prepared` and `face` say what they are) -> `dispatch` (limits, which
 //! node, whose turn) -> `node` and `streams` (few connections) -> `answers` (replies back) -> `settle` (what it cost).
-//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go).
+//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `reload` (new settings).
 //!
 //! Like [`crate::Engine`] it has no socket, no clock and no randomness of its own.
 
@@ -22,6 +22,7 @@ mod lifecycle;
 pub mod method;
 mod node;
 mod prepared;
+mod reload;
 mod request;
 mod rewrite;
 mod settle;
@@ -31,6 +32,7 @@ mod view;
 
 pub use method::Method;
 pub use node::{LaneInfo, NodeId};
+pub use view::ClusterCounts;
 
 use crate::OutBuffer;
 use crate::admit::Budgets;
@@ -57,6 +59,7 @@ pub(crate) const LIVE_MAX: usize = 2_048;
 
 /// One cluster as a worker sees it.
 struct Cluster {
+    settings: ClusterSettings,
     nodes: Vec<NodeId>,
     registry: Registry,
     /// Where the last request went: the next one goes to the node after it.
@@ -75,6 +78,7 @@ pub struct CqlEngine {
     clients: Vec<Client>,
     free: Vec<u32>,
     requests: Requests,
+    /// Those of the settings, in their order; then those that have left them.
     clusters: Vec<Cluster>,
     nodes: Vec<Node>,
     lanes: Vec<Lane>,
@@ -140,7 +144,9 @@ impl CqlEngine {
             scratch: Vec::new(),
         };
         for index in 0..settings.clusters.len() {
-            engine.lay_out_cluster(ClusterId(index as u32));
+            let id = ClusterId(index as u32);
+            let cluster = engine.lay_out_cluster(id, settings.clusters[index].clone());
+            engine.clusters.push(cluster);
         }
         engine
     }
@@ -212,7 +218,7 @@ impl CqlEngine {
 
     /// One request and what one more read brings.
     fn input_max(&self, client: &Client) -> usize {
-        self.settings.clusters[client.cluster.0 as usize].request_max.0 as usize + READ_AHEAD
+        self.cluster_settings(client.cluster).request_max.0 as usize + READ_AHEAD
     }
 
     /// The bytes on their way to a client.
@@ -342,7 +348,7 @@ impl CqlEngine {
     }
 
     fn cluster_settings(&self, cluster: ClusterId) -> &ClusterSettings {
-        &self.settings.clusters[cluster.0 as usize]
+        &self.clusters[cluster.0 as usize].settings
     }
 
     fn replies_crowded(&self) -> bool {

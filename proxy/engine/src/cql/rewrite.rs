@@ -41,7 +41,7 @@ impl CqlEngine {
                     // without names no address can be found, and none may leak
                     return self.fail(id, Failure::BadReply, now);
                 }
-                let cluster = &self.settings.clusters[client.cluster.0 as usize];
+                let cluster = &self.clusters[client.cluster.0 as usize].settings;
                 let host_id = host_id(&cluster.name, client.dialled);
                 rows.write_head(body, &MetadataEdit::default(), rows.count, &mut out);
                 let mut found = 0;

@@ -6,6 +6,7 @@ use crate::multiplex::LaneState;
 use crate::settings::{Backend, Settings};
 use crate::snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerSnapshot};
 use crate::units::{Bytes, Instant, Operations, Span};
+use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use weir_cql::statement::OpaqueCause;
 
@@ -81,7 +82,14 @@ impl CqlEngine {
     /// Counts of each cluster, in the order of the settings.
     #[must_use]
     pub fn cluster_counts(&self) -> Vec<ClusterCounts> {
-        let counts = self.clusters.iter().enumerate().map(|(index, cluster)| {
+        let with_data: FxHashSet<u32> = self
+            .clients
+            .iter()
+            .filter(|client| client.open && client.data)
+            .map(|client| client.known)
+            .collect();
+        let current = self.clusters.iter().take(self.settings.clusters.len());
+        let counts = current.enumerate().map(|(index, cluster)| {
             let of_cluster = |lane: &&super::node::Lane| lane.info.cluster.0 as usize == index;
             ClusterCounts {
                 prepared: cluster.registry.len(),
@@ -94,16 +102,11 @@ impl CqlEngine {
                     .clients
                     .iter()
                     .filter(|client| client.open && client.registered && client.cluster.0 as usize == index)
-                    .filter(|client| !self.has_data(client.known))
+                    .filter(|client| !with_data.contains(&client.known))
                     .count(),
             }
         });
         counts.collect()
-    }
-
-    /// Whether any connection of this identity has read or written data.
-    fn has_data(&self, known: u32) -> bool {
-        self.clients.iter().any(|client| client.open && client.known == known && client.data)
     }
 
     /// Visits and resets the statements passed through unread, by cause.

@@ -478,6 +478,7 @@ impl World {
                     self.totals.stalled += 1;
                 }
                 CutCause::Desync => panic!("the driver is told by lane_input"),
+                CutCause::Worn => panic!("no lane of memcached wears out"),
             }
             if link.stand != Stand::Gone {
                 self.lose(lane.0 as usize);

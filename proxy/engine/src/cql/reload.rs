@@ -1,0 +1,147 @@
+//! New settings while requests are under way: limits, time-outs and caps hold at once. Nodes that leave get nothing more
+//! and are cut when nothing is owed; what waited for them goes to the others.
+//!
+//! What cannot change while weir runs (the driver sees to it): what is behind a listener, `connections_per_node`,
+//! `streams_per_connection`, `prepared_max` and `auth_file`.
+
+use super::CqlEngine;
+use super::lifecycle::VERSIONS;
+use super::node::{Node, NodeId};
+use crate::multiplex::LaneState;
+use crate::settings::{ClusterSettings, Settings};
+use crate::units::{Bytes, ClusterId, Instant, LaneId, Operations};
+use std::sync::Arc;
+use weir_cql::Version;
+
+impl CqlEngine {
+    /// New settings (see [`CqlEngine::lanes`] for the connections they want). Clusters are told apart by name, so they
+    /// may be in another order. The listeners must be the same, in number and order, and lead where they did. `end_turn`
+    /// must follow.
+    pub fn apply(&mut self, settings: Arc<Settings>, now: Instant) {
+        self.order_clusters(&settings);
+        self.settings = settings;
+        self.new_budgets();
+        for index in 0..self.settings.clusters.len() {
+            self.tune(ClusterId(index as u32), self.settings.clusters[index].clone(), now);
+        }
+        for index in self.settings.clusters.len()..self.clusters.len() {
+            let id = ClusterId(index as u32);
+            let without_nodes =
+                ClusterSettings { contacts: Vec::new(), ..self.clusters[index].settings.clone() };
+            self.tune(id, without_nodes, now);
+        }
+        self.lanes_added = true;
+        self.pump_due = true;
+    }
+
+    /// Brings the clusters into the order of these settings, those that are gone last.
+    fn order_clusters(&mut self, settings: &Settings) {
+        let count = settings.clusters.len();
+        let current = self.settings.clusters.len();
+        let mut gone = count..;
+        let places: Vec<ClusterId> = self
+            .clusters
+            .iter()
+            .enumerate()
+            .map(|(index, cluster)| {
+                let same = |new: &ClusterSettings| new.name == cluster.settings.name;
+                // one that had left before does not come back: its nodes are gone
+                let place = settings.clusters.iter().position(same).filter(|_| index < current);
+                place.or_else(|| gone.next()).map_or(ClusterId(0), |place| ClusterId(place as u32))
+            })
+            .collect();
+        let mut ordered: Vec<Option<super::Cluster>> = Vec::new();
+        ordered.resize_with(gone.start, || None);
+        for (cluster, place) in std::mem::take(&mut self.clusters).into_iter().zip(&places) {
+            ordered[place.0 as usize] = Some(cluster);
+        }
+        for node in &mut self.nodes {
+            node.cluster = places[node.cluster.0 as usize];
+        }
+        for lane in &mut self.lanes {
+            lane.info.cluster = places[lane.info.cluster.0 as usize];
+        }
+        for client in self.clients.iter_mut().filter(|client| client.open) {
+            client.cluster = places[client.cluster.0 as usize];
+        }
+        for (index, cluster) in ordered.into_iter().enumerate() {
+            let cluster = cluster.unwrap_or_else(|| {
+                self.lay_out_cluster(ClusterId(index as u32), settings.clusters[index].clone())
+            });
+            self.clusters.push(cluster);
+        }
+    }
+
+    /// The limits in force for each identity. What its requests hold goes along to the budget they come back to.
+    fn new_budgets(&mut self) {
+        let mut held = vec![(Operations(0), Bytes(0)); self.callers.known.len()];
+        for request in self.requests.iter() {
+            if let Some(booked) = request.held {
+                let (operations, bytes) = &mut held[request.known as usize];
+                *operations += booked.operations;
+                *bytes += booked.bytes;
+            }
+        }
+        for (slot, (operations, bytes)) in held.into_iter().enumerate() {
+            let slot = slot as u32;
+            if let Some((limits, state)) = self.callers.budget_now(slot, &self.settings) {
+                self.callers.rebudget(slot, limits, state, operations, bytes);
+            }
+        }
+    }
+
+    /// Puts a cluster's settings in force, nodes that come and go included.
+    fn tune(&mut self, id: ClusterId, new: ClusterSettings, now: Instant) {
+        let cluster = &mut self.clusters[id.0 as usize];
+        let known = std::mem::take(&mut cluster.nodes);
+        let mut nodes = Vec::new();
+        for contact in &new.contacts {
+            let same = |node: &&NodeId| self.nodes[node.0 as usize].address == *contact;
+            match known.iter().find(same) {
+                Some(node) => nodes.push(*node),
+                None => {
+                    nodes.push(NodeId(self.nodes.len() as u32));
+                    self.nodes.push(Node::new(id, contact.clone()));
+                }
+            }
+        }
+        let in_use = |version: &Version| {
+            known.iter().any(|node| self.nodes[node.0 as usize].group(*version).is_some())
+        };
+        let versions: Vec<Version> = VERSIONS.into_iter().filter(in_use).collect();
+        let gone: Vec<NodeId> = known.iter().copied().filter(|node| !nodes.contains(node)).collect();
+        let cluster = &mut self.clusters[id.0 as usize];
+        (cluster.nodes, cluster.settings) = (nodes, new);
+        for version in versions {
+            self.lay_out_version(id, version);
+        }
+        for node in gone {
+            self.retire(node, now);
+        }
+    }
+
+    fn retire(&mut self, id: NodeId, now: Instant) {
+        let node = &mut self.nodes[id.0 as usize];
+        node.retired = true;
+        let lanes: Vec<LaneId> =
+            node.groups.iter().flatten().flat_map(|group| &group.lanes).copied().collect();
+        for lane in lanes {
+            self.retire_lane(lane, now);
+        }
+        for version in VERSIONS {
+            self.queue_moves_on(id, version, now);
+        }
+    }
+
+    fn retire_lane(&mut self, id: LaneId, now: Instant) {
+        let lane = &mut self.lanes[id.0 as usize];
+        let up = lane.state == LaneState::Up;
+        lane.state = LaneState::Retired;
+        if up {
+            self.cut_if_done(id);
+        } else {
+            // it will never be connected
+            self.lane_empties(id, true, now);
+        }
+    }
+}
