@@ -4,11 +4,14 @@
 //! Bounds: [`ACCEPT_MAX`] connections per look at a listener, so that clients being served get their turn; the channel to
 //! a worker holds [`ARRIVALS_MAX`]. What comes on top waits in the kernel's backlog.
 
+use crate::caps::farewell;
 use crate::caps::files::{Files, OpenFile};
 use crate::clock::{Clock, seconds};
+use crate::fold::Protocol;
 use crate::listen::{
     Accepted, ListenSocket, Listener, Next, Peer, Reserve, Shortage, SocketFile, accept_all, turn_all_away,
 };
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::pin::pin;
@@ -29,7 +32,7 @@ pub const ARRIVALS_MAX: usize = 1_024;
 /// How long the acceptor rests when no worker takes more, or a listener failed.
 const REST: Duration = Duration::from_millis(1);
 /// What a client reads that is turned away because no descriptor is left.
-const NO_DESCRIPTOR: &[u8] = b"SERVER_ERROR weir: too many connections (no file descriptor left)\r\n";
+const NO_DESCRIPTOR: &str = "weir: too many connections (no file descriptor left)";
 
 /// An accepted socket.
 #[derive(Debug)]
@@ -51,7 +54,11 @@ pub struct Gate {
     pub listener: ListenerId,
     /// Its name.
     pub name: Arc<str>,
+    /// What its clients speak.
+    pub protocol: Protocol,
     socket: AsyncFd<Fd>,
+    /// What a client reads that is turned away for want of a descriptor.
+    farewell: Vec<u8>,
     files: Arc<Files>,
     #[expect(dead_code, reason = "held for its drop, which removes the file")]
     file: Option<SocketFile>,
@@ -73,6 +80,8 @@ pub struct Doorway {
     pub listener: ListenerId,
     /// Its name.
     pub name: Arc<str>,
+    /// What its clients speak.
+    pub protocol: Protocol,
     /// The socket.
     pub opened: Listener,
 }
@@ -89,7 +98,9 @@ impl Gate {
         // the `AsyncFd` owns the `Fd`.
         let socket = unsafe { AsyncFd::register_with_interest(Fd(socket), Interest::READABLE) };
         let socket = socket.map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Gate { listener: doorway.listener, name: doorway.name, socket, files, file })
+        let Doorway { listener, name, protocol, .. } = doorway;
+        let farewell = farewell(protocol, NO_DESCRIPTOR);
+        Ok(Gate { listener, name, protocol, socket, farewell, files, file })
     }
 
     /// Takes up to `max` connections once there are any; where no open file is left for clients, turns them away. While
@@ -121,9 +132,9 @@ impl Gate {
     ) -> io::Result<Accepted> {
         let (socket, room) = (&self.socket.get_ref().0, self.files.room());
         if room == 0 {
-            return Ok(turn_all_away(socket, reserve, NO_DESCRIPTOR));
+            return Ok(turn_all_away(socket, reserve, &self.farewell));
         }
-        accept_all(socket, max.min(room), reserve, NO_DESCRIPTOR, |socket, peer| {
+        accept_all(socket, max.min(room), reserve, &self.farewell, |socket, peer| {
             each(Arrival { listener: self.listener, socket, peer, file: self.files.take() });
         })
     }
@@ -171,13 +182,13 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Starts it.
+    /// Starts it. Connections go to the workers of their listener's protocol.
     ///
     /// # Errors
     /// When there is no thread or descriptor to be had.
     pub fn spawn(
         doorways: Vec<Doorway>,
-        workers: Vec<mpsc::Sender<Arrival>>,
+        workers: HashMap<Protocol, Crew>,
         files: &Arc<Files>,
         telemetry: Arc<Telemetry>,
         clock: Clock,
@@ -189,7 +200,7 @@ impl Acceptor {
         drop(entered);
         let reserve = Reserve::new()?;
         let (stop, stopped) = oneshot::channel();
-        let work = Work { gates, workers, next: 0, reserve, telemetry, clock };
+        let work = Work { gates, workers, reserve, telemetry, clock };
         let thread = std::thread::Builder::new()
             .name("acceptor".into())
             .spawn(move || runtime.block_on(work.run(stopped)))?;
@@ -206,8 +217,7 @@ impl Acceptor {
 
 struct Work {
     gates: Vec<Gate>,
-    workers: Vec<mpsc::Sender<Arrival>>,
-    next: usize,
+    workers: HashMap<Protocol, Crew>,
     reserve: Reserve,
     telemetry: Arc<Telemetry>,
     clock: Clock,
@@ -232,8 +242,10 @@ impl Work {
             let (gates, mut taken) = (&self.gates, Vec::new());
             // Whatever goes wrong with the last look, the door closes.
             let each = |arrival| taken.push(arrival);
-            let _ = gates[index].accept_rest(room(&self.workers), &mut self.reserve, each);
-            self.hand_out(taken);
+            let protocol = gates[index].protocol;
+            let Some(crew) = self.workers.get_mut(&protocol) else { continue };
+            let _ = gates[index].accept_rest(crew.room(), &mut self.reserve, each);
+            crew.hand_out(taken);
         }
     }
 
@@ -242,12 +254,13 @@ impl Work {
         let mut looked = Poll::Pending;
         for index in 0..self.gates.len() {
             loop {
-                let room = room(&self.workers);
+                let gate = &self.gates[index];
+                let Some(crew) = self.workers.get_mut(&gate.protocol) else { break };
+                let room = crew.room();
                 if room == 0 {
                     return Poll::Ready(Some(REST));
                 }
                 let mut taken = Vec::new();
-                let gate = &self.gates[index];
                 let each = |arrival| taken.push(arrival);
                 let Poll::Ready(outcome) =
                     gate.poll_accept(cx, room.min(ACCEPT_MAX), &mut self.reserve, each)
@@ -255,7 +268,7 @@ impl Work {
                     break;
                 };
                 let rest = account(&self.telemetry, &gate.name, &outcome, self.clock);
-                self.hand_out(taken);
+                crew.hand_out(taken);
                 looked = Poll::Ready(rest);
                 if rest.is_some() {
                     return looked;
@@ -266,6 +279,25 @@ impl Work {
             }
         }
         looked
+    }
+}
+
+/// The workers of one protocol, as the acceptor reaches them.
+#[derive(Debug, Default)]
+pub struct Crew {
+    workers: Vec<mpsc::Sender<Arrival>>,
+    next: usize,
+}
+
+impl Crew {
+    /// Adds a worker.
+    pub fn push(&mut self, worker: mpsc::Sender<Arrival>) {
+        self.workers.push(worker);
+    }
+
+    /// Sockets that fit into the channels now. Only the acceptor sends, so room does not vanish.
+    fn room(&self) -> usize {
+        self.workers.iter().map(mpsc::Sender::capacity).sum()
     }
 
     /// One socket each, in turn; a worker that has no room is passed over.
@@ -283,9 +315,4 @@ impl Work {
             }
         }
     }
-}
-
-/// Sockets that fit into the channels now. Only the acceptor sends, so room does not vanish.
-fn room(workers: &[mpsc::Sender<Arrival>]) -> usize {
-    workers.iter().map(mpsc::Sender::capacity).sum()
 }

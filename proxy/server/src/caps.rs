@@ -5,11 +5,14 @@
 
 pub mod files;
 
+use crate::fold::Protocol;
 use files::{Files, Share, upstream_files};
 use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use weir_cql::response::{ErrorBody, ErrorCode};
+use weir_cql::{StreamId, Version, own};
 use weir_engine::settings::{ListenerSettings, Settings};
 use weir_engine::units::ListenerId;
 
@@ -43,18 +46,38 @@ pub enum Full {
 }
 
 impl Full {
-    /// The line for the client.
+    /// What is wrong, in words.
     #[must_use]
-    pub fn farewell(self) -> String {
+    pub fn text(self) -> String {
         match self {
             Full::Listener(cap) => {
-                format!(
-                    "SERVER_ERROR weir: too many connections on this listener (max_connections is {cap})\r\n"
-                )
+                format!("weir: too many connections on this listener (max_connections is {cap})")
             }
-            Full::Principal(cap) => format!(
-                "SERVER_ERROR weir: too many connections of this caller (max_connections_per_principal is {cap})\r\n"
-            ),
+            Full::Principal(cap) => {
+                format!("weir: too many connections of this caller (max_connections_per_principal is {cap})")
+            }
+        }
+    }
+
+    /// What the client reads before it is closed.
+    #[must_use]
+    pub fn farewell(self, protocol: Protocol) -> Vec<u8> {
+        farewell(protocol, &self.text())
+    }
+}
+
+/// What a client reads that is turned away before it has said anything. In CQL an ERROR that says OVERLOADED, on stream
+/// 0 and in v4, which drivers read whichever version they are about to ask for: they take their next host, and try this
+/// one again later.
+#[must_use]
+pub fn farewell(protocol: Protocol, text: &str) -> Vec<u8> {
+    match protocol {
+        Protocol::Memcached => format!("SERVER_ERROR {text}\r\n").into_bytes(),
+        Protocol::Cql => {
+            let mut bytes = Vec::new();
+            let error = ErrorBody::plain(ErrorCode::OVERLOADED, text);
+            own::error(&mut bytes, Version::V4, StreamId(0), &error);
+            bytes
         }
     }
 }
@@ -157,6 +180,18 @@ mod tests {
         drop(first);
         assert_eq!(caps.open(ListenerId(0)), 2);
         assert!(take(&a).is_ok());
+    }
+
+    #[test]
+    fn a_client_is_turned_away_in_its_own_protocol() {
+        let full = Full::Listener(3);
+        let line = full.farewell(Protocol::Memcached);
+        assert!(line.starts_with(b"SERVER_ERROR weir: ") && line.ends_with(b"is 3)\r\n"));
+        let error = full.farewell(Protocol::Cql);
+        assert_eq!(error[..5], [0x84, 0, 0, 0, 0], "a v4 ERROR on stream 0");
+        assert_eq!(error[9..13], [0, 0, 0x10, 1], "OVERLOADED");
+        assert_eq!(error[5..9], u32::try_from(error.len() - 9).expect("short").to_be_bytes());
+        assert!(error.ends_with(full.text().as_bytes()));
     }
 
     #[test]

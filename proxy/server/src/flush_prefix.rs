@@ -159,7 +159,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 type Lines = BufReader<Box<dyn Socket>>;
 
 async fn connect(flush: &Flush, server: &Address) -> io::Result<Lines> {
-    let stream = upstream::connect(server, flush.auth_file.as_deref(), flush.connect_timeout).await;
+    let stream =
+        upstream::memcached::connect_within(server, flush.auth_file.as_deref(), flush.connect_timeout).await;
     Ok(BufReader::new(match stream.map_err(|error| io::Error::other(error.what))? {
         Stream::Tcp(stream) => Box::new(stream),
         Stream::Unix(stream) => Box::new(stream),

@@ -7,12 +7,11 @@ pub mod window;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
-use weir_engine::Engine;
 use weir_engine::caller::Identity;
 use weir_engine::cql;
 use weir_engine::error::{LimitKind as EngineLimit, Rejected};
 use weir_engine::ledger::{FlushEnd, IdentityTally, Method, Tally};
-use weir_engine::settings::{FlushPolicy, LimitMode as EngineMode, Settings};
+use weir_engine::settings::{Backend, FlushPolicy, LimitMode as EngineMode, Settings};
 use weir_engine::units::{Instant, ListenerId, Span};
 use weir_memcached::Verb;
 use weir_telemetry::labels::OTHER;
@@ -24,6 +23,7 @@ use weir_telemetry::{
 use window::{Largest, Window, Work};
 
 use crate::clock::seconds;
+use crate::worker::path::{DataPath, Server};
 
 /// The longest time a number stays in its worker.
 pub const INTERVAL: Span = Span::millis(20);
@@ -40,6 +40,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// What is spoken to the clients of a pool or cluster.
+    #[must_use]
+    pub fn of(backend: Backend) -> Protocol {
+        match backend {
+            Backend::Pool(_) => Protocol::Memcached,
+            Backend::Cluster(_) => Protocol::Cql,
+        }
+    }
+
     /// The label of one of its methods.
     #[must_use]
     pub fn method(self, method: Method) -> &'static str {
@@ -152,6 +161,8 @@ pub struct Books {
     pools: Vec<Arc<PoolMetrics>>,
     /// By pool, in the order of its servers.
     backends: Vec<Vec<Arc<BackendMetrics>>>,
+    /// By address, as far as they were asked for anything.
+    nodes: HashMap<Box<str>, Arc<BackendMetrics>>,
     invalid: Vec<(ListenerId, &'static str)>,
 }
 
@@ -167,6 +178,7 @@ impl Books {
             row_of: HashMap::new(),
             pools: Vec::new(),
             backends: Vec::new(),
+            nodes: HashMap::new(),
             invalid: Vec::new(),
         };
         books.apply(settings);
@@ -175,6 +187,7 @@ impl Books {
 
     /// New settings.
     pub fn apply(&mut self, settings: &Settings) {
+        self.nodes.clear();
         self.pools = settings.pools.iter().map(|pool| self.telemetry.pool(&pool.name)).collect();
         let servers = settings.pools.iter().map(|pool| pool.servers.iter());
         self.backends = servers
@@ -191,7 +204,7 @@ impl Books {
     }
 
     /// Moves what the engine counted into the shared metrics and the rows.
-    pub fn fold(&mut self, engine: &mut Engine, settings: &Settings, now: Instant) {
+    pub fn fold(&mut self, engine: &mut impl DataPath, settings: &Settings, now: Instant) {
         engine.take_invalid(&mut self.invalid);
         for (listener, cause) in std::mem::take(&mut self.invalid) {
             if let Some(listener) = settings.listeners.get(listener.0 as usize) {
@@ -207,9 +220,15 @@ impl Books {
         self.telemetry.namings(NamingResult::Unnamed, namings.unnamed);
         self.telemetry.namings(NamingResult::Late, namings.late);
         self.telemetry.namings(NamingResult::Overflow, namings.overflow);
-        engine.fold_servers(|slot, identity, pool, position, operations| {
+        engine.take_opaque(|cause, statements| self.telemetry.opaque_statements(cause, statements));
+        engine.fold_servers(|slot, identity, server, operations| {
             self.resolve_once(slot as usize, identity, now);
-            let backend = self.backends.get(pool.0 as usize).and_then(|servers| servers.get(position));
+            let backend = match server {
+                Server::Position(pool, position) => {
+                    self.backends.get(pool.0 as usize).and_then(|servers| servers.get(position))
+                }
+                Server::Address(address) => Some(node(&mut self.nodes, &self.telemetry, address)),
+            };
             if let (Some(backend), Some(Some(handles))) = (backend, self.handles.get(slot as usize)) {
                 handles.caller.backend_operations(backend, operations);
             }
@@ -326,6 +345,18 @@ impl Books {
         self.row_of.insert(identity, self.rows.len() - 1);
         self.rows.len() - 1
     }
+}
+
+/// The handles of a node, looked up in the shared table once.
+fn node<'n>(
+    nodes: &'n mut HashMap<Box<str>, Arc<BackendMetrics>>,
+    telemetry: &Telemetry,
+    address: &str,
+) -> &'n Arc<BackendMetrics> {
+    if !nodes.contains_key(address) {
+        nodes.insert(address.into(), telemetry.backend(address));
+    }
+    &nodes[address]
 }
 
 fn fold_method(caller: &CallerMetrics, protocol: Protocol, method: Method, tally: &Tally, now: Instant) {

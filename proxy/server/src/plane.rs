@@ -41,6 +41,9 @@ pub struct RunningPlane {
     telemetry: Arc<Telemetry>,
     board: Arc<Board>,
     caps: Arc<Caps>,
+    /// How many workers there are.
+    threads: usize,
+    /// The ways to them: one per worker and protocol, a worker's one after the other.
     workers: Vec<WorkerHandle>,
     desk: Mutex<Desk>,
     shown: Mutex<Shown>,
@@ -66,6 +69,7 @@ impl RunningPlane {
         telemetry: Arc<Telemetry>,
         board: Arc<Board>,
         caps: Arc<Caps>,
+        threads: usize,
         workers: Vec<WorkerHandle>,
         desk: Desk,
     ) -> RunningPlane {
@@ -74,6 +78,7 @@ impl RunningPlane {
             telemetry,
             board,
             caps,
+            threads,
             workers,
             desk: Mutex::new(desk),
             shown: Mutex::default(),
@@ -151,7 +156,7 @@ impl RunningPlane {
         });
         let looks = if still.is_some() { self.still.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
         self.still.store(looks, Ordering::Relaxed);
-        still.filter(|_| looks >= STILL_LOOKS)
+        still.filter(|_| looks >= STILL_LOOKS).map(|handle| handle * self.threads / self.workers.len())
     }
 
     /// Writes a line of the log.
@@ -195,7 +200,7 @@ impl RunningPlane {
     fn show_config(&self, config: &Config) {
         self.telemetry.configure_callers(config.settings.callers.keys().map(|name| &**name));
         self.telemetry.config_loaded(&config.hash.to_string(), seconds(self.clock.now()));
-        let share = self.caps.share_files(&config.settings, self.workers.len());
+        let share = self.caps.share_files(&config.settings, self.threads);
         for (name, value) in merge::bounds(config, share) {
             self.telemetry.set_bound(name, value);
         }
@@ -290,7 +295,7 @@ impl Plane for RunningPlane {
             let desk = self.desk();
             let view = merge::View {
                 clock: self.clock,
-                workers: self.workers.len(),
+                workers: self.threads,
                 in_force: &in_force,
                 caps: &self.caps,
                 desk: &desk,

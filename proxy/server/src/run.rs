@@ -1,6 +1,6 @@
 //! `weir run`: build everything, say `ready`, wait, drain, exit code.
 
-use crate::accept::{Acceptor, Doorway};
+use crate::accept::{Acceptor, Crew, Doorway};
 use crate::admin::{AdminListener, Plane, serve};
 use crate::attribution::{Attribution, Deliver, Desk as AttributionDesk};
 use crate::caps::Caps;
@@ -9,7 +9,7 @@ use crate::clock::{Clock, seconds, unix_now};
 use crate::config::problem::file_name;
 use crate::config::{Config, Door};
 use crate::drain::{Signals, until_the_end};
-use crate::fold::PROTOCOLS;
+use crate::fold::{PROTOCOLS, Protocol};
 use crate::listen::{self, BindError, Inherited};
 use crate::notify::Notify;
 use crate::overrides::{Desk, Store, UnixTime};
@@ -22,7 +22,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
-use weir_engine::settings::{Address, Backend};
+use weir_engine::settings::{Address, Backend, Settings};
 use weir_telemetry::{Event, Severity, Telemetry, TelemetryConfig};
 
 /// Runs weir until it is told to end.
@@ -92,9 +92,10 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
         attribution: attribution.as_ref().map(Attribution::desk),
     };
     let (running, acceptor) = parts.start(doorways)?;
-    let handles: Vec<WorkerHandle> = running.iter().map(|worker| worker.handle.clone()).collect();
+    let handles = running.iter().flat_map(|worker| &worker.handles);
+    let handles: Vec<WorkerHandle> = handles.map(|(_, handle)| handle.clone()).collect();
     answers.open(handles.clone());
-    let plane = Arc::new(RunningPlane::new(clock, telemetry, board, caps, handles, desk));
+    let plane = Arc::new(RunningPlane::new(clock, telemetry, board, caps, workers as usize, handles, desk));
     for listener in admin {
         let plane: Arc<dyn Plane> = plane.clone();
         runtime.spawn(serve(listener, plane));
@@ -137,12 +138,15 @@ impl Parts {
     /// One worker accepts for itself; several have an acceptor.
     fn start(self, doorways: Vec<Doorway>) -> std::io::Result<(Vec<Running>, Option<Acceptor>)> {
         let budgets = Arc::new(Budgets::default());
+        let protocols = protocols(&self.board.read().settings);
         let (mut own, shared) =
             if self.workers == 1 { (doorways, Vec::new()) } else { (Vec::new(), doorways) };
         let mut running = Vec::new();
         for index in 0..self.workers {
             running.push(worker::spawn(Setup {
                 index,
+                handle: index * protocols.len() as u32, // at most two
+                protocols: protocols.clone(),
                 workers: self.workers,
                 clock: self.clock,
                 telemetry: self.telemetry.clone(),
@@ -157,11 +161,20 @@ impl Parts {
         let acceptor = if shared.is_empty() {
             None
         } else {
-            let arrivals = running.iter().map(|worker| worker.handle.arrivals.clone()).collect();
-            Some(Acceptor::spawn(shared, arrivals, self.caps.files(), self.telemetry, self.clock)?)
+            let mut crews: HashMap<Protocol, Crew> = HashMap::new();
+            for (protocol, handle) in running.iter().flat_map(|worker| &worker.handles) {
+                crews.entry(*protocol).or_default().push(handle.arrivals.clone());
+            }
+            Some(Acceptor::spawn(shared, crews, self.caps.files(), self.telemetry, self.clock)?)
         };
         Ok((running, acceptor))
     }
+}
+
+/// What the listeners speak: a worker runs one loop for each. The listeners stay the same for the life of the process.
+fn protocols(settings: &Settings) -> Vec<Protocol> {
+    let spoken = |wanted: &Protocol| settings.listeners.iter().any(|l| Protocol::of(l.backend) == *wanted);
+    [Protocol::Memcached, Protocol::Cql].into_iter().filter(spoken).collect()
 }
 
 /// Where attribution's answers go: to the worker each one names. Answers wait for the workers to be there.
@@ -201,7 +214,8 @@ fn open_doors(config: &Config) -> Result<Vec<Doorway>, anyhow::Error> {
     for door in &config.doors {
         let settings = &config.settings.listeners[door.listener.0 as usize];
         let opened = open_door(door, &settings.name, &settings.address, &mut passed_on)?;
-        doorways.push(Doorway { listener: door.listener, name: settings.name.clone(), opened });
+        let protocol = Protocol::of(settings.backend);
+        doorways.push(Doorway { listener: door.listener, name: settings.name.clone(), protocol, opened });
     }
     for unused in passed_on {
         eprintln!("weir: the inherited socket {:?} belongs to no listener and is closed", unused.name);

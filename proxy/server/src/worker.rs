@@ -14,6 +14,7 @@ mod gauges;
 mod lanes;
 pub mod orders;
 mod panics;
+pub mod path;
 pub mod ready;
 pub mod sockets;
 mod turn;
@@ -31,17 +32,21 @@ use churn::Churns;
 use gauges::Gauges;
 use orders::{Board, InForce, Mailbox, WorkerHandle};
 use panics::Panics;
+use path::DataPath;
 use ready::{Source, Token};
 use sockets::{ClientSocket, LaneSocket};
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
+use tokio::task::{JoinSet, unconstrained};
 use tokio::time::Sleep;
 use weir_engine::admit::Budgets;
+use weir_engine::cql::CqlEngine;
 use weir_engine::units::{ClientId, Instant, LaneId, Span};
 use weir_engine::{CutCause, Engine};
 use weir_telemetry::{ListenerMetrics, Telemetry, WorkerMetrics};
@@ -60,6 +65,10 @@ const TURNS_PER_LOOK: u32 = 2;
 pub struct Setup {
     /// Its number, from 0.
     pub index: u32,
+    /// The place of its handle in the list of all: of the first, where it has several.
+    pub handle: u32,
+    /// What its clients speak: it has one loop and one handle for each, in this order.
+    pub protocols: Vec<Protocol>,
     /// How many there are.
     pub workers: u32,
     /// The process's clock.
@@ -95,8 +104,8 @@ pub enum End {
 /// A worker's thread.
 #[derive(Debug)]
 pub struct Running {
-    /// The way to it.
-    pub handle: WorkerHandle,
+    /// The ways to it, one per protocol.
+    pub handles: Vec<(Protocol, WorkerHandle)>,
     /// Resolves when it ends, with nothing when its thread died.
     pub ended: oneshot::Receiver<End>,
     /// Its thread.
@@ -114,21 +123,89 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
         .event_interval(TURNS_PER_LOOK)
         .max_blocking_threads(2) // names of servers, auth files
         .build()?;
-    let (handle, mailbox) = WorkerHandle::pair();
     let (tell, ended) = oneshot::channel();
     let name = format!("worker-{}", setup.index);
-    let worker = {
+    let mut handles = Vec::new();
+    let mut loops = Vec::new();
+    {
         let _entered = runtime.enter();
-        Worker::new(setup, mailbox)?
-    };
+        for (protocol, setup) in setup.by_protocol() {
+            let (handle, mailbox) = WorkerHandle::pair();
+            handles.push((protocol, handle));
+            loops.push(match protocol {
+                Protocol::Memcached => Loop::Memcached(Box::new(Worker::new(setup, mailbox)?)),
+                Protocol::Cql => Loop::Cql(Box::new(Worker::new(setup, mailbox)?)),
+            });
+        }
+    }
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        // A task of its own rather than the blocked-on future: waking that one costs a write to an eventfd each time.
-        let task = runtime.spawn(tokio::task::unconstrained(worker));
-        let end = runtime.block_on(task).unwrap_or(End::Broken);
+        let mut tasks = JoinSet::new();
+        for task in loops {
+            // Tasks of their own rather than the blocked-on future: waking that one costs a write to an eventfd each time.
+            match task {
+                Loop::Memcached(worker) => tasks.spawn_on(unconstrained(*worker), runtime.handle()),
+                Loop::Cql(worker) => tasks.spawn_on(unconstrained(*worker), runtime.handle()),
+            };
+        }
+        let end = runtime.block_on(all_ended(tasks));
         // Whoever started the worker may be gone already.
         let _ = tell.send(end);
     })?;
-    Ok(Running { handle, ended, thread })
+    Ok(Running { handles, ended, thread })
+}
+
+/// A worker's loop for one protocol. Its task is the same as if there were no other.
+enum Loop {
+    Memcached(Box<Worker<Engine>>),
+    Cql(Box<Worker<CqlEngine>>),
+}
+
+/// What one loop is made of.
+struct LoopSetup {
+    setup: Setup,
+    handle: u32,
+    busy_before: Arc<AtomicU64>,
+}
+
+impl Setup {
+    /// One for each protocol, with the listening sockets of its own.
+    fn by_protocol(mut self) -> Vec<(Protocol, LoopSetup)> {
+        let busy_before = Arc::new(AtomicU64::new(0));
+        let mut doorways = std::mem::take(&mut self.doorways);
+        let protocols = self.protocols.clone();
+        let loops = protocols.into_iter().zip(self.handle..).map(|(protocol, handle)| {
+            let (own, rest) = std::mem::take(&mut doorways).into_iter().partition(|d| d.protocol == protocol);
+            doorways = rest;
+            let setup = Setup {
+                index: self.index,
+                handle: self.handle,
+                protocols: vec![protocol],
+                workers: self.workers,
+                clock: self.clock,
+                telemetry: self.telemetry.clone(),
+                board: self.board.clone(),
+                budgets: self.budgets.clone(),
+                caps: self.caps.clone(),
+                attribution: self.attribution.clone(),
+                doorways: own,
+                seed: self.seed,
+            };
+            (protocol, LoopSetup { setup, handle, busy_before: busy_before.clone() })
+        });
+        loops.collect()
+    }
+}
+
+/// Waits until every loop has ended, or the first is broken.
+async fn all_ended(mut tasks: JoinSet<End>) -> End {
+    let mut all = 0;
+    while let Some(end) = tasks.join_next().await {
+        match end {
+            Ok(End::Drained { cut }) => all += cut,
+            Ok(End::Broken) | Err(_) => return End::Broken,
+        }
+    }
+    End::Drained { cut: all }
 }
 
 /// One listener as this worker sees it.
@@ -150,8 +227,10 @@ struct OwnGate {
 }
 
 /// All state of one worker.
-struct Worker {
+struct Worker<P: DataPath> {
     index: u32,
+    /// Its place in the list of all handles.
+    handle: u32,
     clock: Clock,
     telemetry: Arc<Telemetry>,
     metrics: WorkerMetrics,
@@ -169,7 +248,7 @@ struct Worker {
     waiting: VecDeque<Arrival>,
     /// Arrivals are to be set up in this turn.
     arrivals_due: bool,
-    engine: Engine,
+    engine: P,
     books: Books,
     gauges: Gauges,
     doors: Vec<DoorBook>,
@@ -180,7 +259,7 @@ struct Worker {
     clients: Vec<Option<Box<ClientSocket>>>,
     open: usize,
     /// By [`LaneId`].
-    lanes: Vec<LaneSocket>,
+    lanes: Vec<LaneSocket<P::Lane>>,
     seed: u64,
     scratch: Box<[u8]>,
     /// The turn's time.
@@ -199,23 +278,25 @@ struct Worker {
     fold_at: Option<Instant>,
     tick_at: Instant,
     next_retry: Option<Instant>,
-    busy_before: u64,
+    /// Processor time of the thread when it was last counted, by whichever of its loops.
+    busy_before: Arc<AtomicU64>,
     /// Idle clients were swept after the grace of a shutdown.
     swept: bool,
     cut: usize,
     panics: Panics,
 }
 
-impl Worker {
+impl<P: DataPath> Worker<P> {
     /// Must be called inside the worker's runtime.
-    fn new(setup: Setup, mailbox: Mailbox) -> io::Result<Worker> {
+    fn new(setup: LoopSetup, mailbox: Mailbox) -> io::Result<Worker<P>> {
+        let LoopSetup { setup, handle, busy_before } = setup;
         let now = setup.clock.now();
         // In this order: what is posted in between is seen as new.
         let board_version = setup.board.version();
         let in_force = setup.board.read();
         let settings = &in_force.settings;
         let telemetry = setup.telemetry;
-        let engine = Engine::new(settings.clone(), setup.budgets, setup.workers, setup.seed);
+        let engine = P::new(settings.clone(), setup.budgets, setup.workers, setup.seed);
         let arrivals_source = Source::new(&mailbox.ready, Token::Arrivals);
         let mut gates = Vec::new();
         for (index, doorway) in setup.doorways.into_iter().enumerate() {
@@ -234,6 +315,7 @@ impl Worker {
         };
         let mut worker = Worker {
             index: setup.index,
+            handle,
             clock: setup.clock,
             metrics: telemetry.worker(setup.index as usize),
             board_version,
@@ -245,7 +327,7 @@ impl Worker {
             reserve: Reserve::new()?,
             waiting: VecDeque::new(),
             arrivals_due: true,
-            books: Books::new(Protocol::Memcached, telemetry.clone(), settings),
+            books: Books::new(P::PROTOCOL, telemetry.clone(), settings),
             gauges: Gauges::new(&telemetry),
             doors: settings.listeners.iter().map(|listener| door(&listener.name)).collect(),
             churns: Churns::default(),
@@ -269,7 +351,7 @@ impl Worker {
             fold_at: None,
             tick_at: now.after(TICK),
             next_retry: None,
-            busy_before: 0,
+            busy_before,
             swept: false,
             cut: 0,
             panics: Panics::default(),
@@ -286,7 +368,7 @@ impl Worker {
     }
 }
 
-impl Future for Worker {
+impl<P: DataPath> Future for Worker<P> {
     type Output = End;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {

@@ -75,7 +75,7 @@ impl CqlEngine {
     /// The limits in force for each identity. What its requests hold goes along to the budget they come back to.
     fn new_budgets(&mut self) {
         let mut held = vec![(Operations(0), Bytes(0)); self.callers.known.len()];
-        for request in self.requests.iter() {
+        for (_, request) in self.requests.iter() {
             if let Some(booked) = request.held {
                 let (operations, bytes) = &mut held[request.known as usize];
                 *operations += booked.operations;
@@ -141,7 +141,7 @@ impl CqlEngine {
             self.cut_if_done(id);
         } else {
             // it will never be connected
-            self.lane_empties(id, true, now);
+            self.lane_empties(id, now);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Clients' sockets: taking one in, reading, writing, closing.
 
 use super::orders::Found;
+use super::path::DataPath;
 use super::ready::{Source, Token};
 use super::sockets::{ClientSocket, Reading, Stream};
 use super::{CLIENT_READ, Worker, orders};
@@ -21,7 +22,7 @@ use weir_engine::caller::Identity;
 use weir_engine::units::ClientId;
 use weir_telemetry::{CloseHow, Event, LimitMode, RejectReason, Severity};
 
-impl Worker {
+impl<P: DataPath> Worker<P> {
     /// A new connection.
     pub(super) fn admit(&mut self, arrival: Arrival) {
         let Arrival { listener, socket, peer, file } = arrival;
@@ -50,7 +51,7 @@ impl Worker {
             return;
         };
         let loopback = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
-        let id = self.engine.open_client(listener, identity.clone(), self.now);
+        let id = self.engine.open_client(listener, identity.clone(), || dialled(&stream), self.now);
         if loopback {
             self.look_up(id, &stream, address, &identity);
         }
@@ -82,15 +83,16 @@ impl Worker {
 
     #[cold]
     fn turn_away(&mut self, socket: &OwnedFd, full: Full, identity: &Identity) {
-        let farewell = full.farewell();
+        let farewell = full.farewell(P::PROTOCOL);
         // Best effort: a client that does not take these few bytes is closed without them.
-        let _ = rustix::net::send(socket, farewell.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let _ = rustix::net::send(socket, &farewell, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         let caller = self.telemetry.caller(&identity.name, seconds(self.now));
         caller.rejected(RejectReason::Connections, LimitMode::Refuse, 1);
+        let text = full.text();
         let event = Event::new(Severity::Warn, "connection_cap", "a connection was refused")
             .text("caller", &identity.name)
             .text("principal", &identity.principal)
-            .text("answer", farewell.trim_end());
+            .text("answer", &text);
         self.telemetry.events().emit(&event, seconds(self.now));
     }
 
@@ -101,7 +103,7 @@ impl Worker {
         else {
             return;
         };
-        let (Ok(weir_addr), Some(token)) = (tcp.local_addr(), orders::token(self.index, id)) else { return };
+        let (Ok(weir_addr), Some(token)) = (tcp.local_addr(), orders::token(self.handle, id)) else { return };
         self.lookups.push(Lookup { client_local_addr, weir_addr, token });
         if Identities::may_be_renamed(&self.in_force.config, identity) {
             self.engine.await_name(id, self.now);
@@ -239,5 +241,14 @@ impl Worker {
         door.short += u64::from(summary.requests <= 1);
         self.churns.closed(client.churn, summary.requests);
         client.counted.closed(how, summary.requests);
+    }
+}
+
+/// The address a client reached; one without a port for Unix.
+fn dialled(stream: &Stream) -> SocketAddr {
+    let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+    match stream {
+        Stream::Tcp(stream) => stream.local_addr().unwrap_or(unknown),
+        Stream::Unix(_) => unknown,
     }
 }

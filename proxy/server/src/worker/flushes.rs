@@ -2,6 +2,7 @@
 //! Bound: [`weir_engine::FLUSHES_MAX`] at once per worker, each for at most [`DEADLINE`].
 
 use super::Worker;
+use super::path::DataPath;
 use super::ready::{Source, Token};
 use crate::clock::{Clock, seconds};
 use crate::flush_prefix::{Flush, Progress, flush_prefix};
@@ -37,7 +38,7 @@ impl Flushes {
     }
 }
 
-impl Worker {
+impl<P: DataPath> Worker<P> {
     /// Starts what the engine took on since the last turn.
     pub(super) fn start_flushes(&mut self) {
         self.engine.take_flushes(&mut self.flushes.fresh);

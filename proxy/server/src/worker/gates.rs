@@ -9,6 +9,7 @@
 //! sockets that are not set up yet; beyond it the backlog holds them.
 
 use super::Worker;
+use super::path::DataPath;
 use super::ready::Token;
 use crate::accept::{ACCEPT_MAX, account};
 use crate::listen::{Accepted, Next};
@@ -23,7 +24,7 @@ const ADMITTED_MAX: usize = 16;
 /// Room kept for accepted sockets once none waits.
 const WAITING_KEPT: usize = 256;
 
-impl Worker {
+impl<P: DataPath> Worker<P> {
     pub(super) fn gate_event(&mut self, index: usize) {
         let Some(own) = self.gates.get_mut(index) else { return };
         own.source.handled();
@@ -95,6 +96,7 @@ fn micros(duration: Duration) -> Span {
 mod tests {
     use super::*;
     use crate::accept::Doorway;
+    use crate::fold::Protocol;
     use crate::listen::{Door, bind};
     use crate::worker::panics::tests::worker;
     use std::os::unix::net::UnixStream;
@@ -108,7 +110,12 @@ mod tests {
         let path = directory.path().join("door");
         let door = Door::new(Address::Unix { path: path.to_str().expect("UTF-8").into() });
         let opened = bind(&door).expect("a socket");
-        let (mut worker, _) = worker(vec![Doorway { listener: ListenerId(0), name: "cache".into(), opened }]);
+        let (mut worker, _) = worker(vec![Doorway {
+            listener: ListenerId(0),
+            name: "cache".into(),
+            protocol: Protocol::Memcached,
+            opened,
+        }]);
         let _crowd: Vec<_> = (0..CROWD).map(|_| UnixStream::connect(&path).expect("connected")).collect();
         let (mut turns, mut most) = (0, (0, 0));
         while worker.open < CROWD || worker.arrivals_due {

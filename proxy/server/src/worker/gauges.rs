@@ -1,13 +1,15 @@
 //! This worker's part of the gauges: taken from a snapshot of its engine once a second, and when somebody scrapes.
 
 use super::orders::Upstream;
+use super::path::Route;
 use super::sockets::LaneSocket;
 use std::collections::HashMap;
 use std::sync::Arc;
 use weir_engine::EngineSnapshot;
-use weir_engine::settings::Backend as Behind;
+use weir_engine::cql::ClusterCounts;
+use weir_engine::settings::{Backend as Behind, Settings};
 use weir_engine::units::Instant;
-use weir_telemetry::{GaugeShare, Telemetry};
+use weir_telemetry::{ClusterMetrics, GaugeShare, PrepareResult, Telemetry};
 
 /// Gauges of one backend, over all pools that name it.
 #[derive(Debug)]
@@ -15,6 +17,16 @@ struct Backend {
     operations: GaugeShare,
     bytes: GaugeShare,
     queued: GaugeShare,
+}
+
+/// Gauges of one cluster, and what was counted when it was last looked at.
+#[derive(Debug)]
+struct Cluster {
+    metrics: Arc<ClusterMetrics>,
+    prepared: GaugeShare,
+    orphans: GaugeShare,
+    control_only: GaugeShare,
+    seen: ClusterCounts,
 }
 
 /// Operations of one server when it was last looked at.
@@ -33,6 +45,7 @@ pub(super) struct Gauges {
     reply: GaugeShare,
     held: GaugeShare,
     backends: HashMap<Arc<str>, Backend>,
+    clusters: HashMap<Arc<str>, Cluster>,
     seen: HashMap<(Behind, Arc<str>), Seen>,
 }
 
@@ -44,6 +57,7 @@ impl Gauges {
             reply: telemetry.client_reply_bytes(),
             held: telemetry.held_accounts(),
             backends: HashMap::new(),
+            clusters: HashMap::new(),
             seen: HashMap::new(),
         }
     }
@@ -78,6 +92,35 @@ impl Gauges {
         }
     }
 
+    /// The same for clusters, whose counts are in the order of the settings.
+    pub(super) fn show_clusters(&mut self, settings: &Settings, counts: &[ClusterCounts]) {
+        // a cluster that left the settings takes its parts with it, and would count from the start if it came back
+        self.clusters.retain(|name, _| settings.clusters.iter().any(|cluster| cluster.name == *name));
+        for (cluster, now) in settings.clusters.iter().zip(counts) {
+            let telemetry = &self.telemetry;
+            let shown = self.clusters.entry(cluster.name.clone()).or_insert_with_key(|name| {
+                let metrics = telemetry.cluster(name);
+                Cluster {
+                    prepared: metrics.prepared_statements(),
+                    orphans: metrics.orphaned_streams(),
+                    control_only: metrics.control_only_clients(),
+                    seen: ClusterCounts::default(),
+                    metrics,
+                }
+            });
+            shown.prepared.set(now.prepared as u64);
+            shown.orphans.set(now.orphans as u64);
+            shown.control_only.set(now.control_only as u64);
+            let (metrics, before) = (&shown.metrics, &shown.seen);
+            let since = |now: u64, before: u64| now.saturating_sub(before);
+            metrics.prepares(PrepareResult::Cached, since(now.prepared_hits, before.prepared_hits));
+            metrics.prepares(PrepareResult::Sent, since(now.prepared_misses, before.prepared_misses));
+            metrics.reprepares(since(now.repaired, before.repaired));
+            metrics.evicted(since(now.prepared_evicted, before.prepared_evicted));
+            shown.seen = now.clone();
+        }
+    }
+
     /// Notes what each server has done so far, for its rate. Called once per tick.
     pub(super) fn note_rates(&mut self, snapshot: &EngineSnapshot, now: Instant) {
         self.seen.retain(|(behind, name), _| {
@@ -96,12 +139,11 @@ impl Gauges {
     }
 
     /// The servers as this worker's sockets see them, one per pool and address.
-    pub(super) fn upstreams(&self, lanes: &[LaneSocket]) -> Vec<Upstream> {
+    pub(super) fn upstreams<L: Route>(&self, lanes: &[LaneSocket<L>]) -> Vec<Upstream> {
         let mut all: Vec<Upstream> = Vec::new();
         for lane in lanes.iter().filter(|lane| !lane.retired) {
-            let known = all
-                .iter_mut()
-                .find(|other| other.backend == Behind::Pool(lane.info.pool) && other.name == lane.name);
+            let known =
+                all.iter_mut().find(|other| other.backend == lane.info.backend() && other.name == lane.name);
             match known {
                 Some(upstream) => {
                     upstream.opens += lane.opens;
@@ -109,14 +151,14 @@ impl Gauges {
                     upstream.last_error = upstream.last_error.take().or_else(|| lane.last_error.clone());
                 }
                 None => all.push(Upstream {
-                    backend: Behind::Pool(lane.info.pool),
+                    backend: lane.info.backend(),
                     name: lane.name.clone(),
                     opens: lane.opens,
                     open_errors: lane.open_errors,
                     last_error: lane.last_error.clone(),
                     operations_per_second: self
                         .seen
-                        .get(&(Behind::Pool(lane.info.pool), lane.name.clone()))
+                        .get(&(lane.info.backend(), lane.name.clone()))
                         .map_or(0.0, |seen| seen.per_second),
                 }),
             }

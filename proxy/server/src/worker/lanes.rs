@@ -3,30 +3,33 @@
 //! A lane that worked is dialled again at once when it is lost (requests wait meanwhile); one that could not be had, or
 //! was lost before it delivered a byte, waits its back-off, and after a failed attempt requests fail fast.
 
+use super::path::{DataPath, Route as _};
 use super::ready::{Source, Token};
 use super::sockets::{LaneSocket, Link};
 use super::{LANE_READ, Worker};
 use crate::clock::seconds;
-use crate::upstream::{Backoff, ConnectError, Connecting};
+use crate::upstream::{Backoff, ConnectError, Connected};
 use std::task::{Context, Poll};
+use weir_engine::CutCause;
 use weir_engine::units::{Instant, LaneId, Span};
-use weir_engine::{CutCause, LaneInfo};
 use weir_telemetry::{ConnectionState, Event, OpenResult, Severity};
 
-impl Worker {
+impl<P: DataPath> Worker<P> {
     /// Makes a socket for every lane of the engine that has none, and retires those it no longer has.
     pub(super) fn add_lanes(&mut self) {
-        let live: Vec<(LaneId, LaneInfo)> =
-            self.engine.lanes().map(|(id, info)| (id, info.clone())).collect();
+        let live: Vec<(LaneId, P::Lane)> = self.engine.lanes().map(|(id, info)| (id, info.clone())).collect();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             lane.retired = !live.iter().any(|(id, _)| id.0 as usize == index);
         }
         for (id, info) in live {
             let index = id.0 as usize;
             // Lanes are numbered in the order they are laid out and never taken out.
-            if index == self.lanes.len() {
-                let name = info.address.to_string().into();
-                let backend = self.telemetry.backend(&info.address.to_string());
+            if let Some(lane) = self.lanes.get_mut(index) {
+                // a cluster may have another number now
+                lane.info = info;
+            } else if index == self.lanes.len() {
+                let name = info.address().to_string().into();
+                let backend = self.telemetry.backend(&info.address().to_string());
                 let seed = self.seed ^ (u64::from(id.0) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 self.lanes.push(LaneSocket {
                     counted: Some(backend.connection(ConnectionState::Connecting)),
@@ -49,9 +52,8 @@ impl Worker {
     /// Starts an attempt; it is polled next turn.
     fn dial(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0 as usize];
-        let timeout = self.in_force.settings.pools[lane.info.pool.0 as usize].connect_timeout;
-        let attempt = Connecting::start(lane.info.address.clone(), lane.info.auth_file.clone(), timeout);
-        lane.link = Link::Connecting(attempt);
+        let timeout = lane.info.patience(&self.in_force.settings).connect;
+        lane.link = Link::Connecting(lane.info.dial(timeout));
         show(lane, ConnectionState::Connecting);
         self.again.push(Token::Lane(id.0));
     }
@@ -64,10 +66,7 @@ impl Worker {
                 let mut cx = Context::from_waker(lane.source.waker());
                 match attempt.poll(&mut cx) {
                     Poll::Pending => {}
-                    Poll::Ready(Ok(stream)) => {
-                        lane.link = Link::Up(stream);
-                        self.lane_connected(id);
-                    }
+                    Poll::Ready(Ok(connected)) => self.lane_connected(id, connected),
                     Poll::Ready(Err(error)) => self.lane_refused(id, error),
                 }
             }
@@ -81,8 +80,16 @@ impl Worker {
         }
     }
 
-    fn lane_connected(&mut self, id: LaneId) {
+    fn lane_connected(&mut self, id: LaneId, connected: Connected) {
+        let Connected { stream, early } = connected;
         let lane = &mut self.lanes[id.0 as usize];
+        if lane.retired {
+            // the settings have changed since it was dialled
+            lane.link = Link::Gone;
+            lane.counted = None;
+            return;
+        }
+        lane.link = Link::Up(stream);
         lane.opens += 1;
         lane.backend.opened(OpenResult::Ok);
         show(lane, ConnectionState::Ready);
@@ -91,6 +98,12 @@ impl Worker {
             self.telemetry.events().emit(&event, seconds(self.now));
         }
         self.engine.lane_up(id, self.now);
+        if !early.is_empty()
+            && let Err(desync) = self.engine.lane_input(id, &early, self.now)
+        {
+            self.lanes[id.0 as usize].backend.desync();
+            return self.lose_lane(id, desync.label());
+        }
         self.read_lane(id); // registers the waker
     }
 
@@ -105,10 +118,7 @@ impl Worker {
         self.telemetry.events().emit(&event, seconds(self.now));
         let result = error.result;
         lane.last_error = Some(error.what);
-        match result {
-            OpenResult::Auth => self.engine.lane_sign_in_failed(id, self.now),
-            _ => self.engine.lane_failed(id, self.now),
-        }
+        self.engine.lane_failed(id, result == OpenResult::Auth, self.now);
         self.wait(id);
     }
 
@@ -120,8 +130,8 @@ impl Worker {
             lane.counted = None;
             return;
         }
-        let pool = &self.in_force.settings.pools[lane.info.pool.0 as usize];
-        let at = self.now.after(lane.backoff.failed(pool.reconnect_min, pool.reconnect_max));
+        let patience = lane.info.patience(&self.in_force.settings);
+        let at = self.now.after(lane.backoff.failed(patience.reconnect_min, patience.reconnect_max));
         lane.link = Link::Waiting(at);
         show(lane, ConnectionState::Backoff);
         self.next_retry = Some(self.next_retry.map_or(at, |next| next.min(at)));
@@ -210,6 +220,9 @@ impl Worker {
                     self.lanes[id.0 as usize].backend.desync();
                     self.lose_lane(id, "a reply did not belong to its request");
                 }
+                CutCause::Worn => {
+                    self.lose_lane(id, "replaced: too many of its stream ids wait for replies nobody wants");
+                }
                 CutCause::Retired => {
                     self.lanes[id.0 as usize].retired = true;
                     self.lose_lane(id, "no longer in the configuration");
@@ -241,13 +254,13 @@ impl Worker {
             self.dial(id);
         } else {
             // it breaks whatever it is told: what waits is answered, what comes fails fast until it is up again
-            self.engine.lane_failed(id, self.now);
+            self.engine.lane_failed(id, false, self.now);
             self.wait(id);
         }
     }
 }
 
-fn show(lane: &mut LaneSocket, state: ConnectionState) {
+fn show<L>(lane: &mut LaneSocket<L>, state: ConnectionState) {
     if let Some(counted) = &mut lane.counted {
         counted.set(state);
     }

@@ -18,8 +18,12 @@ use weir_engine::units::{ClientId, Instant};
 
 /// Questions that may wait at one worker.
 pub const ORDERS_MAX: usize = 64;
-/// Workers there may be: what the token of an attribution lookup has bits for.
+/// Workers there may be.
 pub const WORKERS_MAX: u32 = 64;
+/// Handles there may be, one per worker and protocol: what the token of an attribution lookup has bits for.
+const HANDLES_MAX: u32 = 2 * WORKERS_MAX;
+/// Bits of a slot in such a token.
+const SLOT_BITS: u32 = 25;
 
 /// What is in force for all workers.
 #[derive(Clone, Debug)]
@@ -221,19 +225,19 @@ impl WorkerHandle {
     }
 }
 
-/// Where an attribution answer belongs: 6 bits of worker, 26 of slot, 32 of generation. `None` for a slot that does not
+/// Where an attribution answer belongs: 7 bits of handle, 25 of slot, 32 of generation. `None` for a slot that does not
 /// fit: such a client keeps its listener's name.
 #[must_use]
-pub fn token(worker: u32, id: ClientId) -> Option<u64> {
-    let fits = worker < WORKERS_MAX && id.slot < 1 << 26;
-    fits.then(|| u64::from(worker) << 58 | u64::from(id.slot) << 32 | u64::from(id.generation))
+pub fn token(handle: u32, id: ClientId) -> Option<u64> {
+    let fits = handle < HANDLES_MAX && id.slot < 1 << SLOT_BITS;
+    fits.then(|| u64::from(handle) << 57 | u64::from(id.slot) << 32 | u64::from(id.generation))
 }
 
-/// The worker and the client of a token.
+/// The handle (its place in the list of all) and the client of a token.
 #[must_use]
 pub fn client_of(token: u64) -> (u32, ClientId) {
-    let slot = (token >> 32 & ((1 << 26) - 1)) as u32;
-    ((token >> 58) as u32, ClientId { slot, generation: token as u32 })
+    let slot = (token >> 32 & ((1 << SLOT_BITS) - 1)) as u32;
+    ((token >> 57) as u32, ClientId { slot, generation: token as u32 })
 }
 
 #[cfg(test)]
@@ -241,12 +245,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_hold_worker_slot_and_generation() {
-        let id = ClientId { slot: (1 << 26) - 1, generation: u32::MAX };
-        assert_eq!(client_of(token(63, id).expect("fits")), (63, id));
+    fn tokens_hold_handle_slot_and_generation() {
+        let id = ClientId { slot: (1 << 25) - 1, generation: u32::MAX };
+        assert_eq!(client_of(token(127, id).expect("fits")), (127, id));
         let id = ClientId { slot: 5, generation: 0 };
         assert_eq!(client_of(token(0, id).expect("fits")), (0, id));
-        assert_eq!(token(64, id), None);
-        assert_eq!(token(0, ClientId { slot: 1 << 26, generation: 0 }), None);
+        assert_eq!(token(128, id), None);
+        assert_eq!(token(0, ClientId { slot: 1 << 25, generation: 0 }), None);
     }
 }

@@ -4,6 +4,7 @@
 //! engine inconsistent. That is survived once; twice within [`WINDOW`] ends the worker, and with it the process: a
 //! restart is better than wrong answers.
 
+use super::path::DataPath;
 use super::ready::Token;
 use super::{Worker, to_u32};
 use crate::clock::seconds;
@@ -30,12 +31,12 @@ impl Panics {
     }
 }
 
-impl Worker {
+impl<P: DataPath> Worker<P> {
     /// Does some work on behalf of a source. Nothing comes back when it panicked.
     pub(super) fn contained<R>(
         &mut self,
         source: Option<Token>,
-        work: impl FnOnce(&mut Worker) -> R,
+        work: impl FnOnce(&mut Worker<P>) -> R,
     ) -> Option<R> {
         match catch_unwind(AssertUnwindSafe(|| work(self))) {
             Ok(done) => Some(done),
@@ -97,13 +98,14 @@ pub(super) mod tests {
     use crate::caps::Caps;
     use crate::clock::Clock;
     use crate::config::{Config, Host};
-    use crate::fold::PROTOCOLS;
+    use crate::fold::{PROTOCOLS, Protocol};
     use crate::listen::Peer;
-    use crate::worker::Setup;
     use crate::worker::orders::{Board, InForce, WorkerHandle};
+    use crate::worker::{LoopSetup, Setup};
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
+    use weir_engine::Engine;
     use weir_engine::units::ListenerId;
     use weir_telemetry::{Telemetry, TelemetryConfig};
 
@@ -111,13 +113,15 @@ pub(super) mod tests {
         "admin = []\n[pool.main]\nservers = [\"127.0.0.1:1\"]\n[listener.cache]\naddress = \"unix:/x\"\n";
 
     /// A worker without a thread; its telemetry.
-    pub(in crate::worker) fn worker(doorways: Vec<Doorway>) -> (Worker, Arc<Telemetry>) {
+    pub(in crate::worker) fn worker(doorways: Vec<Doorway>) -> (Worker<Engine>, Arc<Telemetry>) {
         let clock = Clock::start();
         let config = Config::from_text("test", FILE, &Host::default()).expect("a good file");
         let telemetry = Telemetry::new(TelemetryConfig::new(&*PROTOCOLS, clock.started_unix_seconds()));
         let settings = Arc::new(config.settings.clone());
         let setup = Setup {
             index: 0,
+            handle: 0,
+            protocols: vec![Protocol::Memcached],
             workers: 1,
             clock,
             telemetry: telemetry.clone(),
@@ -128,6 +132,7 @@ pub(super) mod tests {
             doorways,
             seed: 1,
         };
+        let setup = LoopSetup { setup, handle: 0, busy_before: Arc::default() };
         (Worker::new(setup, WorkerHandle::pair().1).expect("a worker"), telemetry)
     }
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use weir_engine::LaneInfo;
 use weir_engine::caller::Identity;
 use weir_engine::units::{ClientId, Instant, ListenerId};
 use weir_telemetry::{BackendConnection, BackendMetrics, ClientConnection};
@@ -126,9 +125,9 @@ pub struct ClientSocket {
 
 /// One upstream connection of the fixed set, connected or not.
 #[derive(Debug)]
-pub struct LaneSocket {
+pub struct LaneSocket<L> {
     /// Where to, from the engine.
-    pub info: LaneInfo,
+    pub info: L,
     /// The address as shown.
     pub name: Arc<str>,
     /// Its place on the ready list.

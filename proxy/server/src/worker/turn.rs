@@ -6,13 +6,15 @@
 //! ```
 
 use super::orders::{DoorLook, Look, Order};
+use super::path::DataPath;
 use super::ready::Token;
 use super::sockets::{Link, Reading};
 use super::{End, TICK, Worker};
 use crate::clock::seconds;
-use crate::fold::{self, Protocol};
+use crate::fold;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use weir_engine::EngineSnapshot;
 use weir_engine::error::Rejected;
 use weir_engine::ledger::Expensive;
 use weir_engine::units::{ClientId, Instant, LaneId, Span};
@@ -21,7 +23,7 @@ use weir_telemetry::{CloseHow, Event, Severity};
 /// How often a turn is settled before the kernel is asked again: what one flush frees can be used at once.
 const ROUNDS: usize = 4;
 
-impl Worker {
+impl<P: DataPath> Worker<P> {
     /// One turn. Reads the clock once.
     pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.now = self.clock.now();
@@ -90,6 +92,9 @@ impl Worker {
         self.engine.take_dirty_lanes(&mut lanes);
         let mut clients = std::mem::take(&mut self.dirty_clients);
         self.engine.take_dirty_clients(&mut clients);
+        if self.engine.take_lanes_added() {
+            self.contained(None, Worker::add_lanes);
+        }
         let any = !lanes.is_empty() || !clients.is_empty();
         for id in lanes.drain(..) {
             self.contained(Some(Token::Lane(id.0)), |worker| worker.flush_lane(id));
@@ -123,6 +128,9 @@ impl Worker {
     fn take_over(&mut self) {
         let new = self.board.read();
         if !std::sync::Arc::ptr_eq(&new.settings, &self.in_force.settings) {
+            if self.engine.take_lanes_added() {
+                self.add_lanes(); // before some of them may go again: lanes are numbered without gaps
+            }
             self.engine.apply(new.settings.clone(), self.now);
             self.books.apply(&new.settings);
         }
@@ -143,7 +151,7 @@ impl Worker {
             }
             Order::Fold(answer) => {
                 self.fold_now();
-                self.gauges.show(&self.engine.snapshot(self.now));
+                self.show_gauges();
                 let _ = answer.send(());
             }
             Order::Named(names) => {
@@ -163,7 +171,7 @@ impl Worker {
         };
         Look {
             worker: self.index,
-            protocol: Protocol::Memcached,
+            protocol: P::PROTOCOL,
             at: now,
             engine: self.engine.snapshot(now),
             rows: self.books.rows().to_vec(),
@@ -199,10 +207,16 @@ impl Worker {
     }
 
     fn tick(&mut self) {
-        let snapshot = self.engine.snapshot(self.now);
-        self.gauges.show(&snapshot);
+        let snapshot = self.show_gauges();
         self.gauges.note_rates(&snapshot, self.now);
         self.close_idle();
+    }
+
+    fn show_gauges(&mut self) -> EngineSnapshot {
+        let snapshot = self.engine.snapshot(self.now);
+        self.gauges.show(&snapshot);
+        self.gauges.show_clusters(&self.in_force.settings, &self.engine.cluster_counts());
+        snapshot
     }
 
     /// Clients that sent nothing for the listener's `idle_timeout`.
@@ -260,9 +274,7 @@ impl Worker {
     fn busy(&mut self) -> u64 {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         let total = (time.tv_sec as u64) * 1_000_000 + (time.tv_nsec as u64) / 1_000;
-        let busy = total.saturating_sub(self.busy_before);
-        self.busy_before = total;
-        busy
+        total.saturating_sub(self.busy_before.swap(total, Ordering::Relaxed))
     }
 
     /// Sets the timer to the next thing that happens by time.
@@ -326,7 +338,7 @@ impl Worker {
     }
 
     /// Closes every client that `closes`, for the shutdown.
-    fn close_all(&mut self, closes: impl Fn(&mut Worker, ClientId) -> bool) {
+    fn close_all(&mut self, closes: impl Fn(&mut Worker<P>, ClientId) -> bool) {
         let ids: Vec<ClientId> = self.clients.iter().flatten().map(|client| client.id).collect();
         for id in ids {
             if closes(self, id) {

@@ -1,0 +1,261 @@
+//! What a worker's loop needs of the engine it drives: the same calls for both protocols, resolved when weir is
+//! compiled. Sockets, turns, drains and panics are written once, for any [`DataPath`].
+
+mod cql;
+mod memcached;
+
+use crate::fold::Protocol;
+use crate::upstream::Connecting;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use weir_engine::admit::Budgets;
+use weir_engine::caller::Identity;
+use weir_engine::cql::ClusterCounts;
+use weir_engine::error::Rejected;
+use weir_engine::ledger::{IdentityTally, Ledger};
+use weir_engine::settings::{Address, Backend, Settings};
+use weir_engine::units::{ClientId, Instant, LaneId, ListenerId, PoolId, Span};
+use weir_engine::{
+    ClientSummary, CloseHow, CutCause, Desync, EngineSnapshot, FlushJob, NamingCounts, OutBuffer,
+};
+
+/// One protocol's engine as a worker drives it. The calls mean what the engines' own documentation says.
+pub trait DataPath: Sized + Send + Unpin + 'static {
+    /// What its clients speak.
+    const PROTOCOL: Protocol;
+    /// What it knows about an upstream connection.
+    type Lane: Route;
+
+    /// A worker's engine.
+    fn new(settings: Arc<Settings>, budgets: Arc<Budgets>, workers: u32, seed: u64) -> Self;
+
+    /// A new client connection. `dialled` finds out the address it reached, for protocols that tell clients.
+    fn open_client(
+        &mut self,
+        listener: ListenerId,
+        identity: Arc<Identity>,
+        dialled: impl FnOnce() -> SocketAddr,
+        now: Instant,
+    ) -> ClientId;
+    /// Bytes a client sent.
+    fn client_input(&mut self, id: ClientId, bytes: &[u8], now: Instant);
+    /// Whether its socket should be read.
+    fn client_wants_input(&self, id: ClientId) -> bool;
+    /// The most to read from it at once.
+    fn client_read_max(&self, _id: ClientId) -> usize {
+        usize::MAX
+    }
+    /// The bytes on their way to it.
+    fn client_out(&mut self, id: ClientId) -> &mut OutBuffer;
+    /// Its socket took `n` bytes.
+    fn client_wrote(&mut self, id: ClientId, n: usize, now: Instant);
+    /// Whether and how to close it once its output is written.
+    fn client_closing(&self, id: ClientId) -> Option<CloseHow>;
+    /// Nothing in flight, unread or unsent.
+    fn client_idle(&self, id: ClientId) -> bool;
+    /// It closed its sending side.
+    fn client_eof(&mut self, id: ClientId);
+    /// It is gone.
+    fn close_client(&mut self, id: ClientId, now: Instant) -> ClientSummary;
+    /// It is about to be closed although it is not idle.
+    fn reject_client(&mut self, id: ClientId, why: Rejected);
+
+    /// Somebody is finding out who it belongs to.
+    fn await_name(&mut self, _id: ClientId, _now: Instant) {}
+    /// The identity of a closed connection whose requests are not booked yet.
+    fn held_identity(&self, _id: ClientId) -> Option<Arc<Identity>> {
+        None
+    }
+    /// The answer, read from the system at `read_at`; `None`: no better name than it has.
+    fn name_client(&mut self, id: ClientId, name: Option<Arc<Identity>>, read_at: Instant);
+    /// Whether an answer is urgent.
+    fn take_urgent(&mut self) -> bool {
+        false
+    }
+    /// What became of held accounts.
+    fn take_naming_counts(&mut self) -> NamingCounts {
+        NamingCounts::default()
+    }
+    /// Books every held account as it is: the worker ends.
+    fn book_held(&mut self) {}
+
+    /// Every lane that should be connected.
+    fn lanes(&self) -> impl Iterator<Item = (LaneId, &Self::Lane)>;
+    /// Whether there are more of them than at the last call.
+    fn take_lanes_added(&mut self) -> bool {
+        false
+    }
+    /// The bytes on their way to a lane.
+    fn lane_out(&mut self, id: LaneId) -> &mut OutBuffer;
+    /// Bytes it delivered.
+    ///
+    /// # Errors
+    /// When they answer nothing that was asked: it must be cut.
+    fn lane_input(&mut self, id: LaneId, bytes: &[u8], now: Instant) -> Result<(), Desync>;
+    /// It is connected and signed in.
+    fn lane_up(&mut self, id: LaneId, now: Instant);
+    /// An attempt to connect it failed; `sign_in`: because of its credentials.
+    fn lane_failed(&mut self, id: LaneId, sign_in: bool, now: Instant);
+    /// Its connection was lost.
+    fn lane_lost(&mut self, id: LaneId, now: Instant);
+
+    /// Ends a turn.
+    fn end_turn(&mut self, now: Instant);
+    /// Whether another turn would do more.
+    fn has_more(&self) -> bool;
+    /// When [`DataPath::on_timer`] is to be called next.
+    fn next_deadline(&self) -> Option<Instant>;
+    /// What happens by time.
+    fn on_timer(&mut self, now: Instant);
+    /// New settings.
+    fn apply(&mut self, settings: Arc<Settings>, now: Instant);
+    /// Lanes with bytes to write.
+    fn take_dirty_lanes(&mut self, into: &mut Vec<LaneId>);
+    /// Clients with something to write, to read or to close.
+    fn take_dirty_clients(&mut self, into: &mut Vec<ClientId>);
+    /// Lanes to be cut.
+    fn take_cuts(&mut self, into: &mut Vec<(LaneId, CutCause)>);
+    /// Clients to be closed as slow readers.
+    fn take_slow(&mut self, into: &mut Vec<ClientId>);
+    /// Flushes by prefix to be carried out.
+    fn take_flushes(&mut self, _into: &mut Vec<FlushJob>) {}
+    /// One of them ended.
+    fn flush_done(&mut self, _job: &FlushJob, _ok: bool, _now: Instant) {}
+
+    /// How it stands.
+    fn snapshot(&self, now: Instant) -> EngineSnapshot;
+    /// What was asked, done and spent.
+    fn ledger(&mut self) -> &mut Ledger;
+    /// Requests that could not be read: the listener and the cause.
+    fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str)>);
+    /// What each identity did since the last call.
+    fn fold(&mut self, f: impl FnMut(u32, &Arc<Identity>, &IdentityTally));
+    /// Operations each server was asked for since the last call, on whose behalf. Before [`DataPath::fold`].
+    fn fold_servers(&mut self, f: impl FnMut(u32, &Arc<Identity>, Server<'_>, u64));
+    /// Statements passed on unread since the last call, by cause.
+    fn take_opaque(&mut self, _f: impl FnMut(&'static str, u64)) {}
+    /// What is counted about each cluster, in the order of the settings.
+    fn cluster_counts(&self) -> Vec<ClusterCounts> {
+        Vec::new()
+    }
+}
+
+/// Which server something was asked of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server<'a> {
+    /// The one at this position in the list of a pool.
+    Position(PoolId, usize),
+    /// The node with this address.
+    Address(&'a str),
+}
+
+/// The time-outs of a lane, from the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For connecting and signing in.
+    pub connect: Span,
+    /// First wait before another attempt.
+    pub reconnect_min: Span,
+    /// Longest wait before another attempt.
+    pub reconnect_max: Span,
+}
+
+/// Where an upstream connection leads.
+pub trait Route: Clone + std::fmt::Debug + Send + Unpin + 'static {
+    /// Its pool or cluster.
+    fn backend(&self) -> Backend;
+    /// Where to.
+    fn address(&self) -> &Address;
+    /// How long its pool or cluster waits.
+    fn patience(&self, settings: &Settings) -> Patience;
+    /// Begins an attempt: connecting and whatever must be said before the first request.
+    fn dial(&self, timeout: Span) -> Connecting;
+}
+
+/// The calls both engines have under the same name.
+macro_rules! shared_calls {
+    ($engine:ty) => {
+        fn new(settings: Arc<Settings>, budgets: Arc<Budgets>, workers: u32, seed: u64) -> Self {
+            <$engine>::new(settings, budgets, workers, seed)
+        }
+        fn client_input(&mut self, id: ClientId, bytes: &[u8], now: Instant) {
+            <$engine>::client_input(self, id, bytes, now);
+        }
+        fn client_wants_input(&self, id: ClientId) -> bool {
+            <$engine>::client_wants_input(self, id)
+        }
+        fn client_out(&mut self, id: ClientId) -> &mut OutBuffer {
+            <$engine>::client_out(self, id)
+        }
+        fn client_closing(&self, id: ClientId) -> Option<CloseHow> {
+            <$engine>::client_closing(self, id)
+        }
+        fn client_idle(&self, id: ClientId) -> bool {
+            <$engine>::client_idle(self, id)
+        }
+        fn client_eof(&mut self, id: ClientId) {
+            <$engine>::client_eof(self, id);
+        }
+        fn close_client(&mut self, id: ClientId, now: Instant) -> ClientSummary {
+            <$engine>::close_client(self, id, now)
+        }
+        fn reject_client(&mut self, id: ClientId, why: Rejected) {
+            <$engine>::reject_client(self, id, why);
+        }
+        fn lanes(&self) -> impl Iterator<Item = (LaneId, &Self::Lane)> {
+            <$engine>::lanes(self)
+        }
+        fn lane_out(&mut self, id: LaneId) -> &mut OutBuffer {
+            <$engine>::lane_out(self, id)
+        }
+        fn lane_input(&mut self, id: LaneId, bytes: &[u8], now: Instant) -> Result<(), Desync> {
+            <$engine>::lane_input(self, id, bytes, now)
+        }
+        fn lane_up(&mut self, id: LaneId, now: Instant) {
+            <$engine>::lane_up(self, id, now);
+        }
+        fn lane_lost(&mut self, id: LaneId, now: Instant) {
+            <$engine>::lane_lost(self, id, now);
+        }
+        fn end_turn(&mut self, now: Instant) {
+            <$engine>::end_turn(self, now);
+        }
+        fn has_more(&self) -> bool {
+            <$engine>::has_more(self)
+        }
+        fn next_deadline(&self) -> Option<Instant> {
+            <$engine>::next_deadline(self)
+        }
+        fn on_timer(&mut self, now: Instant) {
+            <$engine>::on_timer(self, now);
+        }
+        fn apply(&mut self, settings: Arc<Settings>, now: Instant) {
+            <$engine>::apply(self, settings, now);
+        }
+        fn take_dirty_lanes(&mut self, into: &mut Vec<LaneId>) {
+            <$engine>::take_dirty_lanes(self, into);
+        }
+        fn take_dirty_clients(&mut self, into: &mut Vec<ClientId>) {
+            <$engine>::take_dirty_clients(self, into);
+        }
+        fn take_cuts(&mut self, into: &mut Vec<(LaneId, CutCause)>) {
+            <$engine>::take_cuts(self, into);
+        }
+        fn take_slow(&mut self, into: &mut Vec<ClientId>) {
+            <$engine>::take_slow(self, into);
+        }
+        fn snapshot(&self, now: Instant) -> EngineSnapshot {
+            <$engine>::snapshot(self, now)
+        }
+        fn ledger(&mut self) -> &mut Ledger {
+            <$engine>::ledger(self)
+        }
+        fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str)>) {
+            <$engine>::take_invalid(self, into);
+        }
+        fn fold(&mut self, f: impl FnMut(u32, &Arc<Identity>, &IdentityTally)) {
+            <$engine>::fold(self, f);
+        }
+    };
+}
+use shared_calls;

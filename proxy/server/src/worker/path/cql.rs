@@ -1,0 +1,80 @@
+//! CQL's engine as a worker drives it.
+
+use super::{DataPath, Patience, Route, Server, shared_calls};
+use crate::fold::Protocol;
+use crate::upstream::{Connecting, cql};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use weir_engine::admit::Budgets;
+use weir_engine::caller::Identity;
+use weir_engine::cql::{ClusterCounts, CqlEngine, LaneInfo};
+use weir_engine::error::Rejected;
+use weir_engine::ledger::{IdentityTally, Ledger};
+use weir_engine::settings::{Address, Backend, Settings};
+use weir_engine::units::{ClientId, Instant, LaneId, ListenerId, Span};
+use weir_engine::{ClientSummary, CloseHow, CutCause, Desync, EngineSnapshot, OutBuffer};
+
+impl DataPath for CqlEngine {
+    const PROTOCOL: Protocol = Protocol::Cql;
+    type Lane = LaneInfo;
+
+    shared_calls!(CqlEngine);
+
+    fn open_client(
+        &mut self,
+        listener: ListenerId,
+        identity: Arc<Identity>,
+        dialled: impl FnOnce() -> SocketAddr,
+        now: Instant,
+    ) -> ClientId {
+        CqlEngine::open_client(self, listener, identity, dialled(), now)
+    }
+    fn client_wrote(&mut self, id: ClientId, n: usize, _now: Instant) {
+        CqlEngine::client_wrote(self, id, n);
+    }
+    fn name_client(&mut self, id: ClientId, name: Option<Arc<Identity>>, _read_at: Instant) {
+        if let Some(identity) = name {
+            self.rename_client(id, identity);
+        }
+    }
+    fn take_lanes_added(&mut self) -> bool {
+        CqlEngine::take_lanes_added(self)
+    }
+    fn lane_failed(&mut self, id: LaneId, _sign_in: bool, now: Instant) {
+        CqlEngine::lane_failed(self, id, now);
+    }
+    fn fold_servers(&mut self, mut f: impl FnMut(u32, &Arc<Identity>, Server<'_>, u64)) {
+        self.fold_nodes(|slot, identity, name, operations| {
+            f(slot, identity, Server::Address(name), operations);
+        });
+    }
+    fn take_opaque(&mut self, mut f: impl FnMut(&'static str, u64)) {
+        CqlEngine::take_opaque(self, |cause, statements| f(cause.label(), statements));
+    }
+    fn cluster_counts(&self) -> Vec<ClusterCounts> {
+        CqlEngine::cluster_counts(self)
+    }
+}
+
+impl Route for LaneInfo {
+    fn backend(&self) -> Backend {
+        Backend::Cluster(self.cluster)
+    }
+
+    fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn patience(&self, settings: &Settings) -> Patience {
+        let cluster = &settings.clusters[self.cluster.0 as usize];
+        Patience {
+            connect: cluster.connect_timeout,
+            reconnect_min: cluster.reconnect_min,
+            reconnect_max: cluster.reconnect_max,
+        }
+    }
+
+    fn dial(&self, timeout: Span) -> Connecting {
+        cql::start(self.clone(), timeout)
+    }
+}
