@@ -1,7 +1,6 @@
 use super::*;
 use proptest::prelude::*;
 use weir_memcached::Verb;
-use weir_memcached::Verb;
 
 fn entry(identity: u32, operations: u64, at: u64) -> Entry {
     Entry {
