@@ -158,6 +158,7 @@ fn april() -> Snapshot {
         ],
         pools: vec![PoolRow {
             name: "main".into(),
+            kind: "memcached".into(),
             ring: "libmemcached-weighted".into(),
             servers: vec![up, down],
         }],
@@ -213,6 +214,35 @@ fn top_on_a_wide_terminal() {
     let text = render(&april(), &plain(140));
     assert!(text.lines().all(|line| line.chars().count() <= 140), "{text}");
     golden("top-140.txt", &text);
+}
+
+#[test]
+fn top_shows_the_nodes_of_a_cluster() {
+    let lane = |state: &str, in_flight| LaneRow { state: state.into(), in_flight, ..LaneRow::default() };
+    let node = |address: &str, lanes: Vec<LaneRow>| ServerRow {
+        address: address.into(),
+        weight: 1,
+        state: "up".into(),
+        operations_in_flight: 15_400,
+        requests_in_flight: Some(lanes.iter().map(|lane| lane.in_flight).sum()),
+        requests_in_flight_max: Some(512),
+        operations_per_second: 31_000.0,
+        lanes,
+        ..ServerRow::default()
+    };
+    let mut down = node("10.0.0.12:9042", vec![lane("waiting", 0)]);
+    (down.state, down.last_error) = ("down".into(), Some("Connection refused".into()));
+    let nodes = vec![node("10.0.0.11:9042", vec![lane("up", 40), lane("up", 2)]), down];
+    let snapshot = Snapshot {
+        pools: vec![PoolRow {
+            name: "timelines".into(),
+            kind: "cql".into(),
+            servers: nodes,
+            ..PoolRow::default()
+        }],
+        ..Snapshot::default()
+    };
+    golden("top-cql.txt", &render(&snapshot, &plain(100)));
 }
 
 #[test]

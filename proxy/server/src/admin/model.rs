@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub expensive: Vec<ExpensiveRow>,
     /// Names by work whether or not they have a row in `callers`, heaviest first.
     pub heavy_hitters: Vec<HeavyRow>,
-    /// Pools with their servers.
+    /// Pools with their servers, then clusters with their nodes.
     pub pools: Vec<PoolRow>,
     /// Listeners.
     pub listeners: Vec<ListenerRow>,
@@ -239,25 +239,28 @@ pub struct HeavyRow {
     pub error: u64,
 }
 
-/// One pool.
+/// One pool or cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PoolRow {
     /// Its name.
     pub name: String,
-    /// Its ring's dialect.
+    /// `memcached` (a pool) or `cql` (a cluster).
+    pub kind: String,
+    /// Its ring's dialect; empty for a cluster.
     pub ring: String,
-    /// Its servers.
+    /// Its servers, or its nodes.
     pub servers: Vec<ServerRow>,
 }
 
-/// One server of a pool, over all workers.
+/// One server of a pool or node of a cluster, over all workers. A node has bounds of its own: where there is no bound of
+/// a kind, it is 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServerRow {
     /// Where it is.
     pub address: String,
-    /// Its share of the ring.
+    /// Its share of the ring; 1 for a node.
     pub weight: u32,
     /// `up` (every lane is), `degraded` (some are) or `down` (none is).
     pub state: String,
@@ -273,6 +276,10 @@ pub struct ServerRow {
     pub bytes_in_flight: u64,
     /// The bound of `bytes_in_flight`.
     pub bytes_in_flight_max: u64,
+    /// Requests that wait for its reply, those nobody waits for any more included; nodes only.
+    pub requests_in_flight: Option<u64>,
+    /// The bound of those somebody waits for (`requests_in_flight` of the cluster); nodes only.
+    pub requests_in_flight_max: Option<u64>,
     /// Operations waiting in weir's queue for it.
     pub queue: u64,
     /// Operations per second it answers now.
@@ -309,7 +316,7 @@ pub struct ListenerRow {
     pub name: String,
     /// Where it listens.
     pub address: String,
-    /// The pool behind it.
+    /// The pool or cluster behind it.
     pub pool: String,
     /// Connections open now.
     pub connections: u64,

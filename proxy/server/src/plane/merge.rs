@@ -1,24 +1,22 @@
 //! Many workers' looks as one snapshot.
 
+mod backends;
+
 use crate::admin::model::{
-    CallerRow, ExpensiveRow, HeavyRow, Instance, LaneRow, Largest, Limited, LimitsView, ListenerRow, PoolRow,
-    ServerRow, Snapshot, Totals,
+    CallerRow, ExpensiveRow, HeavyRow, Instance, Largest, Limited, LimitsView, ListenerRow, Snapshot, Totals,
 };
 use crate::caps::Caps;
 use crate::caps::files::Share;
 use crate::clock::{Clock, unix_now};
 use crate::config::Config;
-use crate::config::schema::Worded as _;
 use crate::fold::window::{self, Work};
 use crate::fold::{Protocol, Row};
 use crate::overrides::{Desk, Feature, UnixTime};
 use crate::worker::orders::{InForce, Look};
 use std::collections::HashMap;
 use std::sync::Arc;
-use weir_engine::LaneState;
 use weir_engine::caller::Identity;
-use weir_engine::settings::{Backend, PoolSettings};
-use weir_engine::units::{Instant, ListenerId, PoolId};
+use weir_engine::units::{Instant, ListenerId};
 use weir_telemetry::LimitMode;
 
 /// Heavy hitters that are shown.
@@ -62,7 +60,7 @@ pub(super) fn snapshot(view: &View<'_>, looks: &[Look]) -> Snapshot {
         },
         expensive: expensive(view, looks),
         heavy_hitters: heavy(looks),
-        pools: pools(view, looks),
+        pools: backends::rows(&view.in_force.settings, looks),
         callers,
         listeners,
     }
@@ -254,74 +252,6 @@ fn heavy(looks: &[Look]) -> Vec<HeavyRow> {
     rows
 }
 
-fn pools(view: &View<'_>, looks: &[Look]) -> Vec<PoolRow> {
-    let pools = view.in_force.settings.pools.iter().enumerate();
-    pools
-        .map(|(index, pool)| PoolRow {
-            name: pool.name.to_string(),
-            ring: pool.ring.word().to_owned(),
-            servers: (0..pool.servers.len())
-                .map(|server| {
-                    server_row(PoolId(u32::try_from(index).unwrap_or(u32::MAX)), pool, server, looks)
-                })
-                .collect(),
-        })
-        .collect()
-}
-
-fn server_row(id: PoolId, pool: &PoolSettings, server: usize, looks: &[Look]) -> ServerRow {
-    let server = &pool.servers[server];
-    let address = server.address.to_string();
-    let mut row = ServerRow {
-        weight: server.weight,
-        operations_in_flight_max: pool.operations_in_flight.0,
-        bulk_keys_in_flight_max: pool.bulk_keys_in_flight.0,
-        bytes_in_flight_max: pool.bytes_in_flight.0,
-        ..ServerRow::default()
-    };
-    for look in looks {
-        let engines = look.engine.servers.iter();
-        for state in engines.filter(|state| state.backend == Backend::Pool(id) && *state.name == *address) {
-            row.operations_in_flight += state.operations.0;
-            row.bulk_keys_in_flight += state.bulk_keys.0;
-            row.bytes_in_flight += state.bytes.0;
-            row.queue += state.queued.0;
-            row.lanes.extend(state.lanes.iter().map(|lane| LaneRow {
-                worker: look.worker,
-                state: lane_state(lane.state).to_owned(),
-                in_flight: lane.owed as u64,
-                unsent_bytes: lane.unsent as u64,
-            }));
-        }
-        let sockets = look.upstreams.iter();
-        for socket in sockets.filter(|socket| socket.backend == Backend::Pool(id) && *socket.name == *address)
-        {
-            row.opens += socket.opens;
-            row.open_errors += socket.open_errors;
-            row.operations_per_second += socket.operations_per_second;
-            row.last_error = row.last_error.take().or_else(|| socket.last_error.clone());
-        }
-    }
-    let up = row.lanes.iter().filter(|lane| lane.state == "up").count();
-    row.state = match up {
-        0 => "down",
-        up if up == row.lanes.len() => "up",
-        _ => "degraded",
-    }
-    .to_owned();
-    row.address = address;
-    row
-}
-
-fn lane_state(state: LaneState) -> &'static str {
-    match state {
-        LaneState::Up => "up",
-        LaneState::Connecting => "connecting",
-        LaneState::Down => "waiting",
-        LaneState::Retired => "retired",
-    }
-}
-
 fn listeners(view: &View<'_>, looks: &[Look]) -> Vec<ListenerRow> {
     let settings = &view.in_force.settings;
     let row = |(index, listener): (usize, &weir_engine::settings::ListenerSettings)| {
@@ -349,7 +279,7 @@ fn listeners(view: &View<'_>, looks: &[Look]) -> Vec<ListenerRow> {
     settings.listeners.iter().enumerate().map(row).collect()
 }
 
-/// Bounds by configuration key, in the key's unit. Where several pools or listeners have a value, the smallest: it is
+/// Bounds by configuration key, in the key's unit. Where several pools, clusters or listeners have a value, the smallest: it is
 /// the one that is met first.
 pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> {
     let seconds = |span: weir_engine::units::Span| span.0 as f64 / 1e6;
@@ -377,16 +307,34 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
             ("queue_timeout", seconds(pool.queue_timeout)),
         ]);
     }
+    for cluster in &settings.clusters {
+        all.extend([
+            ("connections_per_node", f64::from(cluster.connections_per_node)),
+            ("streams_per_connection", f64::from(cluster.streams_per_connection)),
+            ("requests_in_flight", cluster.requests_in_flight.0 as f64),
+            ("request_max", cluster.request_max.0 as f64),
+            ("prepared_max", f64::from(cluster.prepared_max)),
+            ("orphans_max", f64::from(cluster.orphans_max)),
+            ("orphan_age_max", seconds(cluster.orphan_age_max)),
+            ("request_timeout", seconds(cluster.request_timeout)),
+            ("stall_timeout", seconds(cluster.stall_timeout)),
+            ("queue_timeout", seconds(cluster.queue_timeout)),
+        ]);
+    }
     for (listener, door) in settings.listeners.iter().zip(&config.doors) {
         all.extend([
             ("backlog", f64::from(door.backlog)),
             ("max_connections", f64::from(listener.max_connections)),
             ("max_connections_per_principal", f64::from(listener.max_connections_per_principal)),
-            ("line_max", listener.line_max as f64),
-            ("value_max", listener.value_max as f64),
-            ("reply_buffer", listener.reply_buffer as f64),
             ("reply_buffer_max", listener.reply_buffer_max as f64),
         ]);
+        if listener.backend.pool().is_some() {
+            all.extend([
+                ("line_max", listener.line_max as f64),
+                ("value_max", listener.value_max as f64),
+                ("reply_buffer", listener.reply_buffer as f64),
+            ]);
+        }
     }
     let mut smallest: Vec<(&'static str, f64)> = Vec::new();
     for (name, value) in all {

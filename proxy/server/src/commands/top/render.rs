@@ -214,8 +214,12 @@ fn pools(snapshot: &Snapshot, look: &Look) -> Vec<String> {
 
 fn server_line(pool: &str, server: &ServerRow, width: usize, look: &Look) -> String {
     let up = server.lanes.iter().filter(|lane| lane.state == "up").count();
-    let in_flight =
-        format!("{}/{}", short(server.operations_in_flight), short(server.operations_in_flight_max));
+    // A node's bound is on requests, whatever they ask for.
+    let (in_flight, most) = match (server.requests_in_flight, server.requests_in_flight_max) {
+        (Some(requests), Some(most)) => (requests, most),
+        _ => (server.operations_in_flight, server.operations_in_flight_max),
+    };
+    let in_flight = format!("{}/{}", short(in_flight), short(most));
     let mut line = format!(
         "{} {} {} {} {} {}",
         left(&format!("{pool} {}", server.address), width),
