@@ -99,7 +99,7 @@ impl Caps {
     /// Shares out the open files this process may have, under these settings.
     pub fn share_files(&self, settings: &Settings, workers: usize) -> Share {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let share = Share::of(limit, upstream_files(&settings.pools, workers));
+        let share = Share::of(limit, upstream_files(&settings.pools, &settings.clusters, workers));
         self.files.allow(share.clients);
         share
     }

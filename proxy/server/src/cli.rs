@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use weir_engine::settings::Address;
 use weir_engine::units::Span;
 
-/// A sidecar that measures and bounds the work behind requests to memcached.
+/// A sidecar that measures and bounds the work behind requests to memcached and to CQL clusters.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "weir",
@@ -17,6 +17,7 @@ use weir_engine::units::Span;
     after_help = "\
 Examples:
   weir run --memcached 127.0.0.1:11311=127.0.0.1:11211     no file needed
+  weir run --cql 127.0.0.1:9142=10.0.0.1:9042,10.0.0.2:9042
   weir run --config weir.toml
   weir check weir.toml                                     every problem at once
   weir top                                                 who asks for how much, live
@@ -54,24 +55,35 @@ pub enum Command {
 /// `weir run`.
 #[derive(Clone, Debug, Default, Args)]
 #[command(after_help = "\
-LISTEN and SERVER are host:port, [v6]:port or unix:/path.
+LISTEN, SERVER and CONTACT are host:port, [v6]:port or unix:/path; LISTEN of --cql is TCP.
 
 Examples:
   weir run --config /etc/weir/weir.toml
   weir run --memcached 127.0.0.1:11311=127.0.0.1:11211
   weir run --memcached unix:/run/weir/cache.sock=10.0.0.1:11211,10.0.0.2:11211 \\
            --metrics 127.0.0.1:9466 --admin unix:/run/weir/admin.sock --workers 2
+  weir run --cql 127.0.0.1:9142=10.0.0.1:9042,10.0.0.2:9042
+  weir run --memcached 127.0.0.1:11311=127.0.0.1:11211 --cql 127.0.0.1:9142=127.0.0.1:9042
 
+Drivers are shown one node, at the address they dialled: a driver that asks for 127.0.0.1:9142 stays there.
 Without a file weir splits big multigets, queues fairly, counts and warns; it refuses nothing but flush_all, and
 that only when there is more than one --memcached.
 SIGTERM drains and exits 0; SIGHUP reads the file again.")]
 pub struct RunArgs {
     /// Configuration file (docs/configuration.md has every key).
-    #[arg(long, value_name = "FILE", required_unless_present = "memcached", conflicts_with = "memcached")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present_any = ["memcached", "cql"],
+        conflicts_with_all = ["memcached", "cql"]
+    )]
     pub config: Option<PathBuf>,
-    /// A listener and the servers behind it; may repeat.
+    /// A listener and the memcached servers behind it; may repeat.
     #[arg(long, value_name = "LISTEN=SERVER[,SERVER...]", value_parser = parse_route)]
     pub memcached: Vec<Route>,
+    /// A listener for CQL and the nodes of the cluster behind it; may repeat.
+    #[arg(long, value_name = "LISTEN=CONTACT[,CONTACT...]", value_parser = parse_cql_route)]
+    pub cql: Vec<Route>,
     /// Serve /metrics, /healthz and /readyz here; may repeat. Takes the place of the file's key.
     #[arg(long, value_name = "LISTEN", value_parser = parse_address)]
     pub metrics: Vec<Address>,
@@ -87,12 +99,12 @@ pub struct RunArgs {
     /// Keep overrides over a restart in this directory.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Let --memcached listen where other machines can reach it.
+    /// Let --memcached and --cql listen where other machines can reach it.
     #[arg(long)]
     pub allow_remote: bool,
 }
 
-/// One `--memcached`: where clients come in, and which servers answer.
+/// One `--memcached` or `--cql`: where clients come in, and which servers or nodes answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Where weir listens.
@@ -346,13 +358,20 @@ pub struct TapArgs {
 }
 
 fn parse_route(text: &str) -> Result<Route, String> {
-    let (listen, servers) = text
-        .split_once('=')
-        .ok_or("expected LISTEN=SERVER[,SERVER...] (\"127.0.0.1:11311=127.0.0.1:11211\")")?;
+    route(text, "SERVER", "127.0.0.1:11311=127.0.0.1:11211")
+}
+
+fn parse_cql_route(text: &str) -> Result<Route, String> {
+    route(text, "CONTACT", "127.0.0.1:9142=127.0.0.1:9042")
+}
+
+fn route(text: &str, what: &str, example: &str) -> Result<Route, String> {
+    let (listen, servers) =
+        text.split_once('=').ok_or_else(|| format!("expected LISTEN={what}[,{what}...] (\"{example}\")"))?;
     let listen = parse_address(listen).map_err(|wrong| format!("LISTEN: {wrong}"))?;
     let servers = servers
         .split(',')
-        .map(|server| parse_address(server).map_err(|wrong| format!("SERVER {server:?}: {wrong}")))
+        .map(|server| parse_address(server).map_err(|wrong| format!("{what} {server:?}: {wrong}")))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Route { listen, servers })
 }
@@ -402,6 +421,8 @@ mod tests {
         for line in [
             "weir run --config weir.toml",
             "weir run --memcached 127.0.0.1:1=127.0.0.1:2,unix:/a --metrics 0.0.0.0:9 --admin unix:/b --workers 2",
+            "weir run --cql 127.0.0.1:3=127.0.0.1:4,127.0.0.1:5 --cql [::1]:3=db-1:9042",
+            "weir run --memcached 127.0.0.1:1=127.0.0.1:2 --cql 127.0.0.1:3=127.0.0.1:4",
             "weir check weir.toml --against unix:/b",
             "weir top --once --json",
             "weir explain importer",
@@ -424,7 +445,9 @@ mod tests {
             "weir run --config a --memcached 127.0.0.1:1=127.0.0.1:2",
             "weir run --memcached 127.0.0.1:1",
             "weir run --memcached 127.0.0.1:1=127.0.0.1:2 --workers 0",
-            "weir run --memcached 127.0.0.1:1=127.0.0.1:2 --cql 127.0.0.1:3=127.0.0.1:4",
+            "weir run --config a --cql 127.0.0.1:1=127.0.0.1:2",
+            "weir run --cql 127.0.0.1:1",
+            "weir run --cql 127.0.0.1:1=127.0.0.1:2,",
             "weir limits set a --mode refuse",
             "weir limits set a --mode refuse --for 31d",
             "weir limits set a --operations-per-request 0 --for 1h",

@@ -426,7 +426,10 @@ fn check_prints_the_bounds() {
 
 #[test]
 fn check_against_a_running_weir() {
-    let running = config(&format!("{}[listener.two]\naddress = \"unix:/two\"\n", reference::EXAMPLE_FILE));
+    let running = config(&format!(
+        "{}[listener.two]\naddress = \"unix:/two\"\npool = \"cache\"\n",
+        reference::EXAMPLE_FILE
+    ));
     let new = reference::EXAMPLE_FILE
         .replace("{ address = \"10.0.0.2:11211\", weight = 2 }", "\"10.0.0.2:11211\", \"10.0.0.3:11211\"")
         .replace("operations_per_request = 500", "operations_per_request = 100");

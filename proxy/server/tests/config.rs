@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use weir::cli::{Route, RunArgs};
 use weir::config::address::parse_address;
 use weir::config::{Config, Host, OnClientClose, PrincipalKind, Severity, effective, reference};
-use weir_engine::settings::{FlushPolicy, LimitMode};
-use weir_engine::units::{ListenerId, Operations, Span};
+use weir_engine::settings::{Address, Backend, ClusterSettings, FlushPolicy, LimitMode};
+use weir_engine::units::{ClusterId, ListenerId, Operations, PoolId, Span};
 
 /// A machine that has nothing to say.
 fn quiet() -> Host {
@@ -44,6 +44,13 @@ fn every_problem_of_a_file_is_told_at_once() {
     let text = std::fs::read_to_string(here("tests/config/many.toml")).expect("the file is there");
     let problems = read(&text).expect_err("nothing in it is right");
     golden(&here("tests/config/many.txt"), &format!("{problems}\n"));
+}
+
+#[test]
+fn every_problem_of_clusters_is_told_at_once() {
+    let text = std::fs::read_to_string(here("tests/config/clusters.toml")).expect("the file is there");
+    let problems = read(&text).expect_err("little in it is right");
+    golden(&here("tests/config/clusters.txt"), &format!("{problems}\n"));
 }
 
 #[test]
@@ -110,7 +117,9 @@ fn the_effective_configuration_reads_back_to_itself() {
     let rich = format!(
         "{}\n[pool.b]\nservers = [{{ address = \"unix:/a\", weight = 3, name = \"n\" }}]\nflush_all = {{ prefix = \"s:\" }}\n\
          [listener.\"a/b\"]\naddress = \"unix:/run/b.sock\"\npool = \"b\"\nmode = 0o600\ngroup = \"cache\"\n\
-         trusted_names = [\"x\", \"y\"]\nidle_timeout = \"1m30s\"\non_client_close = \"fin\"\n",
+         trusted_names = [\"x\", \"y\"]\nidle_timeout = \"1m30s\"\non_client_close = \"fin\"\n\
+         [cluster.\"dc/2\"]\ncontacts = \"[::1]:9042\"\nnewest_version = \"v3\"\nstreams_per_connection = 32_768\n\
+         [listener.cql]\naddress = \"127.0.0.1:9143\"\ncluster = \"dc/2\"\n",
         reference::EXAMPLE_FILE
     );
     let config = read(&rich).expect("good");
@@ -121,7 +130,101 @@ fn the_effective_configuration_reads_back_to_itself() {
     assert_eq!(again.principals, config.principals);
     assert_eq!(again.hash, config.hash);
     assert_eq!(effective::differences(&config, &again), []);
-    assert_eq!(effective::to_json(&config)["pool"]["b"]["servers"][0]["weight"], 3);
+    let tree = effective::to_json(&config);
+    assert_eq!(tree["pool"]["b"]["servers"][0]["weight"], 3);
+    assert_eq!(tree["cluster"]["dc/2"]["newest_version"], "v3");
+    assert_eq!(tree["listener"]["cql"]["cluster"], "dc/2");
+    assert_eq!(tree["listener"]["cql"]["pool"], serde_json::Value::Null);
+}
+
+const CLUSTER: &str = "\
+[cluster.main]
+contacts = [\"10.0.0.1:9042\", \"10.0.0.2:9042\"]
+[listener.cql]
+address = \"127.0.0.1:9142\"
+";
+
+#[test]
+fn a_cluster_beside_a_pool() {
+    let alone = read(CLUSTER).expect("good");
+    let contacts = ["10.0.0.1:9042", "10.0.0.2:9042"].map(|text| parse_address(text).expect("an address"));
+    assert_eq!(alone.settings.clusters, [ClusterSettings::new("main", contacts.to_vec())]);
+    assert_eq!(alone.settings.listeners[0].backend, Backend::Cluster(ClusterId(0)), "the only one there is");
+    assert_eq!(alone.warnings, []);
+
+    let cache = GOOD.replace("[listener.cache]", "[listener.cache]\npool = \"main\"");
+    let both = read(&format!("{cache}{CLUSTER}cluster = \"main\"\n")).expect("they may share a name");
+    let backends: Vec<Backend> = both.settings.listeners.iter().map(|listener| listener.backend).collect();
+    assert_eq!(backends, [Backend::Pool(PoolId(0)), Backend::Cluster(ClusterId(0))]);
+    assert_eq!(both.warnings, []);
+
+    let unclear = read(&format!("{cache}{CLUSTER}")).expect_err("which of the two?");
+    assert!(unclear.contains("listener.cql: the key `pool` or `cluster` is missing"), "{unclear}");
+    let file = format!("{cache}{CLUSTER}cluster = \"main\"\n[cluster.old]\ncontacts = \"a:1\"\n");
+    let unused = read(&file).expect("a warning only").warnings;
+    assert_eq!(unused.len(), 1, "{unused:?}");
+    assert_eq!(unused[0].path, "cluster.old");
+}
+
+#[test]
+fn what_has_no_effect_on_a_cluster_is_a_warning() {
+    let text = CLUSTER.replace("[listener", "orphans_max = 3_000\nrequests_in_flight = 5_000\n[listener");
+    let config = read(&format!("{text}line_max = \"1MiB\"\nreply_buffer = \"1GiB\"\n")).expect("good");
+    let mut told: Vec<&str> = config.warnings.iter().map(|problem| &*problem.path).collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            "cluster.main.orphans_max",
+            "cluster.main.requests_in_flight",
+            "listener.cql.line_max",
+            "listener.cql.reply_buffer"
+        ]
+    );
+}
+
+#[test]
+fn connections_to_nodes_need_open_files() {
+    let host = Host { nofile_hard: Some(1_000), ..quiet() };
+    let told = |text: &str| {
+        let config = Config::from_text("weir.toml", text, &host).expect("weir can run");
+        config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let text = CLUSTER.replace("[listener", "connections_per_node = 4\n[listener");
+    let text = format!("workers = 2\n{text}max_connections = 500\n");
+    // 2 nodes, 4 connections, 2 workers, and v3, v4, v5
+    assert_eq!(told(&text), "");
+    let text = text.replace("max_connections = 500", "max_connections = 800");
+    assert!(told(&text).contains("800 clients, 48 upstream"), "{}", told(&text));
+    let text = text.replace("[listener", "newest_version = \"v4\"\n[listener");
+    assert_eq!(told(&text), "", "992 fit into 1,000");
+}
+
+#[test]
+fn a_reload_of_clusters() {
+    let old = read(CLUSTER).expect("good");
+    let frozen = |text: &str| -> Vec<String> {
+        let all = effective::differences(&old, &read(text).expect("good"));
+        assert!(!all.is_empty(), "{text}");
+        all.into_iter().filter(effective::needs_restart).map(|found| found.path).collect()
+    };
+    let contacts = CLUSTER.replace("\"10.0.0.2:9042\"", "\"10.0.0.3:9042\", \"10.0.0.4:9042\"");
+    assert_eq!(frozen(&contacts), [""; 0]);
+    let looser =
+        CLUSTER.replace("[listener", "request_timeout = \"15s\"\nnewest_version = \"v4\"\n[listener");
+    assert_eq!(frozen(&looser), [""; 0]);
+    let more = CLUSTER.replace("[listener", "connections_per_node = 2\n[listener");
+    assert_eq!(frozen(&more), ["cluster.main.connections_per_node"]);
+    let renamed = CLUSTER.replace("[cluster.main]", "[cluster.other]");
+    assert_eq!(frozen(&renamed), ["cluster.main", "listener.cql.cluster", "cluster.other"]);
+    let pool = format!("{CLUSTER}pool = \"main\"\n[pool.main]\nservers = [\"127.0.0.1:11211\"]\n");
+    assert_eq!(frozen(&pool), ["listener.cql.pool", "listener.cql.cluster", "pool.main"]);
+    let tighter = |text: &str| -> Vec<String> {
+        let all = effective::differences(&old, &read(text).expect("good"));
+        all.into_iter().filter(|found| found.tighter).map(|found| found.path).collect()
+    };
+    assert_eq!(tighter(&looser), ["cluster.main.newest_version"]);
+    assert_eq!(tighter(&contacts), [""; 0]);
 }
 
 #[test]
@@ -191,6 +294,40 @@ fn flags(routes: &[(&str, &str)]) -> RunArgs {
 }
 
 #[test]
+fn flags_for_clusters_and_pools_together() {
+    let route = |listen: &str, nodes: &[&str]| {
+        let address = |text: &str| parse_address(text).expect("an address");
+        Route { listen: address(listen), servers: nodes.iter().map(|node| address(node)).collect() }
+    };
+    let cql =
+        vec![route("127.0.0.1:9142", &["10.0.0.1:9042", "10.0.0.2:9042"]), route("[::1]:9142", &["b:9042"])];
+    let args = RunArgs { cql, ..flags(&[("127.0.0.1:11311", "127.0.0.1:11211")]) };
+    let config = Config::from_flags(&args).expect("good");
+    let settings = &config.settings;
+    assert_eq!(settings.pools[0].flush_all, FlushPolicy::Allow, "one principal of memcached");
+    let shown: Vec<(&str, String, Vec<Address>)> = settings
+        .listeners
+        .iter()
+        .filter_map(|listener| {
+            let cluster = &settings.clusters[listener.backend.cluster()?.0 as usize];
+            Some((&*listener.name, listener.address.to_string(), cluster.contacts.clone()))
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("cql", "127.0.0.1:9142".to_owned(), args.cql[0].servers.clone()),
+            ("cql-2", "[::1]:9142".to_owned(), args.cql[1].servers.clone()),
+        ]
+    );
+    let alone = RunArgs { cql: args.cql.clone(), ..flags(&[]) };
+    assert_eq!(Config::from_flags(&alone).expect("good").settings.pools, []);
+    let own = RunArgs { cql: vec![route("127.0.0.1:9142", &["localhost:9142"])], ..flags(&[]) };
+    let problems = Config::from_flags(&own).expect_err("it would ask itself");
+    assert!(problems.to_string().contains("localhost:9142 is weir's own [listener.cql]"), "{problems}");
+}
+
+#[test]
 fn flags_need_no_file() {
     let one = Config::from_flags(&flags(&[("127.0.0.1:11311", "127.0.0.1:11211")])).expect("good");
     assert_eq!(one.settings.pools[0].flush_all, FlushPolicy::Allow, "one principal");
@@ -238,10 +375,14 @@ proptest! {
     #[test]
     fn no_file_makes_it_panic(
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0..4usize, "[ -~\\n]{0,6}"), 1..12),
-        base in prop::sample::select(vec!["many", "good"]),
+        base in prop::sample::select(vec!["many", "clusters", "good"]),
     ) {
-        let many = include_str!("config/many.toml");
-        let mut text: Vec<char> = if base == "many" { many } else { reference::EXAMPLE_FILE }.chars().collect();
+        let base = match base {
+            "many" => include_str!("config/many.toml"),
+            "clusters" => include_str!("config/clusters.toml"),
+            _ => reference::EXAMPLE_FILE,
+        };
+        let mut text: Vec<char> = base.chars().collect();
         for (at, cut, put) in edits {
             let at = at.index(text.len() + 1);
             let end = (at + cut).min(text.len());

@@ -5,17 +5,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use weir_engine::settings::PoolSettings;
+use weir_cql::Version;
+use weir_engine::settings::{ClusterSettings, PoolSettings};
 
 /// Open files weir needs besides its connections to clients and servers: 64 connections each of a metrics and of a
 /// control socket, and 32 for listeners, event queues, process names and logs.
 pub const OWN_FILES: u64 = 160;
 
-/// Open files that the connections to servers take, each of which is there once per worker.
+/// Open files that the connections to servers and nodes take, each of which is there once per worker; those to nodes
+/// once per protocol version as well that clients may use.
 #[must_use]
-pub fn upstream_files(pools: &[PoolSettings], workers: usize) -> u64 {
+pub fn upstream_files(pools: &[PoolSettings], clusters: &[ClusterSettings], workers: usize) -> u64 {
     let of = |pool: &PoolSettings| pool.servers.len() as u64 * u64::from(pool.connections_per_server);
-    pools.iter().map(of).sum::<u64>() * workers as u64
+    let nodes = |cluster: &ClusterSettings| {
+        let versions = u64::from(cluster.newest_version.number() - Version::V3.number() + 1);
+        cluster.contacts.len() as u64 * u64::from(cluster.connections_per_node) * versions
+    };
+    (pools.iter().map(of).sum::<u64>() + clusters.iter().map(nodes).sum::<u64>()) * workers as u64
 }
 
 /// How the open files of a process are shared out.

@@ -5,7 +5,7 @@ use crate::config::schema::Worded as _;
 use crate::config::{Config, PrincipalKind};
 use crate::overrides::Class;
 use std::fmt::Write as _;
-use weir_engine::settings::{Address, CallerLimits, FlushPolicy};
+use weir_engine::settings::{Address, Backend, CallerLimits, ClusterSettings, FlushPolicy};
 use weir_engine::units::{Bytes, ListenerId};
 
 /// The effective bounds, for a reader.
@@ -67,6 +67,7 @@ pub fn bounds(config: &Config) -> String {
             show_span(pool.queue_timeout)
         );
     }
+    config.settings.clusters.iter().for_each(|cluster| of_cluster(&mut text, cluster, workers));
     for (listener, door) in config.settings.listeners.iter().zip(&config.doors) {
         let behind = config.settings.backend_name(listener.backend);
         let principals = match door.principal {
@@ -82,13 +83,22 @@ pub fn bounds(config: &Config) -> String {
             listener.address,
             door.on_client_close.word()
         );
+        let asked = match listener.backend {
+            Backend::Pool(_) => format!(
+                "lines of {}, values of {}",
+                show_bytes(Bytes(listener.line_max as u64)),
+                show_bytes(Bytes(listener.value_max as u64))
+            ),
+            Backend::Cluster(id) => {
+                let cluster = config.settings.clusters.get(id.0 as usize);
+                format!("requests of {}", cluster.map_or_else(String::new, |own| show_bytes(own.request_max)))
+            }
+        };
         let _ = writeln!(
             text,
-            "  at most {} connections ({} per principal), lines of {}, values of {}, {} unread",
+            "  at most {} connections ({} per principal), {asked}, {} unread",
             show_count(listener.max_connections.into()),
             show_count(listener.max_connections_per_principal.min(listener.max_connections).into()),
-            show_bytes(Bytes(listener.line_max as u64)),
-            show_bytes(Bytes(listener.value_max as u64)),
             show_bytes(Bytes(listener.reply_buffer_max as u64))
         );
     }
@@ -109,6 +119,38 @@ pub fn bounds(config: &Config) -> String {
     }
     let _ = writeln!(text, "everybody else: {}", limits_line(&config.settings.undeclared));
     text
+}
+
+fn of_cluster(text: &mut String, cluster: &ClusterSettings, workers: u64) {
+    let contacts = cluster.contacts.len() as u64;
+    let connections = contacts * u64::from(cluster.connections_per_node) * workers;
+    let _ = writeln!(
+        text,
+        "cluster {}: {} ({}), {} per protocol version in use, {} at the newest",
+        cluster.name,
+        counted(contacts, "contact"),
+        list(&cluster.contacts),
+        counted(connections, "connection"),
+        cluster.newest_version.word()
+    );
+    let _ = writeln!(
+        text,
+        "  per node in flight: {} ({} on one connection); {} remembered per worker; a scan counts as {}",
+        counted(cluster.requests_in_flight.0, "request"),
+        show_count(cluster.streams_per_connection.into()),
+        counted(cluster.prepared_max.into(), "prepared statement"),
+        counted(cluster.scan_operations.0, "operation")
+    );
+    let _ = writeln!(
+        text,
+        "  time-outs: connect {}, request {}, stall {}, queue {}; a connection is replaced above {} abandoned requests, or one of {}",
+        show_span(cluster.connect_timeout),
+        show_span(cluster.request_timeout),
+        show_span(cluster.stall_timeout),
+        show_span(cluster.queue_timeout),
+        show_count(cluster.orphans_max.into()),
+        show_span(cluster.orphan_age_max)
+    );
 }
 
 fn limits_line(limits: &CallerLimits) -> String {

@@ -2,16 +2,18 @@
 //! another one. The file form reads back to the same configuration.
 
 use super::checked::{Config, ConfigHash};
-use super::keys::{CALLER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, ProcessDraft};
+use super::keys::{
+    CALLER, CLUSTER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, ProcessDraft,
+};
 use super::schema::{Key, Kind, ModeBits, Tighter, Value, quoted};
 use md5::{Digest as _, Md5};
 use std::fmt::Write as _;
-use weir_engine::settings::CallerLimits;
+use weir_engine::settings::{Backend, CallerLimits};
 
 /// One section with every key.
 #[derive(Clone, Debug)]
 pub struct Section {
-    /// `pool`, `listener`, `callers`, `undeclared`, or empty for the top.
+    /// `pool`, `cluster`, `listener`, `callers`, `undeclared`, or empty for the top.
     pub kind: &'static str,
     /// Its name, where the kind has names.
     pub name: String,
@@ -52,6 +54,10 @@ pub fn sections(config: &Config) -> Vec<Section> {
     for pool in &config.settings.pools {
         all.push(Section { kind: "pool", name: pool.name.to_string(), rows: rows(&[POOL], pool) });
     }
+    for cluster in &config.settings.clusters {
+        let rows = rows(&[CLUSTER], cluster);
+        all.push(Section { kind: "cluster", name: cluster.name.to_string(), rows });
+    }
     for index in 0..config.settings.listeners.len() {
         let draft = listener_draft(config, index);
         let name = draft.settings.name.to_string();
@@ -79,6 +85,7 @@ fn listener_draft(config: &Config, index: usize) -> ListenerDraft {
     ListenerDraft {
         address: Some(settings.address.clone()),
         pool: settings.backend.pool().map(|_| config.settings.backend_name(settings.backend)),
+        cluster: settings.backend.cluster().map(|_| config.settings.backend_name(settings.backend)),
         settings,
         mode: ModeBits(door.mode),
         group: door.group.as_ref().map(|group| group.name.clone()),
@@ -192,11 +199,34 @@ pub fn needs_restart(difference: &Difference) -> bool {
         (parts.next().unwrap_or_default(), difference.path.rsplit('.').next().unwrap_or_default());
     match (section, &difference.change) {
         ("callers" | "undeclared", _) => false,
-        ("pool" | "listener", ValueChange::Added | ValueChange::Lost) => true,
+        ("pool" | "cluster" | "listener", ValueChange::Added | ValueChange::Lost) => true,
         ("pool", _) => matches!(key, "servers" | "ring" | "connections_per_server" | "auth_file"),
-        ("listener", _) => matches!(key, "address" | "pool" | "mode" | "group" | "backlog" | "principal"),
+        ("cluster", _) => {
+            matches!(key, "connections_per_node" | "streams_per_connection" | "prepared_max" | "auth_file")
+        }
+        ("listener", _) => {
+            matches!(key, "address" | "pool" | "cluster" | "mode" | "group" | "backlog" | "principal")
+        }
         _ => !matches!(key, "drain_timeout" | "reply_bytes_max" | "input_bytes_max"),
     }
+}
+
+/// Listeners that would speak another protocol or lead to another pool or cluster: the name, before, after.
+#[must_use]
+pub fn backends_changed(old: &Config, new: &Config) -> Vec<(String, String, String)> {
+    let shown = |config: &Config, backend: Backend| {
+        let kind = if backend.pool().is_some() { "pool" } else { "cluster" };
+        format!("{kind} {}", config.settings.backend_name(backend))
+    };
+    let after = |name: &str| new.settings.listeners.iter().find(|listener| *listener.name == *name);
+    let listeners = old.settings.listeners.iter();
+    listeners
+        .filter_map(|listener| {
+            let other = after(&listener.name)?;
+            Some((listener.name.to_string(), shown(old, listener.backend), shown(new, other.backend)))
+        })
+        .filter(|(_, before, after)| before != after)
+        .collect()
 }
 
 /// What differs between an old configuration and a new one, in the order of the reference.

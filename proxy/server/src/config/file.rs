@@ -3,8 +3,8 @@
 use super::checked::ProcessConfig;
 use super::host::Host;
 use super::keys::{
-    CALLER, CALLERS_MAX, CallerDraft, LIMITS, LISTENER, LISTENERS_MAX, ListenerDraft, POOL, POOLS_MAX,
-    PROCESS, ProcessDraft, SECTIONS,
+    CALLER, CALLERS_MAX, CLUSTER, CLUSTERS_MAX, CallerDraft, LIMITS, LISTENER, LISTENERS_MAX, ListenerDraft,
+    POOL, POOLS_MAX, PROCESS, ProcessDraft, SECTIONS,
 };
 use super::problem::{Lines, Problem, Severity};
 use super::schema::{Absent, Key};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use weir_engine::settings::{Address, CallerLimits, PoolSettings, Settings};
+use weir_engine::settings::{Address, CallerLimits, ClusterSettings, PoolSettings, Settings};
 use weir_engine::units::Span;
 
 /// Where each key of a section was written: byte offsets of the values.
@@ -53,6 +53,8 @@ pub struct FileShape {
     pub process: Draft<ProcessDraft>,
     /// `[pool.NAME]`, in the order of the file.
     pub pools: Vec<Draft<PoolSettings>>,
+    /// `[cluster.NAME]`, in the order of the file.
+    pub clusters: Vec<Draft<ClusterSettings>>,
     /// `[listener.NAME]`, in the order of the file.
     pub listeners: Vec<Draft<ListenerDraft>>,
     /// `[callers.NAME]`, in the order of the file.
@@ -68,6 +70,7 @@ impl FileShape {
         FileShape {
             process: Draft::unwritten("", default_process(host)),
             pools: Vec::new(),
+            clusters: Vec::new(),
             listeners: Vec::new(),
             callers: Vec::new(),
             undeclared: Draft::unwritten("", CallerLimits::default()),
@@ -185,6 +188,8 @@ pub fn read_file(collector: &mut Collector<'_>, text: &str, host: &Host) -> (Fil
     let undeclared = shape.undeclared.held.clone();
     shape.pools =
         read_named(collector, root, "pool", POOLS_MAX, &[POOL], |name| PoolSettings::new(name, Vec::new()));
+    let cluster = |name: &str| ClusterSettings::new(name, Vec::new());
+    shape.clusters = read_named(collector, root, "cluster", CLUSTERS_MAX, &[CLUSTER], cluster);
     shape.listeners = read_named(collector, root, "listener", LISTENERS_MAX, &[LISTENER], ListenerDraft::new);
     shape.callers = read_named(collector, root, "callers", CALLERS_MAX, &CALLER, |_| CallerDraft {
         limits: undeclared.clone(),
@@ -290,7 +295,8 @@ fn unknown(section: &str, name: &str, near: Option<&str>, is_table: bool) -> (St
             Some("undeclared") => "did you mean [undeclared]?".to_owned(),
             Some(near) => format!("did you mean [{near}.NAME]?"),
             None => {
-                "the sections are [pool.NAME], [listener.NAME], [callers.NAME] and [undeclared]".to_owned()
+                "the sections are [pool.NAME], [cluster.NAME], [listener.NAME], [callers.NAME] and [undeclared]"
+                    .to_owned()
             }
         };
         return ("there is no such section".to_owned(), Some(help));
@@ -303,17 +309,20 @@ fn unknown(section: &str, name: &str, near: Option<&str>, is_table: bool) -> (St
     ("there is no such key here".to_owned(), help)
 }
 
-/// The section that has a key of exactly this name.
-fn home_of(name: &str) -> Option<&'static str> {
-    let names = |home: &'static str, mut all: Box<dyn Iterator<Item = &'static str>>| {
-        all.any(|key| key == name).then_some(home)
-    };
-    names("the top of the file (before the first section)", Box::new(PROCESS.iter().map(|key| key.name)))
-        .or_else(|| names("[pool.NAME]", Box::new(POOL.iter().map(|key| key.name))))
-        .or_else(|| names("[listener.NAME]", Box::new(LISTENER.iter().map(|key| key.name))))
-        .or_else(|| {
-            names("[callers.NAME]", Box::new(CALLER.iter().flat_map(|keys| keys.iter()).map(|key| key.name)))
-        })
+/// The sections that have a key of exactly this name.
+fn home_of(name: &str) -> Option<String> {
+    let has = |home: &'static str, found: bool| found.then_some(home);
+    let homes: Vec<&str> = [
+        has("the top of the file (before the first section)", PROCESS.iter().any(|key| key.name == name)),
+        has("[pool.NAME]", POOL.iter().any(|key| key.name == name)),
+        has("[cluster.NAME]", CLUSTER.iter().any(|key| key.name == name)),
+        has("[listener.NAME]", LISTENER.iter().any(|key| key.name == name)),
+        has("[callers.NAME]", CALLER.iter().flat_map(|keys| keys.iter()).any(|key| key.name == name)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!homes.is_empty()).then(|| homes.join(" and of "))
 }
 
 /// The candidate that `text` most probably meant.

@@ -1,4 +1,4 @@
-//! `weir run` without a file: listeners and servers from flags, everything else by default; and flags on top of a file.
+//! `weir run` without a file: listeners, servers and contacts from flags, everything else by default; and flags on top of a file.
 
 use super::checked::Config;
 use super::file::{Collector, Draft, FileShape, read_file};
@@ -6,8 +6,8 @@ use super::host::Host;
 use super::keys::ListenerDraft;
 use super::problem::{Problems, file_name};
 use super::relations;
-use crate::cli::RunArgs;
-use weir_engine::settings::{FlushPolicy, PoolSettings, ServerSettings};
+use crate::cli::{Route, RunArgs};
+use weir_engine::settings::{ClusterSettings, FlushPolicy, PoolSettings, ServerSettings};
 
 pub(super) fn read(args: &RunArgs, host: &Host) -> Result<Config, Problems> {
     if let Some(path) = &args.config {
@@ -24,10 +24,7 @@ pub(super) fn read(args: &RunArgs, host: &Host) -> Result<Config, Problems> {
     process(args, &mut shape);
     let one_principal = args.memcached.len() == 1;
     for (index, route) in args.memcached.iter().enumerate() {
-        let name = match index {
-            0 => "memcached".to_owned(),
-            index => format!("memcached-{}", index + 1),
-        };
+        let name = numbered("memcached", index);
         let servers = route
             .servers
             .iter()
@@ -37,13 +34,34 @@ pub(super) fn read(args: &RunArgs, host: &Host) -> Result<Config, Problems> {
         // One principal can only flush what is its own; with several, one would empty another's cache.
         pool.flush_all = if one_principal { FlushPolicy::Allow } else { FlushPolicy::Refuse };
         shape.pools.push(Draft::unwritten(&name, pool));
-        let mut listener = ListenerDraft::new(&name);
-        listener.address = Some(route.listen.clone());
+        let mut listener = listener(args, route, &name);
         listener.pool = Some(name.as_str().into());
-        listener.allow_remote = args.allow_remote;
+        shape.listeners.push(Draft::unwritten(&name, listener));
+    }
+    for (index, route) in args.cql.iter().enumerate() {
+        let name = numbered("cql", index);
+        let cluster = ClusterSettings::new(&name, route.servers.clone());
+        shape.clusters.push(Draft::unwritten(&name, cluster));
+        let mut listener = listener(args, route, &name);
+        listener.cluster = Some(name.as_str().into());
         shape.listeners.push(Draft::unwritten(&name, listener));
     }
     relations::check(Collector::of_flags(), shape, host)
+}
+
+/// The name of a flag's listener and of what is behind it: the second one has a number.
+fn numbered(flag: &str, index: usize) -> String {
+    match index {
+        0 => flag.to_owned(),
+        index => format!("{flag}-{}", index + 1),
+    }
+}
+
+fn listener(args: &RunArgs, route: &Route, name: &str) -> ListenerDraft {
+    let mut listener = ListenerDraft::new(name);
+    listener.address = Some(route.listen.clone());
+    listener.allow_remote = args.allow_remote;
+    listener
 }
 
 /// Flags take the place of the keys of the same name.

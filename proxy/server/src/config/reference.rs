@@ -1,11 +1,13 @@
 //! docs/configuration.md, written from the key tables.
 
 use super::host::Host;
-use super::keys::{CALLER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, SERVER, ServerDraft};
+use super::keys::{
+    CALLER, CLUSTER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, SERVER, ServerDraft,
+};
 use super::quantity::{show_bytes, show_count, show_span};
 use super::schema::{Absent, Key, Kind};
 use std::fmt::Write as _;
-use weir_engine::settings::{CallerLimits, PoolSettings};
+use weir_engine::settings::{CallerLimits, ClusterSettings, PoolSettings};
 use weir_engine::units::Bytes;
 
 const HEAD: &str = "\
@@ -16,9 +18,10 @@ const HEAD: &str = "\
 `weir run --config weir.toml` reads one TOML file. `weir check weir.toml` tells every problem of it at once, with line,
 column and what to write instead; nothing is accepted half, and no unknown key passes. SIGHUP reads the file again: a
 file with problems is refused whole, and weir goes on with the one it has. So is a file that a running weir cannot take
-over: pools or listeners added, removed or renamed; `servers`, `ring`, `connections_per_server` and `auth_file` of a pool;
-`address`, `pool`, `mode`, `group`, `backlog` and `principal` of a listener; and the keys at the top except
-`drain_timeout`, `reply_bytes_max` and `input_bytes_max`. These need a restart; the answer names them.
+over: pools, clusters or listeners added, removed or renamed; `servers`, `ring`, `connections_per_server` and `auth_file` of
+a pool; `connections_per_node`, `streams_per_connection`, `prepared_max` and `auth_file` of a cluster (its `contacts` may
+change); `address`, `pool`, `cluster`, `mode`, `group`, `backlog` and `principal` of a listener; and the keys at the top
+except `drain_timeout`, `reply_bytes_max` and `input_bytes_max`. These need a restart; the answer names them.
 
 Durations carry a unit (`\"250ms\"`, `\"1m30s\"`; us, ms, s, m, h, d). Sizes are bytes or carry a unit (`\"256KiB\"`; B, KiB, MiB,
 GiB, KB, MB, GB). Counts may group their digits (`20_000`). Addresses are `\"host:port\"`, `\"[v6]:port\"` or
@@ -50,6 +53,13 @@ pool = \"cache\"
 address = \"unix:/run/weir/cache.sock\"
 pool = \"cache\"
 principal = \"uid\"
+
+[cluster.main]
+contacts = [\"10.0.0.11:9042\", \"10.0.0.12:9042\"]
+
+[listener.timelines]
+address = \"127.0.0.1:9142\"
+cluster = \"main\"
 
 # Clients of the shared socket with this uid are the importer, and it is held to these limits.
 [callers.importer]
@@ -93,6 +103,13 @@ pub fn markdown() -> String {
         "When it is written as a table.",
         &[SERVER],
         &ServerDraft::default(),
+    );
+    section(
+        &mut page,
+        "[cluster.NAME]",
+        "Nodes that speak CQL and share their data (Cassandra, ScyllaDB). At most 64 clusters.",
+        &[CLUSTER],
+        &ClusterSettings::new("", Vec::new()),
     );
     section(
         &mut page,

@@ -7,6 +7,7 @@ use super::checked::{OnClientClose, PrincipalKind};
 use super::quantity::{show_bytes, show_count, show_span};
 use std::path::PathBuf;
 use std::sync::Arc;
+use weir_cql::Version;
 use weir_engine::settings::{Address, CallerClass, FlushPolicy, LimitMode, RingDialect, ServerSettings};
 use weir_engine::units::{Bytes, Operations, Span};
 
@@ -79,7 +80,7 @@ pub enum Absent {
 pub enum Tighter {
     /// A smaller value (or one where there was none).
     Less,
-    /// The change of an order: `observe` < `pace` < `refuse`.
+    /// The change of an order: `observe` < `pace` < `refuse`; `v5` < `v4` < `v3`.
     LaterWord,
     /// Neither direction.
     Neither,
@@ -228,6 +229,7 @@ macro_rules! field {
     };
 }
 
+field!(u16, Count, |this| u64::from(*this), |held| u16::try_from(held).ok());
 field!(u32, Count, |this| u64::from(*this), |held| u32::try_from(held).ok());
 field!(u64, Count, |this| *this, |held| Some(held));
 field!(Operations, Count, |this| this.0, |held| Some(Operations(held)));
@@ -300,6 +302,11 @@ impl Worded for LimitMode {
 impl Worded for CallerClass {
     const WORDS: &'static [(&'static str, CallerClass)] =
         &[("interactive", CallerClass::Interactive), ("batch", CallerClass::Batch)];
+}
+
+impl Worded for Version {
+    const WORDS: &'static [(&'static str, Version)] =
+        &[("v5", Version::V5), ("v4", Version::V4), ("v3", Version::V3)];
 }
 
 impl Worded for OnClientClose {

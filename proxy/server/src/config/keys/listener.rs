@@ -26,7 +26,9 @@ pub struct ListenerDraft {
     pub address: Option<Address>,
     /// The pool's name.
     pub pool: Option<Arc<str>>,
-    /// What the engine is told; its address and pool are filled in at the end.
+    /// The cluster's name.
+    pub cluster: Option<Arc<str>>,
+    /// What the engine is told; its address and what is behind it are filled in at the end.
     pub settings: ListenerSettings,
     /// Permission bits of a Unix socket.
     pub mode: ModeBits,
@@ -50,6 +52,7 @@ impl ListenerDraft {
         ListenerDraft {
             address: None,
             pool: None,
+            cluster: None,
             settings: ListenerSettings::new(name, nowhere, Backend::Pool(PoolId(0))),
             mode: ModeBits(0o660),
             group: None,
@@ -70,16 +73,26 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Kind::Address,
         Absent::Required,
         Tighter::Neither,
-        "Where it listens: `\"host:port\"` or `\"unix:/path\"`. Loopback only unless `allow_remote` is true."
+        "Where it listens: `\"host:port\"` or `\"unix:/path\"`. Loopback only unless `allow_remote` is true. \
+         Usual: `127.0.0.1:11311` for memcached, `127.0.0.1:9142` for CQL (which needs TCP)."
     ),
     key!(
         ListenerDraft,
         "pool",
         pool,
         Kind::Name,
-        Absent::Words("the only pool of the file"),
+        Absent::Words("the only pool of a file without clusters"),
         Tighter::Neither,
-        "The pool its clients reach."
+        "The pool its clients reach. A listener has a pool or a cluster."
+    ),
+    key!(
+        ListenerDraft,
+        "cluster",
+        cluster,
+        Kind::Name,
+        Absent::Words("the only cluster of a file without pools"),
+        Tighter::Neither,
+        "The cluster its clients reach: they speak CQL to this listener."
     ),
     key!(
         ListenerDraft,
@@ -88,7 +101,7 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Kind::Flag,
         Absent::Default,
         Tighter::Neither,
-        "Let other machines reach this listener. memcached has no encryption; weir adds none."
+        "Let other machines reach this listener. weir encrypts nothing: neither memcached nor CQL."
     ),
     key!(
         ListenerDraft,
@@ -170,7 +183,7 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Kind::Size(2_048, 64 << 20),
         Absent::Default,
         Tighter::Less,
-        "Bytes of one command line. 8 MiB hold about 30,000 keys of the longest size."
+        "Bytes of one command line (memcached). 8 MiB hold about 30,000 keys of the longest size."
     ),
     key!(
         ListenerDraft,
@@ -179,7 +192,7 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Kind::Size(1, 1 << 30),
         Absent::Default,
         Tighter::Less,
-        "Bytes of one value in a store command (memcached's `-I`)."
+        "Bytes of one value in a store command (memcached's `-I`). What a CQL client may send is `request_max` of its cluster."
     ),
     key!(
         ListenerDraft,
@@ -188,7 +201,7 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Kind::Size(4 << 10, 1 << 30),
         Absent::Default,
         Tighter::Neither,
-        "Unread reply bytes of one client above which weir asks for nothing more on its behalf."
+        "Unread reply bytes of one client above which weir asks for nothing more on its behalf (memcached)."
     ),
     key!(
         ListenerDraft,

@@ -2,25 +2,31 @@
 //! configuration.
 
 mod caller;
+mod cluster;
 mod listener;
 mod pool;
 mod process;
 
 pub use caller::{CALLER, CallerDraft, LIMITS};
+pub use cluster::CLUSTER;
 pub use listener::{LISTENER, ListenerDraft};
 pub use pool::{POOL, SERVER, ServerDraft};
 pub use process::{PROCESS, ProcessDraft};
 
-/// Pools, listeners and named callers one file may hold.
+/// Pools, clusters, listeners and named callers one file may hold.
 pub const POOLS_MAX: usize = 64;
+/// See [`POOLS_MAX`].
+pub const CLUSTERS_MAX: usize = 64;
 /// See [`POOLS_MAX`].
 pub const LISTENERS_MAX: usize = 64;
 /// See [`POOLS_MAX`].
 pub const CALLERS_MAX: usize = 1_024;
 /// Servers of one pool.
 pub const SERVERS_MAX: usize = 512;
+/// Contacts of one cluster.
+pub const CONTACTS_MAX: usize = 64;
 /// Bytes of a configuration file.
 pub const FILE_MAX: u64 = 4 << 20;
 
 /// The sections besides the top level, as their headers are written.
-pub const SECTIONS: &[&str] = &["pool", "listener", "callers", "undeclared"];
+pub const SECTIONS: &[&str] = &["pool", "cluster", "listener", "callers", "undeclared"];

@@ -4,10 +4,17 @@ use crate::caps::files::{OWN_FILES, Share, upstream_files};
 use crate::config::file::{Collector, FileShape};
 use crate::config::host::Host;
 use crate::config::problem::Problem;
-use weir_engine::settings::PoolSettings;
+use weir_engine::settings::{ClusterSettings, PoolSettings};
 
-pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, pools: &[PoolSettings], host: &Host) {
-    open_files(problems, shape, pools, host);
+pub(super) fn check(
+    problems: &mut Collector<'_>,
+    shape: &FileShape,
+    pools: &[PoolSettings],
+    clusters: &[ClusterSettings],
+    host: &Host,
+) {
+    let upstream = upstream_files(pools, clusters, shape.process.held.process.workers as usize);
+    open_files(problems, shape, upstream, host);
     for draft in &shape.listeners {
         if let Some(most) = host.somaxconn
             && draft.held.backlog > most
@@ -29,13 +36,8 @@ pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, pools: &[Po
     }
 }
 
-/// Descriptors that the caps of the file add up to.
-fn needed(shape: &FileShape, pools: &[PoolSettings]) -> (u64, u64) {
-    let clients = shape.listeners.iter().map(|draft| u64::from(draft.held.settings.max_connections)).sum();
-    (clients, upstream_files(pools, shape.process.held.process.workers as usize))
-}
-
-fn open_files(problems: &mut Collector<'_>, shape: &FileShape, pools: &[PoolSettings], host: &Host) {
+/// Descriptors that the caps of the file add up to, with `upstream` of them for servers and nodes.
+fn open_files(problems: &mut Collector<'_>, shape: &FileShape, upstream: u64, host: &Host) {
     let process = &shape.process;
     if let (Some(asked), Some(hard)) = (process.held.process.nofile, host.nofile_hard)
         && asked > hard
@@ -48,7 +50,8 @@ fn open_files(problems: &mut Collector<'_>, shape: &FileShape, pools: &[PoolSett
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => return,
     };
-    let (clients, upstream) = needed(shape, pools);
+    let clients: u64 =
+        shape.listeners.iter().map(|draft| u64::from(draft.held.settings.max_connections)).sum();
     let all = clients + upstream + OWN_FILES;
     if all > have {
         let problem = Problem::warning(

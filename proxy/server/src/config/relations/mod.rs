@@ -1,19 +1,22 @@
 //! What must hold between the keys of a configuration, and against the machine: the step from the file shape to the
 //! checked one.
 
+mod backends;
 mod callers;
+mod clusters;
 mod machine;
 mod pools;
 
 use super::address::{is_local, is_loopback_host};
 use super::checked::{Config, ConfigHash, Door, OnClientClose, PrincipalKind};
-use super::file::{Collector, Draft, FileShape, missing, suggestion};
+use super::file::{Collector, Draft, FileShape, missing};
 use super::host::Host;
 use super::keys::{LISTENER, ListenerDraft};
 use super::problem::{Problem, Problems, Severity};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use weir_engine::settings::{Address, Backend, ListenerSettings, PoolSettings, Settings};
-use weir_engine::units::{ListenerId, PoolId};
+use weir_engine::units::ListenerId;
 
 /// Checks the whole, and turns it into the checked shape.
 ///
@@ -24,37 +27,33 @@ pub(super) fn check(
     mut shape: FileShape,
     host: &Host,
 ) -> Result<Config, Problems> {
-    // Pools and listeners are addressed by index while weir runs: their order must not hang on the order of the file,
+    // Pools, clusters and listeners are addressed by index while weir runs: their order must not hang on the order of the file,
     // which may change at a reload.
     shape.pools.sort_by(|a, b| a.name.cmp(&b.name));
+    shape.clusters.sort_by(|a, b| a.name.cmp(&b.name));
     shape.listeners.sort_by(|a, b| a.name.cmp(&b.name));
     let problems = &mut collector;
     let pools = pools::check(problems, &shape, host);
+    let clusters = clusters::check(problems, &shape, host);
     let (listeners, doors) = listeners(problems, &shape, &pools, host);
-    let unused = shape.pools.iter().enumerate().filter(|(at, _)| {
-        let id = PoolId(to_u32(*at));
-        !shape.listeners.is_empty() && listeners.iter().all(|listener| listener.backend != Backend::Pool(id))
-    });
-    for (_, pool) in unused {
-        let what = "no listener uses this pool";
-        problems.add(pool.at, Problem::warning(format!("pool.{}", pool.name), what));
-    }
+    backends::unused(problems, &shape, &listeners);
     addresses(problems, &shape);
     callers::limits(problems, "undeclared", &shape.undeclared.held, &|key| shape.undeclared.place(key));
     let principals = callers::check(problems, &shape, &doors);
-    machine::check(problems, &shape, &pools, host);
+    machine::check(problems, &shape, &pools, &clusters, host);
 
     if problems.errors() > 0 {
         return Err(Problems(collector.finish()));
     }
     let settings = Settings {
         pools,
+        clusters,
         listeners,
         callers: shape.callers.iter().map(|draft| (draft.name.clone(), draft.held.limits.clone())).collect(),
         undeclared: shape.undeclared.held,
         reply_bytes_max: shape.process.held.reply_bytes_max,
         input_bytes_max: shape.process.held.input_bytes_max,
-        ..Settings::default()
+        operator_callers: BTreeSet::new(),
     };
     let process = shape.process.held.process;
     let warnings = collector.finish();
@@ -78,29 +77,37 @@ fn listeners(
     host: &Host,
 ) -> (Vec<ListenerSettings>, Vec<Door>) {
     if shape.listeners.is_empty() {
-        let example = "write [listener.cache] with address = \"127.0.0.1:11311\" and pool = \"...\"";
+        let example = if shape.pools.is_empty() && !shape.clusters.is_empty() {
+            "write [listener.cql] with address = \"127.0.0.1:9142\" and cluster = \"...\""
+        } else {
+            "write [listener.cache] with address = \"127.0.0.1:11311\" and pool = \"...\""
+        };
         problems.add(None, Problem::error("", "there is no listener: nothing would be served").help(example));
     }
     let (mut listeners, mut doors) = (Vec::new(), Vec::new());
     for (index, draft) in shape.listeners.iter().enumerate() {
         let path = format!("listener.{}", draft.name);
         let id = ListenerId(to_u32(index));
-        missing(
-            problems,
-            &path,
-            draft,
-            LISTENER,
-            "write address = \"127.0.0.1:11311\" or \"unix:/run/weir/cache.sock\"",
-        );
         reserved(problems, draft.at, &path, &draft.name);
-        let pool = pool_of(problems, shape, &path, draft);
-        buffers(problems, &path, draft, pool.and_then(|pool| pools.get(pool.0 as usize)));
-        shared_bounds(problems, &path, draft, shape);
+        let backend = backends::of_listener(problems, shape, &path, draft);
+        let example = match backend {
+            Some(Backend::Cluster(_)) => "write address = \"127.0.0.1:9142\"",
+            _ => "write address = \"127.0.0.1:11311\" or \"unix:/run/weir/cache.sock\"",
+        };
+        missing(problems, &path, draft, LISTENER, example);
+        if let Some(Backend::Cluster(_)) = backend {
+            clusters::listener(problems, &path, draft);
+        } else {
+            let pool = backend.and_then(Backend::pool);
+            values(problems, &path, draft, pool.and_then(|pool| pools.get(pool.0 as usize)));
+            shared_input(problems, &path, draft, shape);
+        }
+        buffers(problems, &path, draft, shape);
         let door = door(problems, &path, id, draft, host);
         doors.push(door);
         listeners.push(ListenerSettings {
             address: draft.held.address.clone().unwrap_or_else(|| draft.held.settings.address.clone()),
-            backend: Backend::Pool(pool.unwrap_or(PoolId(0))),
+            backend: backend.unwrap_or(draft.held.settings.backend),
             ..draft.held.settings.clone()
         });
     }
@@ -116,39 +123,8 @@ fn reserved(problems: &mut Collector<'_>, at: Option<usize>, path: &str, name: &
     }
 }
 
-fn pool_of(
-    problems: &mut Collector<'_>,
-    shape: &FileShape,
-    path: &str,
-    draft: &Draft<ListenerDraft>,
-) -> Option<PoolId> {
-    let Some(name) = &draft.held.pool else {
-        if shape.pools.len() == 1 {
-            return Some(PoolId(0));
-        }
-        if !draft.places.contains_key("pool") {
-            let problem = if shape.pools.is_empty() {
-                Problem::error(path, "there is no pool for it")
-                    .help("write [pool.main] with servers = [\"127.0.0.1:11211\"]")
-            } else {
-                Problem::error(path, "the key `pool` is missing: the file has several pools")
-            };
-            problems.add(draft.at, problem);
-        }
-        return None;
-    };
-    if let Some(at) = shape.pools.iter().position(|pool| pool.name == *name) {
-        return Some(PoolId(to_u32(at)));
-    }
-    let mut problem = Problem::error(format!("{path}.pool"), format!("there is no [pool.{name}]"));
-    if let Some(near) = suggestion(name, shape.pools.iter().map(|pool| &*pool.name)) {
-        problem = problem.help(format!("did you mean \"{near}\"?"));
-    }
-    problems.add(draft.place("pool"), problem);
-    None
-}
-
-fn buffers(
+/// What a memcached client's values meet.
+fn values(
     problems: &mut Collector<'_>,
     path: &str,
     draft: &Draft<ListenerDraft>,
@@ -171,16 +147,10 @@ fn buffers(
             format!("one value may be larger than bytes_in_flight of [pool.{}]: it goes alone", pool.name);
         problems.add(draft.place("value_max"), Problem::warning(format!("{path}.value_max"), what));
     }
-    let chosen = draft.places.contains_key("max_connections_per_principal");
-    if chosen && held.max_connections_per_principal > held.max_connections {
-        let key = "max_connections_per_principal";
-        let what = "is above max_connections and has no effect";
-        problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));
-    }
 }
 
-/// What one client may send or leave unread must fit into what all clients of a worker may.
-fn shared_bounds(problems: &mut Collector<'_>, path: &str, draft: &Draft<ListenerDraft>, shape: &FileShape) {
+/// What one memcached client may send must fit into what all clients of a worker may.
+fn shared_input(problems: &mut Collector<'_>, path: &str, draft: &Draft<ListenerDraft>, shape: &FileShape) {
     let (held, shared) = (&draft.held.settings, &shape.process.held);
     for (key, bytes) in [("line_max", held.line_max), ("value_max", held.value_max)] {
         if bytes as u64 > shared.input_bytes_max.0 {
@@ -191,6 +161,17 @@ fn shared_bounds(problems: &mut Collector<'_>, path: &str, draft: &Draft<Listene
             .help("raise input_bytes_max at the top of the file");
             problems.add(draft.place(key), problem);
         }
+    }
+}
+
+/// Bounds that a wider one makes void.
+fn buffers(problems: &mut Collector<'_>, path: &str, draft: &Draft<ListenerDraft>, shape: &FileShape) {
+    let (held, shared) = (&draft.held.settings, &shape.process.held);
+    let chosen = draft.places.contains_key("max_connections_per_principal");
+    if chosen && held.max_connections_per_principal > held.max_connections {
+        let key = "max_connections_per_principal";
+        let what = "is above max_connections and has no effect";
+        problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));
     }
     if held.reply_buffer_max as u64 > shared.reply_bytes_max.0 {
         let key = "reply_buffer_max";

@@ -1,0 +1,191 @@
+//! Keys of `[cluster.NAME]`.
+
+use crate::config::schema::{Absent, Key, Kind, Tighter};
+use crate::config_key as key;
+use weir_engine::settings::ClusterSettings;
+use weir_engine::units::Span;
+
+/// The newest first: an older one takes something away from clients.
+const VERSIONS: &[(&str, &str)] = &[
+    ("v5", "Cassandra 4.0 and later"),
+    ("v4", "Cassandra 2.2 and later, ScyllaDB"),
+    ("v3", "Cassandra 2.1"),
+];
+
+const MS: Span = Span::millis(1);
+const SECOND: Span = Span::secs(1);
+const MINUTE: Span = Span::secs(60);
+const TEN_MINUTES: Span = Span::secs(600);
+const HOUR: Span = Span::secs(3_600);
+
+/// Bytes of a request no server takes (`native_transport_max_frame_size` is 16 MiB, 256 MiB before Cassandra 4.0).
+const REQUEST_MAX_MOST: u64 = weir_cql::BODY_MAX as u64;
+
+/// Keys of a cluster.
+pub static CLUSTER: &[Key<ClusterSettings>] = &[
+    key!(
+        ClusterSettings,
+        "contacts",
+        contacts,
+        Kind::Addresses(super::CONTACTS_MAX),
+        Absent::Required,
+        Tighter::Neither,
+        "The nodes weir connects to, with the port they speak CQL on: `\"10.0.0.1:9042\"`, or a list."
+    ),
+    key!(
+        ClusterSettings,
+        "connections_per_node",
+        connections_per_node,
+        Kind::Count(1, 16),
+        Absent::Default,
+        Tighter::Neither,
+        "Connections to a node, per worker and protocol version that clients use. Fixed: clients cannot add to them."
+    ),
+    key!(
+        ClusterSettings,
+        "streams_per_connection",
+        streams_per_connection,
+        Kind::Count(1, 32_768),
+        Absent::Default,
+        Tighter::Less,
+        "Requests of one connection that wait for a reply, those nobody waits for any more included."
+    ),
+    key!(
+        ClusterSettings,
+        "requests_in_flight",
+        requests_in_flight,
+        Kind::Count(1, 1_000_000),
+        Absent::Default,
+        Tighter::Less,
+        "Requests in flight per node, over all callers and workers. The others wait in weir, in fair order."
+    ),
+    key!(
+        ClusterSettings,
+        "newest_version",
+        newest_version,
+        Kind::Word(VERSIONS),
+        Absent::Default,
+        Tighter::LaterWord,
+        "Newest protocol version offered to clients: not above what every node speaks."
+    ),
+    key!(
+        ClusterSettings,
+        "request_max",
+        request_max,
+        Kind::Size(64 << 10, REQUEST_MAX_MOST),
+        Absent::Default,
+        Tighter::Less,
+        "Bytes of one request. At most `input_bytes_max`, and what the cluster takes \
+         (`native_transport_max_frame_size`)."
+    ),
+    key!(
+        ClusterSettings,
+        "scan_operations",
+        scan_operations,
+        Kind::Count(1, 1_000_000),
+        Absent::Default,
+        Tighter::Neither,
+        "What a read without a whole partition key is charged before its rows are known."
+    ),
+    key!(
+        ClusterSettings,
+        "prepared_max",
+        prepared_max,
+        Kind::Count(16, 1_000_000),
+        Absent::Default,
+        Tighter::Less,
+        "Prepared statements remembered per worker. The one not used for longest leaves first, and is prepared anew when a \
+         client uses it again."
+    ),
+    key!(
+        ClusterSettings,
+        "orphans_max",
+        orphans_max,
+        Kind::Count(1, 32_768),
+        Absent::Default,
+        Tighter::Neither,
+        "Requests of one connection whose reply nobody waits for any more; above it the connection is replaced."
+    ),
+    key!(
+        ClusterSettings,
+        "orphan_age_max",
+        orphan_age_max,
+        Kind::Duration(SECOND, HOUR),
+        Absent::Default,
+        Tighter::Neither,
+        "A connection that has owed such a reply for longer than this is replaced."
+    ),
+    key!(
+        ClusterSettings,
+        "connect_timeout",
+        connect_timeout,
+        Kind::Duration(MS, MINUTE),
+        Absent::Default,
+        Tighter::Less,
+        "Connecting to a node, the handshake included, must end within this time."
+    ),
+    key!(
+        ClusterSettings,
+        "request_timeout",
+        request_timeout,
+        Kind::Duration(MS, TEN_MINUTES),
+        Absent::Default,
+        Tighter::Less,
+        "A request without its reply after this time is answered with an error. Above the cluster's own time-outs, so that \
+         its answer comes first; below `stall_timeout`."
+    ),
+    key!(
+        ClusterSettings,
+        "stall_timeout",
+        stall_timeout,
+        Kind::Duration(MS, TEN_MINUTES),
+        Absent::Default,
+        Tighter::Less,
+        "A connection that owes a reply and delivers no byte for this time is cut. Above `request_timeout`."
+    ),
+    key!(
+        ClusterSettings,
+        "queue_timeout",
+        queue_timeout,
+        Kind::Duration(MS, TEN_MINUTES),
+        Absent::Default,
+        Tighter::Less,
+        "A request that waited this long in a queue of weir is refused."
+    ),
+    key!(
+        ClusterSettings,
+        "reconnect_min",
+        reconnect_min,
+        Kind::Duration(MS, MINUTE),
+        Absent::Default,
+        Tighter::Neither,
+        "First wait before connecting again; doubles up to `reconnect_max`, with jitter."
+    ),
+    key!(
+        ClusterSettings,
+        "reconnect_max",
+        reconnect_max,
+        Kind::Duration(MS, TEN_MINUTES),
+        Absent::Default,
+        Tighter::Neither,
+        "Longest wait before connecting again. At least `reconnect_min`."
+    ),
+    key!(
+        ClusterSettings,
+        "retry_percent",
+        retry_percent,
+        Kind::Count(0, 100),
+        Absent::Default,
+        Tighter::Less,
+        "Idempotent requests sent again after a lost connection, in percent of requests. Others are never sent twice."
+    ),
+    key!(
+        ClusterSettings,
+        "auth_file",
+        auth_file,
+        Kind::Path,
+        Absent::Words("none"),
+        Tighter::Neither,
+        "File with one line `user password` for a cluster that asks for one. Read for every attempt; never logged."
+    ),
+];

@@ -1,0 +1,138 @@
+//! Checks of `[cluster.NAME]`, and of the listeners that lead to one.
+
+use crate::config::file::{Collector, Draft, FileShape, missing};
+use crate::config::host::Host;
+use crate::config::keys::{CLUSTER, ListenerDraft};
+use crate::config::problem::Problem;
+use crate::config::quantity::show_span;
+use std::path::Path;
+use weir_engine::settings::{Address, ClusterSettings};
+
+/// Keys of a listener that only memcached's clients meet, and what bounds CQL's.
+const MEMCACHED_ONLY: [(&str, &str); 3] = [
+    ("line_max", "request_max of the cluster bounds what a client may send"),
+    ("value_max", "request_max of the cluster bounds what a client may send"),
+    ("reply_buffer", "reply_buffer_max bounds what a client may leave unread"),
+];
+
+pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, host: &Host) -> Vec<ClusterSettings> {
+    for draft in &shape.clusters {
+        let path = format!("cluster.{}", draft.name);
+        missing(problems, &path, draft, CLUSTER, "write contacts = [\"127.0.0.1:9042\"]");
+        contacts(problems, &path, draft, shape);
+        bounds(problems, &path, draft);
+        shared_bounds(problems, &path, draft, shape);
+        if let Some(file) = &draft.held.auth_file
+            && host.is_missing(Path::new(&**file))
+        {
+            let what = format!("{file} does not exist");
+            problems.add(draft.place("auth_file"), Problem::error(format!("{path}.auth_file"), what));
+        }
+    }
+    shape.clusters.iter().map(|draft| draft.held.clone()).collect()
+}
+
+/// At least one, none twice, and none that is weir's own: weir would ask itself for ever.
+fn contacts(problems: &mut Collector<'_>, path: &str, draft: &Draft<ClusterSettings>, shape: &FileShape) {
+    let (path, at) = (format!("{path}.contacts"), draft.place("contacts"));
+    let contacts = &draft.held.contacts;
+    if contacts.is_empty() && draft.places.contains_key("contacts") {
+        problems.add(at, Problem::error(path.clone(), "a cluster needs a contact"));
+    }
+    for (index, contact) in contacts.iter().enumerate() {
+        if contacts[..index].contains(contact) {
+            let what = format!("the contact {contact} is there twice");
+            problems.add(at, Problem::error(path.clone(), what));
+        }
+        let own = shape.listeners.iter().find(|listener| {
+            listener.held.address.as_ref().is_some_and(|address| super::collide(address, contact))
+        });
+        if let Some(listener) = own {
+            let what = format!("{contact} is weir's own [listener.{}]", listener.name);
+            let problem = Problem::error(path.clone(), what)
+                .help("give weir a port of its own (9142, say) and name the nodes' here");
+            problems.add(at, problem);
+        }
+    }
+}
+
+/// What must fit into what. The message goes to the key that the file wrote.
+fn bounds(problems: &mut Collector<'_>, path: &str, draft: &Draft<ClusterSettings>) {
+    let held = &draft.held;
+    let mut tell = |keys: [&str; 2], make: &dyn Fn(String) -> Problem| {
+        let key = keys.into_iter().find(|key| draft.places.contains_key(key)).unwrap_or(keys[0]);
+        problems.add(draft.place(key), make(format!("{path}.{key}")));
+    };
+    if held.request_timeout >= held.stall_timeout {
+        tell(["request_timeout", "stall_timeout"], &|path| {
+            let what = format!(
+                "request_timeout = {} is not below stall_timeout = {}: one slow request would cut the connection that \
+                 others share",
+                show_span(held.request_timeout),
+                show_span(held.stall_timeout)
+            );
+            Problem::error(path, what)
+        });
+    }
+    if held.reconnect_min > held.reconnect_max {
+        tell(["reconnect_min", "reconnect_max"], &|path| {
+            Problem::error(path, "reconnect_min is longer than reconnect_max")
+        });
+    }
+    if held.orphans_max >= u32::from(held.streams_per_connection) {
+        tell(["orphans_max", "streams_per_connection"], &|path| {
+            let what = format!(
+                "orphans_max = {} is not below streams_per_connection = {}: requests nobody waits for could fill a \
+                 connection before it is replaced",
+                held.orphans_max, held.streams_per_connection
+            );
+            Problem::warning(path, what)
+        });
+    }
+}
+
+/// What one client may send must fit into what all clients of a worker may, and what a node is given into what the
+/// connections to it carry.
+fn shared_bounds(
+    problems: &mut Collector<'_>,
+    path: &str,
+    draft: &Draft<ClusterSettings>,
+    shape: &FileShape,
+) {
+    let (held, shared) = (&draft.held, &shape.process.held);
+    if held.request_max > shared.input_bytes_max {
+        let what = "is above input_bytes_max: it could never be read whole";
+        let problem = Problem::error(format!("{path}.request_max"), what)
+            .help("raise input_bytes_max at the top of the file");
+        problems.add(draft.place("request_max"), problem);
+    }
+    let streams = u64::from(held.streams_per_connection)
+        * u64::from(held.connections_per_node)
+        * u64::from(shared.process.workers);
+    let chosen = ["requests_in_flight", "streams_per_connection", "connections_per_node"];
+    if held.requests_in_flight.0 > streams {
+        let key = chosen.into_iter().find(|key| draft.places.contains_key(key)).unwrap_or(chosen[0]);
+        let what = format!(
+            "requests_in_flight = {} is above the {streams} that all connections to a node carry, and has no effect",
+            held.requests_in_flight.0
+        );
+        problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));
+    }
+}
+
+/// What only listeners for CQL are told.
+pub(super) fn listener(problems: &mut Collector<'_>, path: &str, draft: &Draft<ListenerDraft>) {
+    if let Some(address @ Address::Unix { .. }) = &draft.held.address {
+        let what =
+            format!("{address}: drivers are told the address they dialled as the node's, and need TCP");
+        let problem =
+            Problem::error(format!("{path}.address"), what).help("write address = \"127.0.0.1:9142\"");
+        problems.add(draft.place("address"), problem);
+    }
+    for (key, help) in MEMCACHED_ONLY {
+        if draft.places.contains_key(key) {
+            let what = "has no effect on a CQL listener";
+            problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what).help(help));
+        }
+    }
+}
