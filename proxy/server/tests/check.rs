@@ -121,3 +121,50 @@ async fn against_a_running_weir() {
     let verdict = check::run(&against(&running, false)).await;
     assert_eq!(verdict.code, 2, "nobody answers: {}", verdict.text);
 }
+
+#[tokio::test]
+async fn against_a_weir_with_clusters() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = "\
+admin = []
+[cluster.main]
+contacts = [\"10.0.0.1:9042\", \"10.0.0.2:9042\"]
+[listener.cql]
+address = \"127.0.0.1:9142\"
+max_connections = 100
+backlog = 100
+";
+    let running = write(directory.path(), "running.toml", file);
+    let run = RunArgs { config: Some(running.clone()), ..RunArgs::default() };
+    let config = Config::from_flags(&run).expect("good");
+    let desk = Desk::new(run, config, Store::in_memory(), NOW);
+    let address = parse_address(&format!("unix:{}", directory.path().join("admin.sock").display()));
+    let address = address.expect("an address");
+    let listener = AdminListener::control(&address, None).await.expect("opened");
+    let task = tokio::spawn(serve(listener, Arc::new(Running(Mutex::new(desk)))));
+    let against = |file: PathBuf| CheckArgs { against: Some(address.clone()), ..args(file, true) };
+    let check = |text: &str| {
+        let new = against(write(directory.path(), "new.toml", text));
+        async move {
+            let verdict = check::run(&new).await;
+            let json: serde_json::Value = serde_json::from_str(&verdict.text).expect("it is JSON");
+            (verdict.code, json["against"].clone())
+        }
+    };
+    let (code, found) = check(file).await;
+    assert_eq!((code, &found["others"], &found["needs_restart"]), (0, &json([]), &json([])));
+    let (code, found) = check(&file.replace("10.0.0.2", "10.0.0.3")).await;
+    assert_eq!((code, &found["needs_restart"]), (0, &json([])), "a reload can do that");
+    assert_eq!(found["contacts_changed"], json(["main: + 10.0.0.3:9042, - 10.0.0.2:9042"]));
+    let (_, found) = check(&file.replace("cluster.main", "cluster.other")).await;
+    assert_eq!(found["clusters_lost"], json(["main (10.0.0.1:9042, 10.0.0.2:9042)"]));
+    assert_eq!(found["backends_changed"], json(["cql: cluster main -> cluster other"]));
+    assert_eq!(found["needs_restart"], json(["cluster.main", "listener.cql.cluster", "cluster.other"]));
+
+    task.abort();
+    let _ = task.await;
+}
+
+fn json<const N: usize>(texts: [&str; N]) -> serde_json::Value {
+    texts.into_iter().collect()
+}

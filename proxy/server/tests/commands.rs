@@ -449,6 +449,28 @@ fn check_against_a_running_weir() {
 }
 
 #[test]
+fn check_against_a_weir_with_clusters() {
+    let running = config(&format!(
+        "{}[cluster.old]\ncontacts = \"10.9.0.1:9042\"\n[listener.old]\naddress = \"127.0.0.1:9143\"\ncluster = \"old\"\n",
+        reference::EXAMPLE_FILE
+    ));
+    let new = reference::EXAMPLE_FILE.replace("\"10.0.0.12:9042\"", "\"10.0.0.13:9042\"");
+    let new = format!("{new}[listener.old]\naddress = \"127.0.0.1:9143\"\npool = \"cache\"\n");
+    let report = ConfigReport { source: "weir.toml".into(), hash: "0".into(), ..ConfigReport::default() };
+    let found = compare(&running, &config(&new));
+    golden("check-against-clusters.txt", &found.to_text(&report));
+    let json = found.to_json(&report);
+    assert_eq!(json["clusters_lost"][0], "old (10.9.0.1:9042)");
+    assert_eq!(json["contacts_changed"][0], "main: + 10.0.0.13:9042, - 10.0.0.12:9042");
+    assert_eq!(json["backends_changed"][0], "old: cluster old -> pool cache");
+    let order = reference::EXAMPLE_FILE
+        .replace("\"10.0.0.11:9042\", \"10.0.0.12:9042\"", "\"10.0.0.12:9042\", \"10.0.0.11:9042\"");
+    let found = compare(&config(reference::EXAMPLE_FILE), &config(&order));
+    assert_eq!(found.contacts_changed, ["main: another order"]);
+    assert!(found.needs_restart.is_empty() && found.others.is_empty(), "{found:?}");
+}
+
+#[test]
 fn adding_one_server_of_ten_moves_a_tenth_of_the_keys() {
     let servers = |count: usize| -> String {
         let all: Vec<String> = (0..count).map(|index| format!("\"10.0.0.{index}:11211\"")).collect();

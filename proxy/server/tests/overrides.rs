@@ -276,6 +276,49 @@ fn a_reload_is_taken_whole_or_not_at_all() {
     assert_eq!(desk.config().hash, hash);
 }
 
+const CLUSTER: &str = "\
+[cluster.main]
+contacts = [\"10.0.0.1:9042\"]
+[listener.cql]
+address = \"127.0.0.1:9142\"
+";
+
+#[test]
+fn a_reload_takes_other_contacts_and_refuses_another_protocol() {
+    let place = Place::new();
+    place.write(CLUSTER);
+    let mut desk = place.desk(NOW);
+    place.write(&CLUSTER.replace("10.0.0.1:9042", "10.0.0.2:9042"));
+    let decision = desk.change(&Change::Reload, &who(), NOW).expect("contacts may change");
+    let contacts = &decision.settings.clusters[0].contacts;
+    assert_eq!(contacts[0].to_string(), "10.0.0.2:9042");
+    let told = "cluster.main.contacts: \"10.0.0.1:9042\" -> \"10.0.0.2:9042\"";
+    assert_eq!(decision.outcome.notes[0], told);
+
+    place.write(
+        "[pool.main]\nservers = [\"127.0.0.1:11211\"]\n[listener.cql]\naddress = \"127.0.0.1:9142\"\n",
+    );
+    let refused = desk.change(&Change::Reload, &who(), NOW).expect_err("its clients speak CQL");
+    let what = refused.message();
+    assert!(what.starts_with("nothing was changed: a restart is needed for cluster.main, "), "{what}");
+    assert!(what.contains("[listener.cql] would lead from cluster main to pool main"), "{what}");
+    assert_eq!(desk.config().settings.clusters.len(), 1, "the configuration in force stays");
+}
+
+#[test]
+fn switches_without_effect_say_so() {
+    let place = Place::new();
+    place.write(CLUSTER);
+    let mut desk = place.desk(NOW);
+    let mut notes = |feature| {
+        let switch = Switch { feature, on: false, listener: "cql".into(), for_seconds: Some(60), why: None };
+        desk.change(&Change::Switch(switch), &who(), NOW).expect("switched").outcome.notes
+    };
+    assert_eq!(notes(Feature::Split), ["split has no effect on a CQL listener yet"]);
+    assert_eq!(notes(Feature::Batching), ["batching has no effect on a CQL listener yet"]);
+    assert_eq!(notes(Feature::Limits), [""; 0]);
+}
+
 #[test]
 fn without_a_state_directory_the_operator_is_told() {
     let place = Place::new();

@@ -1,14 +1,14 @@
 //! What a new configuration would change about a running weir: keys that move, limits that get tighter, listeners that
-//! go, everything else, and whether a reload can do it.
+//! and clusters that go, contacts and backends that change, everything else, and whether a reload can do it.
 
 use crate::admin::model::ConfigReport;
 use crate::config::Config;
-use crate::config::effective::{Difference, ValueChange, differences, needs_restart};
+use crate::config::effective::{Difference, ValueChange, backends_changed, differences, needs_restart};
 use crate::config::problem::Escaped;
 use serde_json::json;
 use std::fmt::Write as _;
 use weir_engine::route::Ring;
-use weir_engine::settings::PoolSettings;
+use weir_engine::settings::{Address, ClusterSettings, PoolSettings};
 
 /// Keys hashed with both rings. The share that moves is then known to about 0.2 % of all keys.
 pub const SAMPLE_KEYS: u32 = 100_000;
@@ -22,6 +22,12 @@ pub struct Comparison {
     pub tightened: Vec<Difference>,
     /// Listeners that are there no longer, with their address.
     pub listeners_lost: Vec<String>,
+    /// Clusters that are there no longer, with their contacts.
+    pub clusters_lost: Vec<String>,
+    /// Clusters whose contacts change: `main: + 10.0.0.3:9042, - 10.0.0.1:9042`.
+    pub contacts_changed: Vec<String>,
+    /// Listeners that lead elsewhere: `cache: pool main -> cluster main`.
+    pub backends_changed: Vec<String>,
     /// Every other difference.
     pub others: Vec<Difference>,
     /// Paths of what a reload cannot take over.
@@ -68,8 +74,63 @@ pub fn compare(running: &Config, new: &Config) -> Comparison {
             Some(format!("{name} ({})", listener.address))
         })
         .collect();
-    let (tightened, others) = rest.into_iter().partition(|found| found.tighter);
-    Comparison { rings, tightened, listeners_lost, others, needs_restart }
+    let (tightened, others) =
+        rest.into_iter().filter(|found| !is_told(found)).partition(|found| found.tighter);
+    let backends_changed = backends_changed(running, &new)
+        .into_iter()
+        .map(|(listener, before, after)| format!("{listener}: {before} -> {after}"))
+        .collect();
+    Comparison {
+        rings,
+        tightened,
+        listeners_lost,
+        clusters_lost: clusters_lost(running, &new),
+        contacts_changed: contacts_changed(running, &new),
+        backends_changed,
+        others,
+        needs_restart,
+    }
+}
+
+/// What has a section of its own: clusters lost, contacts, and what is behind a listener.
+fn is_told(found: &Difference) -> bool {
+    let mut parts = found.path.split('.');
+    let (section, key) =
+        (parts.next().unwrap_or_default(), found.path.rsplit('.').next().unwrap_or_default());
+    match (section, &found.change) {
+        ("cluster", ValueChange::Lost) => true,
+        ("cluster", ValueChange::Changed { .. }) => key == "contacts",
+        ("listener", ValueChange::Changed { .. }) => matches!(key, "pool" | "cluster"),
+        _ => false,
+    }
+}
+
+fn clusters_lost(running: &Config, new: &Config) -> Vec<String> {
+    let kept = |old: &ClusterSettings| new.settings.clusters.iter().any(|other| other.name == old.name);
+    let lost = running.settings.clusters.iter().filter(|old| !kept(old));
+    lost.map(|old| format!("{} ({})", old.name, addresses(&old.contacts))).collect()
+}
+
+fn contacts_changed(running: &Config, new: &Config) -> Vec<String> {
+    let changed = running.settings.clusters.iter().filter_map(|old| {
+        let other = new.settings.clusters.iter().find(|other| other.name == old.name)?;
+        let come = other.contacts.iter().filter(|contact| !old.contacts.contains(contact));
+        let gone = old.contacts.iter().filter(|contact| !other.contacts.contains(contact));
+        let changes: Vec<String> = come
+            .map(|contact| format!("+ {contact}"))
+            .chain(gone.map(|contact| format!("- {contact}")))
+            .collect();
+        match (changes.is_empty(), old.contacts == other.contacts) {
+            (true, true) => None,
+            (true, false) => Some(format!("{}: another order", old.name)),
+            (false, _) => Some(format!("{}: {}", old.name, changes.join(", "))),
+        }
+    });
+    changed.collect()
+}
+
+fn addresses(all: &[Address]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The share of sample keys that another server would be asked for, in percent.
@@ -105,6 +166,16 @@ impl Comparison {
         }
         section(&mut text, "limits and bounds tightened", self.tightened.iter().map(line));
         section(&mut text, "listeners lost", self.listeners_lost.iter().cloned());
+        // Most files have no cluster: what is about clusters is there only when there is something.
+        for (title, lines) in [
+            ("listeners that lead elsewhere", &self.backends_changed),
+            ("clusters lost", &self.clusters_lost),
+            ("contacts changed", &self.contacts_changed),
+        ] {
+            if !lines.is_empty() {
+                section(&mut text, title, lines.iter().cloned());
+            }
+        }
         section(&mut text, "other differences", self.others.iter().map(line));
         if !self.needs_restart.is_empty() {
             let _ = writeln!(text, "\na reload would be refused; a restart is needed for:");
@@ -140,6 +211,9 @@ impl Comparison {
                 self.rings.iter().map(|ring| (ring.pool.clone(), json!(ring.percent))).collect::<serde_json::Map<_, _>>(),
             "tightened": each(&self.tightened),
             "listeners_lost": self.listeners_lost,
+            "backends_changed": self.backends_changed,
+            "clusters_lost": self.clusters_lost,
+            "contacts_changed": self.contacts_changed,
             "others": each(&self.others),
             "needs_restart": self.needs_restart,
             "overrides": running.overrides.len(),

@@ -173,6 +173,9 @@ impl Desk {
                 notes.push(format!("[pool.{name}] has it off in any case: only the file switches it on"));
             }
         }
+        if listener.backend.cluster().is_some() && switch.feature != Feature::Limits {
+            notes.push(format!("{word} has no effect on a CQL listener yet"));
+        }
         let target = Target::SwitchOff { listener: name.to_string(), feature: switch.feature };
         if switch.on {
             return match self.store.remove(&target, now).map_err(refused)? {
@@ -209,7 +212,12 @@ impl Desk {
             .map(|difference| difference.path.as_str())
             .collect();
         if !frozen.is_empty() {
-            let what = format!("nothing was changed: a restart is needed for {}", frozen.join(", "));
+            let mut what = format!("nothing was changed: a restart is needed for {}", frozen.join(", "));
+            for (listener, before, after) in effective::backends_changed(&self.config, &fresh) {
+                what.push_str(&format!(
+                    "\n[listener.{listener}] would lead from {before} to {after}: its clients are connected to the first"
+                ));
+            }
             return Err(ControlError::Refused(what));
         }
         let summary = match differences.len() {
