@@ -217,6 +217,11 @@ mod tests {
         let script = "sleep 30; true"; // Not one command: the shell would become it and lose its arguments.
         let mut shell = Running::spawn("sh", command.args(["-c", script, "sh", &storage(&folder)])).unwrap();
         std::fs::write(folder.join("pid"), shell.pid().to_string()).unwrap();
+        // Its arguments can be read a moment after it was started.
+        let until = Instant::now() + Duration::from_secs(10);
+        while pid_of(&folder).is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         assert_eq!(pid_of(&folder), Some(shell.pid()));
         shell.stop();
         assert_eq!(pid_of(&folder), None);

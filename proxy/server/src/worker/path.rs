@@ -42,9 +42,7 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     /// Whether its socket should be read.
     fn client_wants_input(&self, id: ClientId) -> bool;
     /// The most to read from it at once.
-    fn client_read_max(&self, _id: ClientId) -> usize {
-        usize::MAX
-    }
+    fn client_read_max(&self, id: ClientId) -> usize;
     /// The bytes on their way to it.
     fn client_out(&mut self, id: ClientId) -> &mut OutBuffer;
     /// Its socket took `n` bytes.

@@ -29,6 +29,9 @@ impl DataPath for CqlEngine {
     ) -> ClientId {
         CqlEngine::open_client(self, listener, identity, dialled(), now)
     }
+    fn client_read_max(&self, id: ClientId) -> usize {
+        CqlEngine::client_read_max(self, id)
+    }
     fn client_wrote(&mut self, id: ClientId, n: usize, _now: Instant) {
         CqlEngine::client_wrote(self, id, n);
     }
