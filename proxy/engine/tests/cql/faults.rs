@@ -112,7 +112,7 @@ fn too_many_orphans_drain_a_lane_and_it_is_replaced() {
     bench.answer(0, 11);
     assert_eq!(bench.answers(&mut stays)[0].values(), [row_value("shop.t", 40)]);
     bench.wait(Span::millis(200));
-    assert_eq!(cuts(&mut bench), [(LaneId(0), CutCause::Retired)]);
+    assert_eq!(cuts(&mut bench), [(LaneId(0), CutCause::Worn)]);
     bench.lose(0);
     bench.up(0);
     assert_eq!(bench.one(&mut stays).values(), [row_value("shop.t", 41)]);
