@@ -6,7 +6,8 @@
 //!
 //! Bounds: one shared read buffer ([`LANE_READ`]) for all sockets; at most [`CLIENT_READ`] per client and turn.
 
-pub mod churn;
+pub mod alarm;
+mod churn;
 mod clients;
 mod flushes;
 mod gates;
@@ -28,6 +29,7 @@ use crate::fold::window::Window;
 use crate::fold::{Books, Protocol};
 use crate::identify::Identities;
 use crate::listen::Reserve;
+use alarm::Alarm;
 use churn::Churns;
 use gauges::Gauges;
 use orders::{Board, InForce, Mailbox, WorkerHandle};
@@ -44,7 +46,6 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, unconstrained};
-use tokio::time::Sleep;
 use weir_engine::admit::Budgets;
 use weir_engine::cql::CqlEngine;
 use weir_engine::units::{ClientId, Instant, LaneId, Span};
@@ -272,8 +273,8 @@ struct Worker<P: DataPath> {
     cuts: Vec<(LaneId, CutCause)>,
     slow: Vec<ClientId>,
     flushes: flushes::Flushes,
-    sleep: Pin<Box<Sleep>>,
-    /// What `sleep` is set to.
+    alarm: Alarm,
+    /// What `alarm` is set to.
     armed: Option<Instant>,
     fold_at: Option<Instant>,
     tick_at: Instant,
@@ -346,7 +347,7 @@ impl<P: DataPath> Worker<P> {
             cuts: Vec::new(),
             slow: Vec::new(),
             flushes: flushes::Flushes::new(&mailbox.ready),
-            sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            alarm: Alarm::new()?,
             armed: None,
             fold_at: None,
             tick_at: now.after(TICK),

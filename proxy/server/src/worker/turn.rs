@@ -292,9 +292,9 @@ impl<P: DataPath> Worker<P> {
         // One that fires too early costs a turn; setting it anew for each turn would cost more.
         if self.armed.is_none_or(|armed| next < armed || armed <= self.now) {
             self.armed = Some(next);
-            let at = tokio::time::Instant::from_std(self.clock.std(next));
-            self.sleep.as_mut().reset(at);
-            if self.sleep.as_mut().poll(cx).is_ready() {
+            let after = std::time::Duration::from_micros(next.since(self.now).0);
+            if self.alarm.set(cx, after).is_err() {
+                // without a timer it turns and turns: it costs the processor, but nobody is forgotten
                 self.armed = None;
                 cx.waker().wake_by_ref();
             }
