@@ -16,7 +16,8 @@ pub struct ClusterSettings {
     pub connections_per_node: u32,
     /// Stream ids of one connection: requests that wait for a reply on it, abandoned ones included. 1..=32768.
     pub streams_per_connection: u16,
-    /// Requests in flight per node over all callers and workers; the rest waits in weir. At least 1.
+    /// Requests in flight per node and protocol version in use, over all callers and workers; the rest waits in weir. At
+    /// least 1.
     pub requests_in_flight: Operations,
     /// Newest protocol version offered to clients.
     pub newest_version: Version,

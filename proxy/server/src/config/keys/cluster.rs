@@ -57,7 +57,7 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Kind::Count(1, 1_000_000),
         Absent::Default,
         Tighter::Less,
-        "Requests in flight per node, over all callers and workers. The others wait in weir, in fair order."
+        "Requests in flight per node and protocol version in use, over all callers and workers. The others wait in weir, in fair order."
     ),
     key!(
         ClusterSettings,
