@@ -8,6 +8,7 @@ use crate::buffer::{InputBuffer, OutBuffer};
 use crate::error::Failure;
 use crate::ledger::Outcome;
 use crate::ledger::held::HELD;
+use crate::readers::Reader;
 use crate::split::{Bulk, Merge};
 use crate::units::{Bytes, ClientId, Instant, ListenerId, Operations, PoolId, ServerId, Span};
 use crate::waiting::Queued;
@@ -196,9 +197,7 @@ pub(crate) struct Client {
     /// The queue of this server gave it a turn: one request may pass the ones still queued.
     pub(crate) turn: Option<ServerId>,
     pub(crate) requests: u64,
-    /// Where the reader stood when it was looked at, and since when it has stood there.
-    pub(crate) still_at: u64,
-    pub(crate) still_since: Instant,
+    pub(crate) reader: Reader,
     /// How much input is kept while the connection is held.
     pub(crate) input_max: usize,
 }
@@ -234,8 +233,7 @@ impl Client {
             resuming: false,
             turn: None,
             requests: 0,
-            still_at: u64::MAX,
-            still_since: Instant(0),
+            reader: Reader::new(Instant(0)),
             input_max: 0,
         }
     }

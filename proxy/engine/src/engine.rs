@@ -9,6 +9,7 @@ use crate::client::{Asked, Client, ClientSummary, CloseHow};
 use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::{CutCause, KeysWork, Lane, Owner, Server};
 use crate::naming::Naming;
+use crate::readers::Reader;
 use crate::route::Ring;
 use crate::settings::Settings;
 use crate::units::{ClientId, Instant, LaneId, ListenerId, PoolId, ServerId};
@@ -148,7 +149,7 @@ impl Engine {
             known,
             decoder: RequestDecoder::new(limits),
             input_max: settings.line_max.max(settings.value_max) + READ_AHEAD,
-            still_since: now,
+            reader: Reader::new(now),
             ..Client::closed()
         };
         ClientId { slot, generation }

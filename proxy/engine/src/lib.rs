@@ -5,8 +5,9 @@
 //! `client` (a connection and what it asked) -> `intake` (bytes to requests) -> `admit` (limits) -> `issue` (requests to
 //! commands) -> `split` (big multigets) -> `route` (which server) -> `queue` (whose turn) -> `multiplex` (few
 //! connections) -> `gather` (answers back) -> `settle` and `ledger` (what it cost).
-//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `reload` (new settings),
-//! `naming` (names that arrive after the first requests), `waiting` (what waits, per server and caller).
+//! Around them: `lifecycle` (turns, time-outs), `readers` (who does not read), `lanes` (connections come and go),
+//! `reload` (new settings), `naming` (names that arrive after the first requests), `waiting` (what waits, per server and
+//! caller). `cql` is the same for the Cassandra native protocol.
 
 pub mod admit;
 pub mod buffer;
@@ -27,6 +28,7 @@ mod lifecycle;
 mod multiplex;
 mod naming;
 pub mod queue;
+mod readers;
 mod reload;
 pub mod route;
 pub mod settings;

@@ -5,12 +5,11 @@ use crate::engine::Engine;
 use crate::error::{Failure, Rejected};
 use crate::ledger::Outcome;
 use crate::multiplex::{CutCause, LaneState};
+use crate::readers::Look;
 use crate::units::{ClientId, Instant, LaneId, ServerId, Span};
 
 /// How often time-outs are looked for.
 const SCAN: Span = Span::millis(100);
-/// Once too many reply bytes are unread in all, a client that took none for this long is closed.
-const CROWDED_READER: Span = Span::millis(1_000);
 /// How often queues and held input are looked at in one turn before sockets are looked at again.
 const ROUNDS: usize = 4;
 
@@ -142,42 +141,16 @@ impl Engine {
     }
 
     fn scan_readers(&mut self, now: Instant) {
-        let crowded = self.replies_crowded();
-        let before = self.slow.len();
-        let mut still_readers: Vec<(usize, ClientId)> = Vec::new();
-        for (slot, client) in self.clients.iter_mut().enumerate() {
-            if !client.open || client.out.is_empty() {
-                continue;
-            }
-            if client.still_at != client.out.written_offset() {
-                client.still_at = client.out.written_offset();
-                client.still_since = now;
-                continue;
-            }
+        let mut look = Look::new(self.replies_crowded());
+        for (slot, client) in self.clients.iter_mut().enumerate().filter(|(_, client)| client.open) {
             let id = ClientId { slot: slot as u32, generation: client.generation };
             let settings = &self.settings.listeners[client.listener.0 as usize];
-            let still = now.since(client.still_since);
-            if still >= settings.slow_reader_timeout
-                || (client.unread() > settings.reply_buffer_max && still >= CROWDED_READER)
-            {
-                self.slow.push(id);
-            } else if crowded && still >= CROWDED_READER {
-                still_readers.push((client.unread(), id));
-            }
+            let unread = client.unread();
+            look.at(id, &mut client.reader, &client.out, unread, settings, now);
         }
-        // the largest first, as many as bring the total below the bound
-        still_readers.sort_unstable_by_key(|&(unread, _)| std::cmp::Reverse(unread));
-        let bound = self.settings.reply_bytes_max.0 as usize;
-        let mut total = self.reply_bytes;
-        for (unread, id) in still_readers {
-            if total <= bound / 2 {
-                break;
-            }
-            total = total.saturating_sub(unread);
+        for id in look.into_closed(self.reply_bytes, self.settings.reply_bytes_max.0 as usize) {
+            self.reject_client(id, Rejected::BufferBound);
             self.slow.push(id);
-        }
-        for index in before..self.slow.len() {
-            self.reject_client(self.slow[index], Rejected::BufferBound);
         }
     }
 

@@ -6,6 +6,7 @@
 use super::request::RequestId;
 use crate::buffer::{InputBuffer, OutBuffer};
 use crate::client::CloseHow;
+use crate::readers::Reader;
 use crate::units::{ClientId, ClusterId, Instant, ListenerId};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,8 +53,7 @@ pub(super) struct Client {
     pub(super) requests: u64,
     /// It sent a statement that reads or writes data.
     pub(super) data: bool,
-    pub(super) still_at: u64,
-    pub(super) still_since: Instant,
+    pub(super) reader: Reader,
 }
 
 impl Client {
@@ -85,8 +85,7 @@ impl Client {
             resuming: false,
             requests: 0,
             data: false,
-            still_at: u64::MAX,
-            still_since: Instant(0),
+            reader: Reader::new(Instant(0)),
         }
     }
 

@@ -5,14 +5,13 @@ use super::request::{RequestId, Stage};
 use super::{CqlEngine, LIVE_MAX, client};
 use crate::error::Rejected;
 use crate::multiplex::{CutCause, LaneState};
+use crate::readers::Look;
 use crate::units::{ClientId, Instant, LaneId, Span};
 use std::cmp::Reverse;
 use weir_cql::{Version, write_segments};
 
 /// How often time-outs are looked for.
 const SCAN: Span = Span::millis(100);
-/// Once too many reply bytes are unread in all, a client that took none for this long is closed.
-const CROWDED_READER: Span = Span::millis(1_000);
 /// How often queues and held input are looked at in one turn before sockets are looked at again.
 const ROUNDS: usize = 4;
 
@@ -192,42 +191,16 @@ impl CqlEngine {
     }
 
     fn scan_readers(&mut self, now: Instant) {
-        let crowded = self.replies_crowded();
-        let before = self.slow.len();
-        let mut still: Vec<(usize, ClientId)> = Vec::new();
-        for (slot, reader) in self.clients.iter_mut().enumerate() {
-            if !reader.open || reader.out.is_empty() {
-                continue;
-            }
-            if reader.still_at != reader.out.written_offset() {
-                reader.still_at = reader.out.written_offset();
-                reader.still_since = now;
-                continue;
-            }
-            let id = client::id(slot, reader);
-            let settings = &self.settings.listeners[reader.listener.0 as usize];
-            let quiet = now.since(reader.still_since);
-            if quiet >= settings.slow_reader_timeout
-                || (reader.unread() > settings.reply_buffer_max && quiet >= CROWDED_READER)
-            {
-                self.slow.push(id);
-            } else if crowded && quiet >= CROWDED_READER {
-                still.push((reader.unread(), id));
-            }
+        let mut look = Look::new(self.replies_crowded());
+        for (slot, client) in self.clients.iter_mut().enumerate().filter(|(_, client)| client.open) {
+            let id = ClientId { slot: slot as u32, generation: client.generation };
+            let settings = &self.settings.listeners[client.listener.0 as usize];
+            let unread = client.unread();
+            look.at(id, &mut client.reader, &client.out, unread, settings, now);
         }
-        // the largest first, as many as bring the total below the bound
-        still.sort_unstable_by_key(|&(unread, _)| Reverse(unread));
-        let bound = self.settings.reply_bytes_max.0 as usize;
-        let mut total = self.reply_bytes;
-        for (unread, id) in still {
-            if total <= bound / 2 {
-                break;
-            }
-            total = total.saturating_sub(unread);
+        for id in look.into_closed(self.reply_bytes, self.settings.reply_bytes_max.0 as usize) {
+            self.reject_client(id, Rejected::BufferBound);
             self.slow.push(id);
-        }
-        for index in before..self.slow.len() {
-            self.reject_client(self.slow[index], Rejected::BufferBound);
         }
     }
 

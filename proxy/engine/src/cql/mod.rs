@@ -41,6 +41,7 @@ use crate::callers::Callers;
 use crate::client::{ClientSummary, CloseHow};
 use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::CutCause;
+use crate::readers::Reader;
 use crate::settings::{Backend, ClusterSettings, Settings};
 use crate::units::{ClientId, ClusterId, Instant, LaneId, ListenerId};
 use client::Client;
@@ -179,7 +180,7 @@ impl CqlEngine {
             cluster,
             known,
             dialled,
-            still_since: now,
+            reader: Reader::new(now),
             ..Client::closed()
         };
         ClientId { slot, generation }
