@@ -366,7 +366,7 @@ impl CqlEngine {
         })
     }
 
-    fn schema_changed(&mut self, lane: LaneId) {
+    pub(super) fn schema_changed(&mut self, lane: LaneId) {
         let cluster = self.lanes[lane.0 as usize].info.cluster;
         self.clusters[cluster.0 as usize].registry.schema_changed();
     }

@@ -55,6 +55,10 @@ impl CqlEngine {
         if lane.info.version >= Version::V5 {
             lane.segments = Some(SegmentDecoder::new(false, weir_cql::BODY_MAX));
         }
+        if lane.info.registers {
+            // what changed while nobody told is not known
+            self.schema_changed(id);
+        }
         self.pump_due = true;
         self.mark_lane(id);
     }

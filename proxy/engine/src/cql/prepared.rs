@@ -57,6 +57,16 @@ struct Kept {
     keys: Vec<Key>,
 }
 
+/// A PREPARE that was sent.
+#[derive(Debug)]
+struct UnderWay {
+    leader: RequestId,
+    /// Who else waits for it.
+    joined: Vec<RequestId>,
+    /// What [`Registry::changes`] was then.
+    changes: u64,
+}
+
 /// The statements one worker knows for one cluster.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -64,7 +74,9 @@ pub(super) struct Registry {
     /// What each PREPARE was answered: the same statement is answered in other words in another version.
     by_key: FxHashMap<Key, Arc<Prepared>>,
     /// PREPAREs under way, and who else waits for them.
-    under_way: FxHashMap<Key, (RequestId, Vec<RequestId>)>,
+    under_way: FxHashMap<Key, UnderWay>,
+    /// How often the schema changed.
+    changes: u64,
     pub(super) hits: u64,
     pub(super) misses: u64,
     pub(super) evicted: u64,
@@ -77,6 +89,7 @@ impl Registry {
             by_id: LruCache::with_hasher(max, FxBuildHasher),
             by_key: FxHashMap::default(),
             under_way: FxHashMap::default(),
+            changes: 0,
             hits: 0,
             misses: 0,
             evicted: 0,
@@ -105,13 +118,14 @@ impl Registry {
     /// Whether `request` may leave the asking to another one that is under way.
     pub(super) fn join(&mut self, key: &Key, request: RequestId) -> bool {
         match self.under_way.get_mut(key) {
-            Some((_, joined)) if joined.len() < JOINED_MAX => {
-                joined.push(request);
+            Some(asked) if asked.joined.len() < JOINED_MAX => {
+                asked.joined.push(request);
                 true
             }
             Some(_) => false,
             None => {
-                self.under_way.insert(key.clone(), (request, Vec::new()));
+                let asked = UnderWay { leader: request, joined: Vec::new(), changes: self.changes };
+                self.under_way.insert(key.clone(), asked);
                 false
             }
         }
@@ -119,29 +133,38 @@ impl Registry {
 
     /// The PREPARE that `request` sent has ended: who else waits for its outcome.
     pub(super) fn ended(&mut self, key: &Key, request: RequestId) -> Vec<RequestId> {
-        if self.under_way.get(key).is_some_and(|(leader, _)| *leader == request) {
-            return self.under_way.remove(key).map(|(_, joined)| joined).unwrap_or_default();
+        if self.under_way.get(key).is_some_and(|asked| asked.leader == request) {
+            return self.under_way.remove(key).map(|asked| asked.joined).unwrap_or_default();
         }
         Vec::new()
     }
 
+    /// A node has prepared a statement. What it answered is said again to others unless the schema has changed since it
+    /// was asked: then the answer may be the old one.
     pub(super) fn insert(&mut self, key: Key, prepared: Arc<Prepared>) {
         let id = prepared.id.clone();
         let mut keys = self.by_id.pop(&id).map(|kept| kept.keys).unwrap_or_default();
+        if self.under_way.get(&key).is_some_and(|asked| asked.changes == self.changes) {
+            self.answers(&mut keys, key, &prepared);
+        }
+        if let Some((id, gone)) = self.by_id.push(id, Kept { prepared, keys }) {
+            self.evicted += 1;
+            gone.keys.iter().for_each(|key| self.forget(key, &id));
+        }
+    }
+
+    fn answers(&mut self, keys: &mut Vec<Key>, key: Key, prepared: &Arc<Prepared>) {
+        let id = &prepared.id;
         keys.retain(|kept| *kept != key);
         if keys.len() >= KEYS_MAX {
-            self.forget(&keys.remove(0), &id);
+            self.forget(&keys.remove(0), id);
         }
-        if let Some(other) = self.by_key.insert(key.clone(), prepared.clone()).filter(|other| other.id != id)
+        if let Some(other) = self.by_key.insert(key.clone(), prepared.clone()).filter(|other| other.id != *id)
             && let Some(kept) = self.by_id.peek_mut(&other.id)
         {
             kept.keys.retain(|kept| *kept != key);
         }
         keys.push(key);
-        if let Some((id, gone)) = self.by_id.push(id, Kept { prepared, keys }) {
-            self.evicted += 1;
-            gone.keys.iter().for_each(|key| self.forget(key, &id));
-        }
     }
 
     fn forget(&mut self, key: &Key, id: &[u8]) {
@@ -154,6 +177,7 @@ impl Registry {
     /// valid: a node that does not think so says UNPREPARED.
     pub(super) fn schema_changed(&mut self) {
         self.by_key.clear();
+        self.changes += 1;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -167,7 +191,7 @@ impl Registry {
 
     /// Whether a request waits for another one's PREPARE.
     pub(super) fn has_joined(&self, id: RequestId) -> bool {
-        self.under_way.values().any(|(_, joined)| joined.contains(&id))
+        self.under_way.values().any(|asked| asked.joined.contains(&id))
     }
 
     /// Panics when a bound is broken.
@@ -182,6 +206,6 @@ impl Registry {
             );
             assert_eq!(prepared.version, key.version, "an answer is in the version it was asked in");
         }
-        assert!(self.under_way.values().all(|(_, joined)| joined.len() <= JOINED_MAX));
+        assert!(self.under_way.values().all(|asked| asked.joined.len() <= JOINED_MAX));
     }
 }

@@ -254,6 +254,50 @@ fn a_schema_change_makes_the_next_prepare_go_out_again() {
     assert!(bench.ask_text(&mut caller, "CREATE TABLE shop.x (k int PRIMARY KEY)").code().is_none());
     assert_eq!(bench.prepare(&mut caller, READ), id);
     assert_eq!(bench.nodes[0].prepares, 2);
+    let event = changed();
+    bench.engine.lane_input(LaneId(0), &event, bench.now).expect("an event");
+    let answer = bench.ask(&mut caller, &execute(Version::V4, 1, &id, &With::values(&[int(1)])));
+    assert_eq!(answer.values(), [row_value("shop.t", 1)], "the id stays valid");
+    bench.prepare(&mut caller, READ);
+    assert_eq!(bench.nodes[0].prepares, 3);
+}
+
+#[test]
+fn what_was_prepared_while_the_schema_changed_is_not_said_again() {
+    let mut bench = Bench::new(settings(1));
+    let mut callers: Vec<_> = (0..3).map(|_| bench.open(Version::V4)).collect();
+    callers.iter().for_each(|caller| bench.send(caller, &prepare(Version::V4, 1, READ)));
+    bench.turn();
+    // the node has answered already when the table changes; weir hears of it on another connection
+    let answer = bench.reply_to(0, 0);
+    bench.engine.lane_input(LaneId(0), &changed(), bench.now).expect("an event");
+    bench.deliver(0, &answer);
+    bench.settle();
+    let id = statement_id(None, READ.as_bytes());
+    for caller in &mut callers {
+        assert_eq!(bench.answers(caller).remove(0).prepared(), id);
+    }
+    assert_eq!(bench.nodes[0].prepares, 2, "who waited asked anew, once");
+    bench.prepare(&mut callers[0], READ);
+    assert_eq!(bench.nodes[0].prepares, 2, "and that answer is current");
+    bench.engine.check_quiet();
+}
+
+#[test]
+fn what_changed_while_nobody_told_is_asked_again() {
+    let mut bench = Bench::new(settings(1));
+    let mut caller = bench.open(Version::V4);
+    bench.prepare(&mut caller, READ);
+    bench.prepare(&mut caller, READ);
+    assert_eq!(bench.nodes[0].prepares, 1);
+    bench.lose(0);
+    bench.up(0);
+    bench.prepare(&mut caller, READ);
+    assert_eq!(bench.nodes[0].prepares, 2, "a schema change may have been missed");
+}
+
+/// What a node tells when a table changes.
+fn changed() -> Vec<u8> {
     let mut event = Vec::new();
     let change = weir_cql::response::SchemaChange {
         change: b"UPDATED",
@@ -261,9 +305,5 @@ fn a_schema_change_makes_the_next_prepare_go_out_again() {
         keyspace: b"shop",
     };
     weir_cql::own::event(&mut event, Version::V4, &weir_cql::response::Event::Schema(change));
-    bench.engine.lane_input(LaneId(0), &event, bench.now).expect("an event");
-    let answer = bench.ask(&mut caller, &execute(Version::V4, 1, &id, &With::values(&[int(1)])));
-    assert_eq!(answer.values(), [row_value("shop.t", 1)], "the id stays valid");
-    bench.prepare(&mut caller, READ);
-    assert_eq!(bench.nodes[0].prepares, 3);
+    event
 }
