@@ -51,6 +51,16 @@ impl Histogram {
         self.max = self.max.max(nanoseconds);
     }
 
+    /// Adds what another one recorded.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine += theirs;
+        }
+        self.samples += other.samples;
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+    }
+
     /// The duration that `share` of the samples do not exceed; 0 without samples.
     pub fn quantile(&self, share: f64) -> u64 {
         let rank = ((self.samples as f64 * share).ceil() as u64).max(1);

@@ -5,6 +5,8 @@
 //! the key; every request ends exactly once. Wrong and missing answers are part of every report. Each run prints one
 //! JSON object on stdout.
 //!
+//! `cql-*` are the same for a table of Cassandra or Scylla.
+//!
 //! One thread and plain epoll, so that the tool takes little of the cores it shares with what it measures.
 //! From the bottom: `keys`, `values` (what is stored), `wire` (requests out, replies checked), `net`, `epoll`,
 //! `client` (connections), `closed_loop` and `open_loop` (when to ask), then one file per scenario.
@@ -15,6 +17,7 @@ mod calls;
 mod client;
 mod clock;
 mod closed_loop;
+mod cql;
 mod epoll;
 mod faults;
 mod fill;
@@ -29,6 +32,7 @@ mod open_loop;
 mod options;
 mod quiet;
 mod random;
+mod raw_proxy;
 mod report;
 mod slow_readers;
 mod sockets;
@@ -51,6 +55,8 @@ Examples:
   weir-scenario storm --server 127.0.0.1:11211 --mode connections --source-bind 127.32.0.1 --name feed-backfill
   weir-scenario burst --server 127.0.0.1:11211 --connections 15000
   weir-scenario sockets --destination 127.0.0.1:11211
+  weir-scenario cql-fill --server 127.0.0.1:9042 --keys 50000
+  weir-scenario cql-load --server 127.0.0.1:9142 --depth 64 --seconds 3
 
 `fill` first; what reads must be given the same --keys, --value-size, --key-style and --seed.
 Exit status: 0 the run was carried out (failures are in the report), 1 an answer was wrong, 2 it could not run.";
@@ -90,6 +96,17 @@ enum Scenario {
     SlowReaders(slow_readers::SlowReaders),
     /// Very many connections at once, one get each
     Burst(burst::Burst),
+    /// CQL: make the table and its rows
+    CqlFill(cql::CqlFill),
+    /// CQL: a closed loop of prepared SELECTs of one key or of a long IN
+    CqlLoad(cql::CqlLoad),
+    /// CQL: open many connections, one statement each, and keep them
+    CqlHold(cql::CqlHold),
+    /// CQL: one SELECT every 20 ms on one connection, through whatever happens to the server
+    CqlProbe(cql::CqlProbe),
+    /// Pass bytes on, one upstream connection per client connection: the floor of what a proxy costs
+    #[command(hide = true)]
+    RawProxy(raw_proxy::RawProxy),
     /// Count the sockets towards an address by state
     Sockets {
         /// host:port of the server
@@ -130,6 +147,12 @@ fn run(cli: &Cli) -> Result<options::Outcome> {
         Scenario::Idle(options) => idle::idle(options),
         Scenario::SlowReaders(options) => slow_readers::slow_readers(options),
         Scenario::Burst(options) => burst::burst(options),
+        Scenario::CqlFill(options) => cql::fill(options),
+        Scenario::CqlLoad(options) => cql::load(options),
+        Scenario::CqlHold(options) => cql::hold(options),
+        Scenario::CqlProbe(options) => cql::probe(options),
+        Scenario::RawProxy(options) => raw_proxy::serve(options)
+            .map(|()| options::Outcome { report: serde_json::Value::Null, falsified: false }),
         Scenario::Sockets { destination } => {
             let report = serde_json::to_value(sockets::report(*destination)?)?;
             Ok(options::Outcome { report, falsified: false })
