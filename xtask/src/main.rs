@@ -68,7 +68,7 @@ enum Task {
     /// Check that no crate reaches what it may not (I/O from the engine and the codecs, arrows that point up)
     #[command(after_help = "Examples:\n  cargo xtask layering")]
     Layering,
-    /// Measure weir against no proxy and against twemproxy
+    /// Measure weir against no proxy and against others
     Bench {
         #[command(subcommand)]
         protocol: Bench,
@@ -104,6 +104,10 @@ enum Bench {
     #[command(after_help = "Examples:\n  cargo xtask bench memcached\n  \
         cargo xtask bench memcached --quick\n  cargo xtask bench memcached --only quiet-1 --only quiet-4 --rounds 5")]
     Memcached(bench::Options),
+    /// CQL: every row of docs/benchmarks-cql.md, against no proxy and a proxy that copies bytes; needs Cassandra
+    #[command(after_help = "Examples:\n  cargo xtask bench cql\n  cargo xtask bench cql --quick\n  \
+        cargo xtask bench cql --only select-64x1 --rounds 5")]
+    Cql(bench::cql::Options),
 }
 
 fn main() -> ExitCode {
@@ -131,6 +135,7 @@ fn run(cli: Cli) -> Result<bool> {
         }
         Task::Layering => Ok(show(layering::verdict(&workspace)?)),
         Task::Bench { protocol: Bench::Memcached(options) } => bench::run(&workspace, &options),
+        Task::Bench { protocol: Bench::Cql(options) } => bench::cql::run(&workspace, &options),
         Task::Cassandra { action } => cassandra::run(&workspace, action),
         Task::Demo(options) => demo::run(&workspace, options),
         Task::DemoSide(args) => demo::run_side(&workspace, &args).map(|()| true),

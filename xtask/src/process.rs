@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -176,6 +176,12 @@ impl Running {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Writes a line to the stdin of a child of [`Running::spawn_tied`].
+    pub fn tell(&mut self, line: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().with_context(|| format!("{} has no stdin", self.name))?;
+        writeln!(stdin, "{line}").with_context(|| format!("{} does not listen", self.name))
     }
 
     /// Closes the stdin of a child of [`Running::spawn_tied`] and waits until it has ended by itself.

@@ -25,8 +25,13 @@ pub struct Scenario {
 impl Scenario {
     /// A subcommand against a server (`host:port` or `unix:/path`).
     pub fn new(subcommand: &str, server: &str) -> Self {
+        Self::of(subcommand, server, KEYS)
+    }
+
+    /// A subcommand against a server, on a key set of another size.
+    pub fn of(subcommand: &str, server: &str, keys: u32) -> Self {
         let scenario = Self { words: vec![subcommand.to_owned()], seconds: 0.0 };
-        scenario.with("--server", server).with("--keys", KEYS)
+        scenario.with("--server", server).with("--keys", keys)
     }
 
     /// An option with its value.
@@ -45,6 +50,12 @@ impl Scenario {
     pub fn seconds(mut self, seconds: f64) -> Self {
         self.seconds = seconds;
         self.with("--seconds", seconds)
+    }
+
+    /// How long it may take where it takes no `--seconds`.
+    pub fn seconds_of_patience(mut self, seconds: f64) -> Self {
+        self.seconds = seconds;
+        self
     }
 
     /// What a reader can type to run the same.
@@ -75,6 +86,16 @@ pub struct Load {
 }
 
 impl Load {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn lives(&mut self) -> Result<bool> {
+        Ok(self.running.poll()?.is_none())
+    }
+
     /// The interval lines it has printed since the last call (see `--interval`).
     pub fn news(&mut self) -> Vec<Value> {
         let mut news = Vec::new();

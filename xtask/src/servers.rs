@@ -2,7 +2,7 @@
 //! nutcracker as the peer to compare with, and weir. Each is ended when its value is dropped.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -137,6 +137,15 @@ pub fn nutcracker(workspace: &Workspace, server: &Door) -> Result<Option<Server>
     Server::listening(running, door, &log).map(Some)
 }
 
+/// `weir-scenario raw-proxy`: the least that a proxy in user space costs.
+pub fn raw_proxy(workspace: &Workspace, door: Door, server: SocketAddrV4) -> Result<Server> {
+    let log = workspace.scratch("logs")?.join(format!("raw-proxy-{}.log", door.port()));
+    let mut command = Command::new(workspace.binary(Profile::Release, "weir-scenario")?);
+    command.args(["raw-proxy", "--listen", &door.to_string(), "--server", &server.to_string()]);
+    let running = Running::spawn_to_file("raw-proxy", &mut command, &log)?;
+    Server::listening(running, door, &log)
+}
+
 /// One connection per server, as weir has; a backlog that takes the burst.
 fn nutcracker_config(door: &Door, server: &Door) -> String {
     format!(
@@ -160,12 +169,21 @@ pub struct Weir {
 impl Weir {
     /// Starts `weir run` in front of `server` and waits for the line that ends in `ready`.
     pub fn start(workspace: &Workspace, name: &str, door: Door, server: &Door) -> Result<Self> {
+        Self::start_route(workspace, name, door, "--memcached", &server.to_string())
+    }
+
+    /// Starts it in front of a node that speaks CQL.
+    pub fn start_cql(workspace: &Workspace, name: &str, door: Door, node: SocketAddrV4) -> Result<Self> {
+        Self::start_route(workspace, name, door, "--cql", &node.to_string())
+    }
+
+    fn start_route(workspace: &Workspace, name: &str, door: Door, flag: &str, server: &str) -> Result<Self> {
         let program = workspace.binary(Profile::Release, "weir")?;
         let metrics = Door::free_port()?;
         let folder = PrivateFolder::new(name)?;
         let admin = folder.file("admin.sock");
         let mut command = Command::new(&program);
-        command.arg("run").args(["--memcached", &format!("{door}={server}")]);
+        command.arg("run").args([flag, &format!("{door}={server}")]);
         command
             .args(["--metrics", &metrics.to_string()])
             .arg("--admin")

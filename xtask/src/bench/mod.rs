@@ -3,6 +3,7 @@
 //! full. About 10 minutes on two cores.
 
 mod cases;
+pub mod cql;
 mod measure;
 mod page;
 mod storms;

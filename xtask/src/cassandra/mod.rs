@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-pub use jars::{JAVA_PACKAGE, Kit, MAVEN_PACKAGE};
+pub use jars::{JAVA_PACKAGE, Kit, MAVEN_PACKAGE, VERSION};
 use node::{Node, Plan};
 pub use shared::Shared;
 

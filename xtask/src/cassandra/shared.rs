@@ -23,6 +23,7 @@ pub struct Shared {
     holder: Running,
     line: String,
     address: SocketAddrV4,
+    pid: u32,
 }
 
 impl Shared {
@@ -33,10 +34,8 @@ impl Shared {
         command.args(["cassandra", "start", "--attached", "--no-install", "--name", &name]);
         let mut holder = Running::spawn_tied("Cassandra", command.env(INSIDE, "1"))?;
         let line = holder.wait_for_line(START, |line| line.starts_with("address="))?;
-        let address = line.split(' ').find_map(|word| word.strip_prefix("address="));
-        let address = address.and_then(|address| address.parse().ok());
-        let address = address.with_context(|| format!("no address in: {line}"))?;
-        Ok(Self { holder, line, address })
+        let (address, pid) = (field(&line, "address=")?, field(&line, "pid=")?);
+        Ok(Self { holder, line, address, pid })
     }
 
     /// Where it listens, `127.x.y.1:9042`.
@@ -49,10 +48,35 @@ impl Shared {
         &self.line
     }
 
+    /// The node's own process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Kills it, as a crash does.
+    pub fn kill(&mut self) -> Result<()> {
+        self.holder.tell("kill 1")?;
+        self.holder.wait_for_line(END, |line| line == "killed 1").map(drop)
+    }
+
+    /// Starts it again after [`Shared::kill`], on its data, and waits until it answers.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.holder.tell("start 1")?;
+        self.line = self.holder.wait_for_line(START, |line| line.starts_with("address="))?;
+        self.pid = field(&self.line, "pid=")?;
+        Ok(())
+    }
+
     /// Whether it still answers: a suite may have brought it down.
     pub fn lives(&self) -> bool {
         probe::answers(self.address)
     }
+}
+
+/// A field of a node's line.
+fn field<T: std::str::FromStr>(line: &str, name: &str) -> Result<T> {
+    let word = line.split(' ').find_map(|word| word.strip_prefix(name));
+    word.and_then(|word| word.parse().ok()).with_context(|| format!("no {name} in: {line}"))
 }
 
 impl Drop for Shared {

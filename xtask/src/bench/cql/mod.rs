@@ -1,0 +1,155 @@
+//! `cargo xtask bench cql`: direct, a raw byte proxy and weir in turns, against the same Cassandra, with the same verifying
+//! load generator; the best of the rounds counts. Writes `docs/benchmarks-cql.md` when every case was measured in full.
+//! About 7 minutes on two cores.
+
+mod around;
+mod cases;
+mod measure;
+mod page;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use self::around::{MemoryUse, Recovery, Sockets};
+use self::cases::{CASES, Case, Contender};
+use self::measure::{Numbers, Rig, keep_best};
+use super::{DISTURBED, ROUNDS, build};
+use crate::proc::{self, Others};
+use crate::report::Steps;
+use crate::servers;
+use crate::workspace::Workspace;
+
+/// Keys of a huge IN.
+const HUGE: u32 = 15_000;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// One short round; writes no page
+    #[arg(long)]
+    quick: bool,
+    /// Only these cases (may repeat); writes no page
+    #[arg(long, value_name = "CASE", value_parser = clap::builder::PossibleValuesParser::new(cases::ids()))]
+    only: Vec<String>,
+    /// Rounds; the best of them counts
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+}
+
+impl Options {
+    fn wants(&self, case: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == case)
+    }
+}
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+struct Results {
+    cases: Vec<(&'static Case, BTreeMap<Contender, Numbers>)>,
+    sockets: BTreeMap<Contender, Sockets>,
+    memory: BTreeMap<Contender, MemoryUse>,
+    restart: BTreeMap<Contender, Recovery>,
+    rounds: u32,
+    seconds: f64,
+    /// Part of the cores that other processes used before it began, and while it ran.
+    others_before: f64,
+    others: f64,
+}
+
+/// Runs the benchmark. A missed target is marked and is no error: benchmarks gate nothing.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let mut steps = Steps::new();
+    steps.step("build (release)", || build(workspace))?;
+    servers::raise_open_files();
+    let others_before = proc::busy_for(Duration::from_secs(2));
+    println!("other processes use {:.0} % of the cores", others_before * 100.0);
+    if others_before > DISTURBED {
+        println!("WARNING: this is no quiet machine; the numbers will say so");
+    }
+    let (rounds, seconds) = if options.quick { (1, 1.0) } else { (options.rounds, 2.0) };
+    let mut results = Results { rounds, seconds, others_before, ..Results::default() };
+    let outcome = measure_all(workspace, options, &mut steps, &mut results);
+    steps.print();
+    outcome?;
+    println!("{}", page::text(&results));
+    println!("other processes used {:.0} % of the cores meanwhile", results.others * 100.0);
+    if options.quick || !options.only.is_empty() {
+        println!("docs/benchmarks-cql.md is not written: that takes every case in full");
+    } else {
+        let path = workspace.root().join("docs/benchmarks-cql.md");
+        std::fs::write(&path, page::markdown(&results)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("wrote docs/benchmarks-cql.md");
+    }
+    match page::missed(&results) {
+        0 => println!("every target is met"),
+        missed => println!("{missed} targets are MISSED"),
+    }
+    Ok(true)
+}
+
+fn measure_all(
+    workspace: &Workspace,
+    options: &Options,
+    steps: &mut Steps,
+    results: &mut Results,
+) -> Result<()> {
+    let mut rig = steps.step("start servers, store rows, warm up", || Rig::start(workspace))?;
+    let servers = [rig.cassandra.pid(), rig.raw.pid(), rig.weir.server.pid()];
+    let before = Others::watch(&servers);
+    for case in CASES.iter().filter(|case| options.wants(case.id)) {
+        let numbers = steps.step(&format!("{}: {}", case.id, case.title), || {
+            in_turns(&rig, case, results.rounds, results.seconds)
+        })?;
+        results.cases.push((case, numbers));
+    }
+    results.others = Others::watch(&servers).share_since(before);
+    if options.wants(cases::SOCKETS) {
+        steps.step("sockets: 200 clients, without and with USE", || -> Result<()> {
+            for contender in Contender::ALL {
+                let sockets = around::sockets(&rig, contender)?;
+                println!("  {:10} {sockets:?}", contender.name());
+                results.sockets.insert(contender, sockets);
+            }
+            Ok(())
+        })?;
+    }
+    if options.wants(cases::MEMORY) {
+        steps.step("memory: before, peak, 10 s after large INs", || -> Result<()> {
+            for contender in Contender::ALL {
+                if let Some(memory) = around::memory(workspace, &rig, contender, results.seconds)? {
+                    println!("  {:10} {memory:?}", contender.name());
+                    results.memory.insert(contender, memory);
+                }
+            }
+            Ok(())
+        })?;
+    }
+    if options.wants(cases::RESTART) {
+        results.restart = steps.step("restart: the node is killed", || around::restart(&mut rig))?;
+        for (contender, recovery) in &results.restart {
+            println!("  {:10} {recovery:?}", contender.name());
+        }
+    }
+    Ok(())
+}
+
+/// Each contender once per round, so that none has the quiet minutes for itself.
+fn in_turns(rig: &Rig, case: &Case, rounds: u32, seconds: f64) -> Result<BTreeMap<Contender, Numbers>> {
+    let mut best: BTreeMap<Contender, Numbers> = BTreeMap::new();
+    for round in 1..=rounds {
+        for contender in Contender::ALL {
+            let numbers = rig
+                .measure(case, contender, seconds)
+                .with_context(|| format!("{} in {}", contender.name(), case.id))?;
+            let shown: Vec<String> = numbers
+                .iter()
+                .map(|(measure, value)| format!("{} {}", measure.name(), measure.show(*value)))
+                .collect();
+            println!("  round {round} {:10} {}", contender.name(), shown.join(", "));
+            keep_best(best.entry(contender).or_default(), &numbers);
+        }
+    }
+    Ok(best)
+}

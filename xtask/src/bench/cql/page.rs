@@ -1,0 +1,239 @@
+//! The results as tables: for the terminal, and as `docs/benchmarks-cql.md`. No date, so that a run that changes nothing
+//! changes nothing; a missed target is marked, not left out.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use anyhow::Result;
+
+use super::Results;
+use super::around::{CLIENTS, MemoryUse, Recovery, Sockets};
+use super::cases::{Contender, Measure, Target};
+use crate::proc;
+use crate::report::Table;
+
+const MET: &str = "yes";
+const MISSED: &str = "**MISSED**";
+const UNSPLIT: &str = "**MISSED**: splitting is not built";
+
+/// One lane and one control connection beside the connections of a node.
+const SOCKETS_MAX: usize = CONNECTIONS_PER_NODE + 2;
+
+/// weir's default (docs/configuration.md).
+const CONNECTIONS_PER_NODE: usize = 1;
+
+/// Idle, peak, 10 s after, MiB.
+const MEMORY_MAX: [u64; 3] = [15, 100, 25];
+
+/// Seconds after the node is ready.
+const RECOVERY_MAX: f64 = 1.0;
+
+/// One line of a table.
+struct Row {
+    case: String,
+    measure: String,
+    direct: String,
+    raw: String,
+    weir: String,
+    target: String,
+    /// `None` when nothing is claimed.
+    met: Option<&'static str>,
+}
+
+fn rows(results: &Results) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (case, numbers) in &results.cases {
+        for measure in Measure::ALL {
+            let value = |contender: Contender| numbers.get(&contender)?.get(&measure).copied();
+            let Some(weir) = value(Contender::Weir) else { continue };
+            let direct = value(Contender::Direct);
+            let shown = |other: f64| match direct {
+                Some(direct) if direct > 0.0 => format!("{} ({:.2} x)", measure.show(other), other / direct),
+                _ => measure.show(other),
+            };
+            let targets: Vec<Target> =
+                case.targets.iter().filter(|(of, _)| *of == measure).map(|(_, target)| *target).collect();
+            let met = match targets.iter().all(|target| target.met(direct, weir)) {
+                true => MET,
+                false if case.needs_splitting => UNSPLIT,
+                false => MISSED,
+            };
+            rows.push(Row {
+                case: case.title.into(),
+                measure: measure.name().into(),
+                direct: direct.map_or("-".into(), |direct| measure.show(direct)),
+                raw: value(Contender::Raw).map_or("-".into(), shown),
+                weir: shown(weir),
+                target: targets.iter().map(|target| target.show(measure)).collect::<Vec<_>>().join("; "),
+                met: (!targets.is_empty()).then_some(met),
+            });
+        }
+    }
+    rows.extend(special(
+        &results.sockets,
+        &format!("{CLIENTS} clients: without a keyspace; with 20 keyspaces by USE"),
+        "sockets to the node",
+        format!("<= {SOCKETS_MAX}; <= {SOCKETS_MAX}"),
+        |Sockets { plain, keyspaces }| format!("{plain}; {keyspaces}"),
+        |sockets| sockets.plain.max(sockets.keyspaces) <= SOCKETS_MAX,
+    ));
+    let mib = |kib: u64| kib as f64 / 1024.0;
+    rows.extend(special(
+        &results.memory,
+        "4 clients of IN 15,000 through a fresh process",
+        "RSS idle, peak, 10 s after",
+        format!("<= {}, {}, {} MiB", MEMORY_MAX[0], MEMORY_MAX[1], MEMORY_MAX[2]),
+        |memory| format!("{:.1}, {:.1}, {:.1} MiB", mib(memory.idle), mib(memory.peak), mib(memory.after)),
+        |MemoryUse { idle, peak, after }| {
+            [idle, peak, after].iter().zip(MEMORY_MAX).all(|(kib, most)| **kib <= most * 1024)
+        },
+    ));
+    rows.extend(special(
+        &results.restart,
+        "node killed and restarted",
+        "first good answer after the node is ready; reconnects",
+        format!("<= {RECOVERY_MAX} s; 0"),
+        |Recovery { seconds, reconnects, failed }| {
+            format!("{seconds:+.2} s; {reconnects} ({failed} failed meanwhile)")
+        },
+        |recovery| recovery.seconds <= RECOVERY_MAX && recovery.reconnects == 0,
+    ));
+    rows
+}
+
+/// A row whose numbers have a shape of their own; none when weir was not measured.
+fn special<T>(
+    measured: &BTreeMap<Contender, T>,
+    case: &str,
+    measure: &str,
+    target: String,
+    show: impl Fn(&T) -> String,
+    met: impl Fn(&T) -> bool,
+) -> Option<Row> {
+    let weir = measured.get(&Contender::Weir)?;
+    let text = |contender| measured.get(&contender).map_or("-".into(), &show);
+    Some(Row {
+        case: case.into(),
+        measure: measure.into(),
+        direct: text(Contender::Direct),
+        raw: text(Contender::Raw),
+        weir: show(weir),
+        target,
+        met: Some(if met(weir) { MET } else { MISSED }),
+    })
+}
+
+fn claims(results: &Results) -> Table {
+    let mut table = Table::new(["case", "measure", "direct", "raw proxy", "weir", "weir must", "met"]);
+    for row in rows(results) {
+        if let Some(met) = row.met {
+            table.row([row.case, row.measure, row.direct, row.raw, row.weir, row.target, met.into()]);
+        }
+    }
+    table
+}
+
+fn others(results: &Results) -> Table {
+    let mut table = Table::new(["case", "measure", "direct", "raw proxy", "weir"]);
+    for row in rows(results).into_iter().filter(|row| row.met.is_none()) {
+        table.row([row.case, row.measure, row.direct, row.raw, row.weir]);
+    }
+    table
+}
+
+/// How many claims do not hold.
+pub fn missed(results: &Results) -> usize {
+    rows(results).iter().filter(|row| row.met.is_some_and(|met| met != MET)).count()
+}
+
+/// For the terminal.
+pub fn text(results: &Results) -> String {
+    let claims = claims(results).text().replace("**", "");
+    if results.cases.is_empty() {
+        claims
+    } else {
+        format!("{claims}\nalso measured:\n{}", others(results).text())
+    }
+}
+
+/// For `docs/benchmarks-cql.md`.
+pub fn markdown(results: &Results) -> Result<String> {
+    let mut page = String::from(
+        "# Benchmarks: CQL\n\n\
+         Written by `cargo xtask bench cql`; the numbers are of one run on one machine. Read the ratios: load generator,\n\
+         proxy and Cassandra share the cores, so absolute rates say more about the machine than about weir.\n\n",
+    );
+    writeln!(page, "- machine: {}", proc::machine())?;
+    writeln!(
+        page,
+        "- Apache Cassandra {}, one node, heap 512 MB; 50,000 rows (key about 70 bytes, record 400 bytes, cid), all in memory\n\
+         - client: `weir-scenario cql-load`, protocol v4, prepared, LOCAL_ONE, no compression; every row is checked, a run with a\n  \
+         wrong, missing or failed answer does not count\n\
+         - raw proxy: copies bytes, one upstream socket per client socket (`weir-scenario raw-proxy`, tokio); weir without a\n  \
+         file: one worker, ledger, limits and metrics on\n\
+         - best of {} rounds of {} s each; in every round direct, raw proxy and weir take turns; a neighbour and an IN get twice\n  \
+         the time, sockets, memory and restart are measured once\n\
+         - other processes used {:.0} % of the cores before the run began and {:.0} % during it",
+        crate::cassandra::VERSION,
+        results.rounds,
+        results.seconds,
+        results.others_before * 100.0,
+        results.others * 100.0,
+    )?;
+    if results.others.max(results.others_before) > super::DISTURBED {
+        page.push_str("- **provisional**: this was no quiet machine\n");
+    }
+    page.push('\n');
+    page.push_str(&claims(results).markdown());
+    let missed = missed(results);
+    if missed > 0 {
+        writeln!(page, "\n{missed} targets are missed in this run; they are marked.")?;
+    }
+    if results.cases.iter().any(|(case, _)| case.needs_splitting) {
+        page.push_str(
+            "\nThe targets of IN and of its neighbour were set for requests that are split into short ones on a connection of\n\
+             their own. weir does not split yet: it passes a long IN on as it came.\n",
+        );
+    }
+    page.push_str("\n## Also measured\n\n");
+    page.push_str(&others(results).markdown());
+    page.push_str(
+        "\nAgain, or one case only:\n\n```\ncargo xtask bench cql\ncargo xtask bench cql --quick --only select-64x1\n```\n",
+    );
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::CASES;
+    use super::super::measure::Numbers;
+    use super::*;
+
+    fn results(id: &str, measure: Measure, weir: f64) -> Results {
+        let case = CASES.iter().find(|case| case.id == id).unwrap();
+        let of = |value| Numbers::from([(measure, value)]);
+        let measured = BTreeMap::from([(Contender::Direct, of(100.0)), (Contender::Weir, of(weir))]);
+        Results { cases: vec![(case, measured)], ..Results::default() }
+    }
+
+    #[test]
+    fn a_missed_target_is_marked_also_where_splitting_is_missing() {
+        assert_eq!(missed(&results("select-64x1", Measure::Throughput, 85.0)), 0);
+        let bad = results("select-64x1", Measure::Throughput, 84.0);
+        assert_eq!(missed(&bad), 1);
+        assert!(markdown(&bad).unwrap().contains("84/s (0.84 x) | >= 0.85 x direct | **MISSED** |"));
+        let unsplit = results("in-paged", Measure::P50, 100.0);
+        assert_eq!(missed(&unsplit), 1);
+        assert!(markdown(&unsplit).unwrap().contains(UNSPLIT));
+    }
+
+    #[test]
+    fn an_old_connection_must_live_through_a_restart() {
+        let mut results = Results::default();
+        let recovery = |seconds, reconnects| Recovery { seconds, reconnects, failed: 9 };
+        results.restart.insert(Contender::Weir, recovery(0.9, 0));
+        assert_eq!(missed(&results), 0);
+        results.restart.insert(Contender::Weir, recovery(0.9, 1));
+        assert_eq!(missed(&results), 1);
+    }
+}
