@@ -169,8 +169,11 @@ mod tests {
         Table::new(&common)
     }
 
+    /// Changes a record and a cid.
+    type Spoil = fn(&mut Vec<u8>, &mut Vec<u8>);
+
     /// The answer of a server that holds what `row` gives; checked against a request for these keys.
-    fn check(asked: &[u32], rows: &[(u32, fn(&mut Vec<u8>, &mut Vec<u8>))]) -> Answer {
+    fn check(asked: &[u32], rows: &[(u32, Spoil)]) -> Answer {
         let table = table();
         let text = |name| (name, CqlType::Native(Native::Text));
         let columns = [text("uri"), ("record", CqlType::Native(Native::Blob)), text("cid")];
