@@ -196,7 +196,12 @@ impl CqlEngine {
         if !header.flags.has(Flags::COMPRESSED) {
             return self.plain_message(id, header, body, now);
         }
-        let Some(compression) = client.compression.filter(|_| client.segments.is_none()) else {
+        if client.segments.is_some() {
+            // v5 compresses segments: there the flag means nothing, and the Java driver sets it all the same
+            let header = Header { flags: header.flags.without(Flags::COMPRESSED), ..header };
+            return self.plain_message(id, header, body, now);
+        }
+        let Some(compression) = client.compression else {
             return self.bad_message(id, header, "compressed, but STARTUP named no compression", now);
         };
         let cap = self.cluster_settings(self.clients[id.slot as usize].cluster).request_max.0 as usize;

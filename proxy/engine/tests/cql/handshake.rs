@@ -117,6 +117,28 @@ fn requests_may_be_compressed_in_v4() {
     assert!(answer.error().1.contains("STARTUP named no compression"), "{answer:?}");
 }
 
+/// In v5 segments are compressed and the flag of an envelope means nothing: the Java driver sets it on every request
+/// once it speaks lz4, over a body that is as it is.
+#[test]
+fn the_flag_of_compressed_bodies_means_nothing_in_v5() {
+    for more in [&[][..], &[("COMPRESSION", "lz4")]] {
+        let mut bench = Bench::new(settings(1));
+        let mut caller = bench.open_as("caller", Version::V5, more);
+        let mut flagged = query(Version::V5, 6, "SELECT v FROM shop.t WHERE k = 1", &With::default());
+        flagged[1] |= weir_cql::Flags::COMPRESSED;
+        bench.send(&caller, &flagged);
+        bench.turn();
+        let asked = bench.wires[0].asked.back().expect("passed on");
+        assert_eq!(
+            asked.header.flags.0 & weir_cql::Flags::COMPRESSED,
+            0,
+            "nobody else takes it for compressed"
+        );
+        bench.settle();
+        assert_eq!(bench.one(&mut caller).values(), [row_value("shop.t", 1)]);
+    }
+}
+
 #[test]
 fn segments_carry_many_small_requests_and_one_that_is_larger_than_a_segment() {
     for more in [&[][..], &[("COMPRESSION", "lz4")]] {
