@@ -62,7 +62,11 @@ impl CqlEngine {
         if startup.get(body, "CQL_VERSION").is_none() {
             return self.bad_message(id, header, "CQL_VERSION is missing", now);
         }
-        let declared = NAMES.iter().find_map(|name| startup.get(body, name)).and_then(declared_name);
+        let declared = NAMES
+            .iter()
+            .filter_map(|name| startup.get(body, name))
+            .find(|name| !is_uuid(name))
+            .and_then(declared_name);
         self.reply(id, |out| own::ready(out, header.version, header.stream));
         let request_max = self.cluster_settings(self.clients[id.slot as usize].cluster).request_max.0;
         let client = &mut self.clients[id.slot as usize];
@@ -102,4 +106,14 @@ fn declared_name(bytes: &[u8]) -> Option<Arc<str>> {
         return None;
     }
     Some(std::str::from_utf8(bytes).ok().filter(|name| is_name(name)).unwrap_or("_invalid").into())
+}
+
+/// Whether these bytes are a UUID in text: the Node and Java drivers draw a CLIENT_ID for each session, which names
+/// nobody and would be another caller after every restart.
+fn is_uuid(bytes: &[u8]) -> bool {
+    bytes.len() == 36
+        && bytes.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }

@@ -150,3 +150,15 @@ fn a_name_declared_in_startup_is_the_callers() {
         bench.engine.snapshot(bench.now).callers.iter().map(|c| c.identity.name.to_string()).collect();
     assert_eq!(names, ["feed", "_invalid"]);
 }
+
+/// The Node and Java drivers draw one for each session: it is nobody's name.
+#[test]
+fn a_uuid_is_no_callers_name() {
+    let mut bench = Bench::new(settings(1));
+    let drawn = "f98b0392-5845-482b-b368-1bd480c40231";
+    let _one = bench.open_as("listener", Version::V4, &[("CLIENT_ID", drawn)]);
+    let _two = bench.open_as("listener", Version::V4, &[("APPLICATION_NAME", drawn), ("CLIENT_ID", "feed")]);
+    let names: Vec<_> =
+        bench.engine.snapshot(bench.now).callers.iter().map(|c| c.identity.name.to_string()).collect();
+    assert_eq!(names, ["listener", "feed"]);
+}
