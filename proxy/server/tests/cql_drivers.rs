@@ -1,0 +1,219 @@
+//! Drivers that services use, against a real Cassandra through weir: what they do directly they do here, with the same
+//! rows in the same order. `cargo xtask test` names the node in `WEIR_TEST_CASSANDRA` and prepares the environments;
+//! a driver that cannot be had is skipped aloud. Bounds: [`LIMIT`] for a run, [`BUILD_LIMIT`] for a build.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+use support::process::run;
+use support::{Process, Weir, skip, target, which};
+
+/// The longest run of a driver: DDL on a busy machine, and its own pauses before it connects again.
+const LIMIT: Duration = Duration::from_secs(150);
+/// The longest wait for a compiler or a download.
+const BUILD_LIMIT: Duration = Duration::from_secs(120);
+/// Between two looks at the sockets of a driver.
+const LOOK: Duration = Duration::from_millis(100);
+/// What each driver does; it says `ok NAME` after each.
+const CHECKS: [&str; 9] =
+    ["connect", "ddl", "inserts", "in", "paging", "batch", "keyspaces", "schema change", "errors"];
+
+/// The node of these tests; `None`, said aloud, without one.
+fn node(what: &str) -> Option<SocketAddr> {
+    let named = std::env::var("WEIR_TEST_CASSANDRA").ok();
+    if named.is_none() {
+        skip(what, "WEIR_TEST_CASSANDRA names no node (cargo xtask test starts one)");
+    }
+    named.map(|named| named.parse().expect("WEIR_TEST_CASSANDRA is an address"))
+}
+
+/// A file of a driver's folder.
+fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cql_drivers").join(path)
+}
+
+/// A driver's program and how it is told what to do.
+struct Driver {
+    name: &'static str,
+    program: PathBuf,
+    arguments: Vec<PathBuf>,
+}
+
+impl Driver {
+    /// Runs it to its end; weir, if it is one that stands in between, is restarted when the driver says `ready`. Comes
+    /// back with what it said and every address it was connected to.
+    fn run(&self, at: SocketAddr, setting: &str, weir: Option<&mut Weir>) -> (Vec<String>, BTreeSet<String>) {
+        let keyspace = format!("drivers_{}", self.name.replace(|c: char| !c.is_alphanumeric(), "_"));
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).args([at.ip().to_string(), at.port().to_string(), keyspace]);
+        command.args(setting.split(' ')).args(weir.is_some().then_some("reconnect"));
+        let mut process = Process::start(self.name, command.stdout(Stdio::piped()));
+        let out = process.child.stdout.take().expect("piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let (mut said, mut peers, mut weir) = (Vec::new(), BTreeSet::new(), weir);
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            peers.extend(peers_of(process.pid()));
+            match lines.recv_timeout(LOOK) {
+                Ok(line) => {
+                    if line == "ready"
+                        && let Some(weir) = weir.take()
+                    {
+                        weir.restart();
+                    }
+                    said.push(line);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            assert!(Instant::now() < deadline, "{} {setting}: not within {LIMIT:?}: {said:?}", self.name);
+        }
+        let status = process.wait();
+        assert!(status.success(), "{} {setting} ended with {status}: {said:#?}", self.name);
+        assert_eq!(said.last().map(String::as_str), Some("done"), "{} {setting}: {said:#?}", self.name);
+        (said, peers)
+    }
+
+    /// Everything directly and through weir, in each setting (version and compression).
+    fn check(&self, node: SocketAddr, settings: &[&str]) {
+        for (nth, setting) in settings.iter().enumerate() {
+            let (direct, _) = self.run(node, setting, None);
+            let mut weir = Weir::start(&["--cql", &format!("127.0.0.1:{{port}}={node}")]);
+            let at = SocketAddr::from(([127, 0, 0, 1], weir.port));
+            // the pauses before a driver connects again do not depend on the protocol
+            let restarted = nth == 0;
+            let (through, peers) = match restarted {
+                true => self.run(at, setting, Some(&mut weir)),
+                false => self.run(at, setting, None),
+            };
+            for check in CHECKS {
+                let of = |said: &[String]| {
+                    let line = said.iter().find(|line| {
+                        **line == format!("ok {check}") || line.starts_with(&format!("ok {check}:"))
+                    });
+                    line.unwrap_or_else(|| panic!("no {check}: {said:#?}")).clone()
+                };
+                let (directly, here) = (of(&direct), of(&through));
+                if directly.contains("rows=") {
+                    assert_eq!(here, directly, "{} {setting}", self.name);
+                }
+            }
+            assert_eq!(peers, BTreeSet::from([at.to_string()]), "{} {setting} went past weir", self.name);
+            let counted = |name, labels: &[_]| weir.series(name, labels).unwrap_or(0.0);
+            assert_eq!(counted("weir_upstream_desync_total", &[]), 0.0, "{} {setting}", self.name);
+            assert_eq!(counted("weir_panics_total", &[]), 0.0, "{} {setting}", self.name);
+            // a worker opens one lane, and one more for another version of the protocol
+            let opened = counted("weir_backend_connection_opens_total", &[("result", "ok")]);
+            assert!((1.0..=6.0).contains(&opened), "{} {setting}: {opened} connections upstream", self.name);
+            let gap = through.iter().find_map(|line| line.strip_prefix("ok reconnect: "));
+            assert_eq!(gap.is_some(), restarted, "{} {setting}", self.name);
+            println!(
+                "{} {setting}: {opened} connections upstream, restart {}",
+                self.name,
+                gap.unwrap_or("-")
+            );
+        }
+    }
+}
+
+/// Where the sockets of a process lead: `ip:port` of each established TCP connection.
+fn peers_of(pid: u32) -> BTreeSet<String> {
+    let held = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let held: BTreeSet<String> = held
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .filter_map(|to| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let mut peers = BTreeSet::new();
+    for table in ["tcp", "tcp6"] {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, _, remote, "01", _, _, _, _, _, inode, ..] = fields[..] else { continue };
+            let Some((address, port)) = remote.split_once(':').filter(|_| held.contains(inode)) else {
+                continue;
+            };
+            // the last word of an IPv6 address that holds an IPv4 one, in the machine's own order
+            let v4 = u32::from_str_radix(&address[address.len() - 8..], 16).expect("hexadecimal");
+            let port = u16::from_str_radix(port, 16).expect("hexadecimal");
+            peers.insert(SocketAddr::from((v4.to_ne_bytes(), port)).to_string());
+        }
+    }
+    peers
+}
+
+#[test]
+fn the_python_driver() {
+    let Some(node) = node("cassandra-driver (Python)") else { return };
+    let named = std::env::var_os("WEIR_TEST_CQL_PYTHON").map(PathBuf::from);
+    let installed = target().join("xtask/cql-python/bin/python3");
+    let python = [named, Some(installed)].into_iter().flatten().find(|python| python.is_file());
+    let Some(program) = python else {
+        return skip("cassandra-driver (Python)", "not installed (cargo xtask test installs it)");
+    };
+    let driver = Driver { name: "python", program, arguments: vec![source("python/driver.py")] };
+    driver.check(node, &["5 none", "3 none", "4 none", "4 lz4", "5 lz4"]);
+}
+
+#[test]
+fn the_node_driver() {
+    let Some(node) = node("cassandra-driver (Node)") else { return };
+    let (Some(program), Some(_)) = (which("node"), std::env::var_os("WEIR_TEST_NODE")) else {
+        return skip(
+            "cassandra-driver (Node)",
+            "node or its package is missing (cargo xtask test installs it)",
+        );
+    };
+    let driver = Driver { name: "node", program, arguments: vec![source("node/driver.js")] };
+    driver.check(node, &["4 none", "3 none"]);
+}
+
+/// Builds the Go program for one of the two drivers; `None`, said aloud, where that cannot be.
+fn build_go(version: &str, module: &str) -> Option<PathBuf> {
+    let what = format!("{module} (Go)");
+    let Some(go) = which("go") else {
+        skip(&what, "go is not installed");
+        return None;
+    };
+    let folder = target().join("e2e/cql_drivers").join(version);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for name in ["go.mod", "go.sum", "snappy.go"] {
+        std::fs::copy(source(&format!("go/{version}/{name}")), folder.join(name)).expect("copied");
+    }
+    let text = std::fs::read_to_string(source("go/main.go")).expect("the program");
+    let text = text.replace("\"github.com/gocql/gocql\"", &format!("\"{module}\""));
+    std::fs::write(folder.join("main.go"), text).expect("written");
+    let go = |words: &[&str]| run(Command::new(&go).current_dir(&folder).args(words), None, BUILD_LIMIT);
+    let fetched = go(&["mod", "download"]);
+    if !fetched.status.success() {
+        let why = fetched.stderr.lines().last().unwrap_or("no reason given");
+        skip(&what, &format!("its modules cannot be had: {why}"));
+        return None;
+    }
+    go(&["build", "-mod=readonly", "-buildvcs=false", "-o", "driver", "."]).expect_success("go build");
+    Some(folder.join("driver"))
+}
+
+#[test]
+fn gocql_1() {
+    let Some(node) = node("gocql 1 (Go)") else { return };
+    let Some(program) = build_go("v1", "github.com/gocql/gocql") else { return };
+    let driver = Driver { name: "go1", program, arguments: vec![] };
+    driver.check(node, &["4 none", "3 none", "4 snappy"]);
+}
+
+#[test]
+fn gocql_2() {
+    let Some(node) = node("cassandra-gocql-driver 2 (Go)") else { return };
+    let Some(program) = build_go("v2", "github.com/apache/cassandra-gocql-driver/v2") else { return };
+    let driver = Driver { name: "go2", program, arguments: vec![] };
+    driver.check(node, &["5 none", "3 none", "4 none", "4 snappy"]);
+}

@@ -1,0 +1,5 @@
+package main
+
+import gocql "github.com/gocql/gocql"
+
+var snappy = gocql.SnappyCompressor{}
