@@ -46,8 +46,9 @@ struct Driver {
 }
 
 impl Driver {
-    /// Runs it to its end; weir, if it is one that stands in between, is restarted when the driver says `ready`. Comes
-    /// back with what it said and every address it was connected to.
+    /// Runs it to its end; weir, if it is one that stands in between, ends when the driver says `ready` and starts again
+    /// once the driver has noticed (it says `# ` and an error). Comes back with what it said and every address it was
+    /// connected to.
     fn run(&self, at: SocketAddr, setting: &str, weir: Option<&mut Weir>) -> (Vec<String>, BTreeSet<String>) {
         let keyspace = format!("drivers_{}", self.name.replace(|c: char| !c.is_alphanumeric(), "_"));
         let mut command = Command::new(&self.program);
@@ -59,16 +60,18 @@ impl Driver {
         std::thread::spawn(move || {
             BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        let (mut said, mut peers, mut weir) = (Vec::new(), BTreeSet::new(), weir);
+        let (mut said, mut peers, mut weir, mut away) = (Vec::new(), BTreeSet::new(), weir, false);
         let deadline = Instant::now() + LIMIT;
         loop {
             peers.extend(peers_of(process.pid()));
             match lines.recv_timeout(LOOK) {
                 Ok(line) => {
-                    if line == "ready"
-                        && let Some(weir) = weir.take()
-                    {
-                        weir.restart();
+                    if let Some(weir) = weir.as_mut().filter(|_| line == "ready") {
+                        assert!(weir.terminate().success(), "{}", weir.log());
+                        away = true;
+                    } else if let Some(weir) = weir.as_mut().filter(|_| away && line.starts_with("# ")) {
+                        weir.start_again();
+                        away = false;
                     }
                     said.push(line);
                 }

@@ -180,6 +180,11 @@ impl Weir {
     pub fn restart(&mut self) {
         let status = self.terminate();
         assert!(status.success(), "it ended with {status}:\n{}", self.log());
+        self.start_again();
+    }
+
+    /// Starts it again with the same flags after it has ended.
+    pub fn start_again(&mut self) {
         self.process = self.launch.start(&self.path("weir.log"));
     }
 }
