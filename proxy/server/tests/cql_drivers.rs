@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 use support::process::run;
 use support::{Process, Weir, skip, target, which};
@@ -18,6 +18,8 @@ use support::{Process, Weir, skip, target, which};
 const LIMIT: Duration = Duration::from_secs(150);
 /// The longest wait for a compiler or a download.
 const BUILD_LIMIT: Duration = Duration::from_secs(120);
+/// Lines of a driver that wait to be looked at.
+const LINES: usize = 1_024;
 /// Between two looks at the sockets of a driver.
 const LOOK: Duration = Duration::from_millis(100);
 /// What each driver does; it says `ok NAME` after each.
@@ -56,7 +58,7 @@ impl Driver {
         command.args(setting.split(' ')).args(weir.is_some().then_some("reconnect"));
         let mut process = Process::start(self.name, command.stdout(Stdio::piped()));
         let out = process.child.stdout.take().expect("piped");
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(LINES);
         std::thread::spawn(move || {
             BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
