@@ -1,8 +1,7 @@
 //! The loop's alarm clock: one kernel timer (timerfd, CLOCK_MONOTONIC) that stays set over many sleeps.
 //!
-//! A time-out passed to `epoll_wait` is set and taken back at every sleep; under a hypervisor setting the processor's timer
-//! leaves the virtual machine, which costs a request at depth 1 more than all of weir's own code. This one is set again only
-//! when something is due earlier, or when it has rung.
+//! A time-out passed to `epoll_wait` is set and taken back at every sleep. This one is set again only when something is due
+//! earlier, or when it has rung.
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
