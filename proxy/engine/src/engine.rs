@@ -6,6 +6,7 @@ use crate::admit::Budgets;
 use crate::caller::Identity;
 use crate::callers::Callers;
 use crate::client::{Asked, Client, ClientSummary, CloseHow};
+use crate::invalid::Invalid;
 use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::{CutCause, KeysWork, Lane, Owner, Server};
 use crate::naming::Naming;
@@ -67,7 +68,7 @@ pub struct Engine {
     /// Flushes by prefix the driver has not fetched, and how many are under way.
     pub(crate) flushes: Vec<crate::flush::FlushJob>,
     pub(crate) flushes_under_way: u32,
-    pub(crate) invalid: Vec<(ListenerId, &'static str)>,
+    pub(crate) invalid: Invalid,
     /// Reply bytes clients have not taken, those below included.
     pub(crate) reply_bytes: usize,
     /// Reply bytes that wait for other parts of their answer.
@@ -111,7 +112,7 @@ impl Engine {
             slow: Vec::new(),
             flushes: Vec::new(),
             flushes_under_way: 0,
-            invalid: Vec::new(),
+            invalid: Invalid::default(),
             reply_bytes: 0,
             merge_bytes: 0,
             input_bytes: 0,
@@ -286,9 +287,9 @@ impl Engine {
         into.append(&mut self.slow);
     }
 
-    /// Refused lines since the last call: the listener and the bounded cause.
-    pub fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str)>) {
-        into.append(&mut self.invalid);
+    /// Refused lines since the last call: the listener, the bounded cause and how many.
+    pub fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str, u64)>) {
+        self.invalid.take(into);
     }
 
     /// What was asked, done and spent.

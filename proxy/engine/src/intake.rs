@@ -91,7 +91,7 @@ impl Engine {
                     at += consumed;
                 }
                 Step::Reject { reply, consumed } => {
-                    self.invalid.push((client.listener, reply.cause()));
+                    self.invalid.count(client.listener, reply.cause());
                     if let Some(why) = Rejected::of(reply.kind()) {
                         self.ledger.rejected(client.known, why, 1);
                     }
@@ -111,7 +111,7 @@ impl Engine {
                     }
                 }
                 Step::Binary { reply, .. } => {
-                    self.invalid.push((client.listener, "binary_protocol"));
+                    self.invalid.count(client.listener, "binary_protocol");
                     self.ledger.rejected(client.known, Rejected::CommandPolicy, 1);
                     self.local(id, Verb::Unknown, 0, &reply[..], Outcome::Invalid, input.len() - at, now);
                     self.clients[slot].closing = Some(crate::CloseHow::Protocol);

@@ -20,6 +20,7 @@ pub mod error;
 mod flush;
 mod gather;
 mod intake;
+mod invalid;
 mod invariants;
 mod issue;
 mod lanes;

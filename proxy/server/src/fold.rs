@@ -163,7 +163,7 @@ pub struct Books {
     backends: Vec<Vec<Arc<BackendMetrics>>>,
     /// By address, as far as they were asked for anything.
     nodes: HashMap<Box<str>, Arc<BackendMetrics>>,
-    invalid: Vec<(ListenerId, &'static str)>,
+    invalid: Vec<(ListenerId, &'static str, u64)>,
 }
 
 impl Books {
@@ -206,9 +206,9 @@ impl Books {
     /// Moves what the engine counted into the shared metrics and the rows.
     pub fn fold(&mut self, engine: &mut impl DataPath, settings: &Settings, now: Instant) {
         engine.take_invalid(&mut self.invalid);
-        for (listener, cause) in std::mem::take(&mut self.invalid) {
+        for (listener, cause, count) in self.invalid.drain(..) {
             if let Some(listener) = settings.listeners.get(listener.0 as usize) {
-                self.telemetry.listener(&listener.name).invalid(cause);
+                self.telemetry.listener(&listener.name).invalid(cause, count);
             }
         }
         let dropped = engine.ledger().take_noreply_dropped();

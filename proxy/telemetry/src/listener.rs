@@ -53,11 +53,11 @@ impl ListenerMetrics {
         ClientConnection { listener: self.clone(), open: true }
     }
 
-    /// A request memcached would not take. `cause` is a fixed word of the codec. Takes a lock: fine for what should
-    /// be rare, and harmless when it is not.
-    pub fn invalid(&self, cause: &'static str) {
+    /// So many requests that no server would take. `cause` is a fixed word of the codec. Takes a lock: once per fold and
+    /// cause.
+    pub fn invalid(&self, cause: &'static str, count: u64) {
         let make = |_, _| self.families.invalid_requests.series([self.name.clone(), cause.into()]);
-        self.invalid.resolve(cause, make).inc();
+        self.invalid.resolve(cause, make).inc_by(count);
     }
 }
 

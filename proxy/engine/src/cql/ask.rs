@@ -35,12 +35,12 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn new(method: Method, header: &Header, body: &[u8]) -> Draft {
+    fn new(method: Method, header: &Header, envelope: Vec<u8>) -> Draft {
         Draft {
             method,
             purpose: Purpose::Forward,
             rewrite: Rewrite::None,
-            envelope: envelope(header, body),
+            envelope,
             prepared: None,
             known: None,
             idempotent: false,
@@ -101,7 +101,7 @@ impl CqlEngine {
         let mut draft = Draft {
             idempotent: known.idempotent,
             operations: known.operations(&query.parameters.values, body, scan),
-            ..Draft::new(known.method, header, &[])
+            ..Draft::new(known.method, header, Vec::new())
         };
         if let Some(system) = system {
             draft.method = Method::System;
@@ -221,8 +221,7 @@ impl CqlEngine {
             idempotent: true,
             known: Some(known),
             // the payload of the client, if any, is not passed on: what is prepared is everybody's
-            envelope: envelope(&without_payload(header), &sent),
-            ..Draft::new(Method::Prepare, header, &[])
+            ..Draft::new(Method::Prepare, header, envelope(&without_payload(header), &sent))
         }))
     }
 
@@ -252,7 +251,7 @@ impl CqlEngine {
                 known.operations(&execute.parameters.values, body, scan)
             },
             known: Some(known.clone()),
-            ..Draft::new(if system { Method::System } else { known.method }, header, body)
+            ..Draft::new(if system { Method::System } else { known.method }, header, envelope(header, body))
         })
         .map(|draft| Draft { prepared: Some(prepared), ..draft }))
     }
@@ -298,8 +297,7 @@ impl CqlEngine {
         Ok(Some(Draft {
             idempotent,
             operations: Operations(u64::from(batch.head.count).max(1)),
-            envelope,
-            ..Draft::new(Method::Batch, header, &[])
+            ..Draft::new(Method::Batch, header, envelope)
         }))
     }
 
@@ -348,7 +346,7 @@ impl CqlEngine {
         let draft = Draft {
             purpose: Purpose::Use(name.into()),
             idempotent: true,
-            ..Draft::new(Method::Use, &Header { flags, ..*header }, &body)
+            ..Draft::new(Method::Use, header, envelope(&Header { flags, ..*header }, &body))
         };
         self.submit(id, header, draft, now);
     }
@@ -363,7 +361,7 @@ impl CqlEngine {
         };
         let (version, stream) = (header.version, header.stream);
         self.reply(id, |out| own::error(out, version, stream, &body));
-        self.account_local(id, Method::Other, header, Outcome::Error, now);
+        self.account_local(id, Method::Other, header.envelope_len(), Outcome::Error, now);
     }
 
     /// Answered without a node: a size or form that weir does not take.
@@ -372,7 +370,7 @@ impl CqlEngine {
         self.reply(id, |out| {
             own::error(out, version, stream, &ErrorBody::plain(ErrorCode::INVALID, message))
         });
-        self.account_local(id, Method::Invalid, header, Outcome::Refused, now);
+        self.account_local(id, Method::Invalid, header.envelope_len(), Outcome::Refused, now);
     }
 
     fn prepared_already(
@@ -393,7 +391,7 @@ impl CqlEngine {
             answer.write(out);
             out.extend_from_slice(&prepared.body);
         });
-        self.account_local(id, Method::Prepare, header, Outcome::Ok, now);
+        self.account_local(id, Method::Prepare, header.envelope_len(), Outcome::Ok, now);
     }
 
     fn submit(&mut self, id: ClientId, header: &Header, draft: Draft, now: Instant) {

@@ -1,7 +1,7 @@
 //! Limits, which node, and whose turn it is.
 //!
-//! Queues form here, not in the node's socket: at most `requests_in_flight` requests are under way per node, and what
-//! waits is served by deficit round robin over principals.
+//! Queues form here, not in the node's socket: at most `requests_in_flight` requests are under way per node and
+//! protocol version, and what waits is served by deficit round robin over principals.
 
 use super::CqlEngine;
 use super::error::{Failure, refusal};

@@ -38,7 +38,7 @@ impl CqlEngine {
                 ],
             );
         });
-        self.account_local(id, Method::Control, &header, Outcome::Ok, now);
+        self.account_local(id, Method::Control, header.envelope_len(), Outcome::Ok, now);
     }
 
     pub(super) fn startup(&mut self, id: ClientId, header: Header, body: &[u8], now: Instant) {
@@ -82,7 +82,7 @@ impl CqlEngine {
             self.clients[id.slot as usize].declared = true;
             self.rename(id, Arc::new(identity));
         }
-        self.account_local(id, Method::Control, &header, Outcome::Ok, now);
+        self.account_local(id, Method::Control, header.envelope_len(), Outcome::Ok, now);
         self.version_needed(id, header.version);
     }
 
@@ -96,7 +96,7 @@ impl CqlEngine {
         // nodes come and go behind weir without the client having to know
         client.registered |= register.events(body).any(|event| event == b"SCHEMA_CHANGE");
         self.reply(id, |out| own::ready(out, header.version, header.stream));
-        self.account_local(id, Method::Control, &header, Outcome::Ok, now);
+        self.account_local(id, Method::Control, header.envelope_len(), Outcome::Ok, now);
     }
 }
 

@@ -5,8 +5,8 @@ use super::method::Method;
 use super::{CqlEngine, LIVE_MAX};
 use crate::buffer::InputBuffer;
 use crate::client::CloseHow;
-use crate::ledger::{Entry, Outcome};
-use crate::units::{ClientId, Instant, Span};
+use crate::ledger::Outcome;
+use crate::units::{ClientId, Instant};
 use weir_cql::envelope::{EnvelopeLimits, Flags, Header, Opcode, Side, Step, read_header};
 use weir_cql::response::{ErrorBody, ErrorCode};
 use weir_cql::segment::SegmentStep;
@@ -153,14 +153,14 @@ impl CqlEngine {
                 Step::Unsupported { version, stream: _, consumed } => {
                     at += consumed;
                     let newest = limits.newest;
-                    self.invalid.push((client.listener, "version"));
+                    self.invalid.count(client.listener, "version");
                     // under stream 0, as servers do: cassandra-gocql-driver v2 steps down for no other
                     self.reply(id, |out| own::unsupported_version(out, version, StreamId(0), newest));
-                    self.refused_message(id, consumed, now);
+                    self.account_local(id, Method::Invalid, consumed, Outcome::Invalid, now);
                 }
                 Step::Malformed { reason, stream } => {
                     self.out_of_step(id, reason, stream.unwrap_or_default());
-                    self.refused_message(id, input.len() - at, now);
+                    self.account_local(id, Method::Invalid, input.len() - at, Outcome::Invalid, now);
                     return input.len();
                 }
             }
@@ -172,7 +172,7 @@ impl CqlEngine {
     fn out_of_step(&mut self, id: ClientId, reason: Malformed, stream: StreamId) {
         let client = &self.clients[id.slot as usize];
         let version = client.version;
-        self.invalid.push((client.listener, reason.label()));
+        self.invalid.count(client.listener, reason.label());
         let text = format!("weir: {reason}; the connection is out of step and is closed");
         self.reply(id, |out| {
             own::error(out, version, stream, &ErrorBody::plain(ErrorCode::PROTOCOL_ERROR, &text));
@@ -237,37 +237,13 @@ impl CqlEngine {
     /// A message that cannot be followed, in a connection that can.
     pub(super) fn bad_message(&mut self, id: ClientId, header: Header, why: &str, now: Instant) {
         let client = &self.clients[id.slot as usize];
-        self.invalid.push((client.listener, "message"));
+        self.invalid.count(client.listener, "message");
         let text = format!("weir: {}: {why}", header.opcode.name());
         let (version, stream) = (client.version, header.stream);
         self.reply(id, |out| {
             own::error(out, version, stream, &ErrorBody::plain(ErrorCode::PROTOCOL_ERROR, &text));
         });
-        self.refused_message(id, header.envelope_len(), now);
-    }
-
-    /// Accounts for what never became a request.
-    fn refused_message(&mut self, id: ClientId, bytes: usize, now: Instant) {
-        let client = &self.clients[id.slot as usize];
-        let (known, listener) = (client.known, client.listener);
-        let entry = Entry {
-            identity: known,
-            method: Method::Invalid.into(),
-            operations: 0,
-            chunks: 0,
-            backend_operations: 0,
-            hits: 0,
-            misses: 0,
-            coalesced: 0,
-            bytes_in: bytes as u64,
-            bytes_out: 0,
-            queue_wait: Span(0),
-            backend_time: Span(0),
-            total: Span(0),
-            outcome: Outcome::Invalid,
-            at: now,
-        };
-        self.ledger.record(&entry, &self.callers.known[known as usize].identity.name, listener);
+        self.account_local(id, Method::Invalid, header.envelope_len(), Outcome::Invalid, now);
     }
 
     /// Appends what weir says itself.

@@ -39,6 +39,7 @@ use crate::admit::Budgets;
 use crate::caller::Identity;
 use crate::callers::Callers;
 use crate::client::{ClientSummary, CloseHow};
+use crate::invalid::Invalid;
 use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::CutCause;
 use crate::readers::Reader;
@@ -94,7 +95,7 @@ pub struct CqlEngine {
     paced: BinaryHeap<Reverse<(Instant, u32, u32)>>,
     cuts: Vec<(LaneId, CutCause)>,
     slow: Vec<ClientId>,
-    invalid: Vec<(ListenerId, &'static str)>,
+    invalid: Invalid,
     /// Statements passed through without being understood, by cause, since the last look.
     opaque: [u64; OpaqueCause::ALL.len()],
     /// Reply bytes clients have not taken.
@@ -134,7 +135,7 @@ impl CqlEngine {
             paced: BinaryHeap::new(),
             cuts: Vec::new(),
             slow: Vec::new(),
-            invalid: Vec::new(),
+            invalid: Invalid::default(),
             opaque: [0; OpaqueCause::ALL.len()],
             reply_bytes: 0,
             input_bytes: 0,
@@ -333,9 +334,9 @@ impl CqlEngine {
         into.append(&mut self.slow);
     }
 
-    /// Messages that could not be read since the last call: the listener and the bounded cause.
-    pub fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str)>) {
-        into.append(&mut self.invalid);
+    /// Messages that could not be read since the last call: the listener, the bounded cause and how many.
+    pub fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str, u64)>) {
+        self.invalid.take(into);
     }
 
     /// What was asked, done and spent.

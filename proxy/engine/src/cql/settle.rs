@@ -177,12 +177,12 @@ impl CqlEngine {
         self.callers.request_ended(request.known, &mut self.ledger);
     }
 
-    /// Accounts for a message that was answered without ever becoming a request.
+    /// Accounts for a message of so many bytes that was answered without ever becoming a request.
     pub(super) fn account_local(
         &mut self,
         id: ClientId,
         method: Method,
-        header: &Header,
+        bytes: usize,
         outcome: Outcome,
         now: Instant,
     ) {
@@ -196,7 +196,7 @@ impl CqlEngine {
             hits: 0,
             misses: 0,
             coalesced: 0,
-            bytes_in: header.envelope_len() as u64,
+            bytes_in: bytes as u64,
             bytes_out: 0,
             queue_wait: Span(0),
             backend_time: Span(0),

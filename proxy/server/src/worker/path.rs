@@ -125,7 +125,7 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     /// What was asked, done and spent.
     fn ledger(&mut self) -> &mut Ledger;
     /// Requests that could not be read: the listener and the cause.
-    fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str)>);
+    fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str, u64)>);
     /// What each identity did since the last call.
     fn fold(&mut self, f: impl FnMut(u32, &Arc<Identity>, &IdentityTally));
     /// Operations each server was asked for since the last call, on whose behalf. Before [`DataPath::fold`].
@@ -248,7 +248,7 @@ macro_rules! shared_calls {
         fn ledger(&mut self) -> &mut Ledger {
             <$engine>::ledger(self)
         }
-        fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str)>) {
+        fn take_invalid(&mut self, into: &mut Vec<(ListenerId, &'static str, u64)>) {
             <$engine>::take_invalid(self, into);
         }
         fn fold(&mut self, f: impl FnMut(u32, &Arc<Identity>, &IdentityTally)) {

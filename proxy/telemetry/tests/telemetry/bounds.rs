@@ -202,7 +202,7 @@ fn causes_bounds_and_overrides_are_capped() {
     let word = |i: u32| -> &'static str { &WORDS[i as usize] };
     let fill = |from: u32| {
         for i in from..from + 200 {
-            telemetry.listener("cache").invalid(word(i));
+            telemetry.listener("cache").invalid(word(i), 1);
             telemetry.set_bound(word(i), 1.0);
             telemetry.set_override("limits", word(i), true);
             telemetry.events().emit(&Event::new(Severity::Info, word(i), "x"), Seconds(0));

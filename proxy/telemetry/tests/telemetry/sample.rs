@@ -119,7 +119,7 @@ pub fn full() -> Arc<Telemetry> {
     telemetry.pool("main").lookups(LookupResult::Coalesced, 2);
     let listener = telemetry.listener("cache");
     listener.accepted().closed(CloseHow::Reset, 1);
-    listener.invalid("line_too_long");
+    listener.invalid("line_too_long", 1);
     let principal = telemetry.principal("uid:1001", false);
     principal.accepted();
     principal.short();
