@@ -5,14 +5,15 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::process::run;
-use support::{Process, Weir, skip, target, which};
+use support::{PATIENCE, Process, Weir, skip, target, which};
 
 /// The longest run of a driver: DDL on a busy machine, and its own pauses before it connects again.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -20,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(150);
 const BUILD_LIMIT: Duration = Duration::from_secs(120);
 /// Lines of a driver that wait to be looked at.
 const LINES: usize = 1_024;
+/// Lines that a failed test shows of what a driver said, and of what it complained about.
+const SHOWN: usize = 12;
 /// Between two looks at the sockets of a driver.
 const LOOK: Duration = Duration::from_millis(100);
 /// What each driver does; it says `ok NAME` after each.
@@ -56,12 +59,12 @@ impl Driver {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args([at.ip().to_string(), at.port().to_string(), keyspace]);
         command.args(setting.split(' ')).args(weir.is_some().then_some("reconnect"));
-        let mut process = Process::start(self.name, command.stdout(Stdio::piped()));
-        let out = process.child.stdout.take().expect("piped");
-        let (sender, lines) = sync_channel(LINES);
-        std::thread::spawn(move || {
-            BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
+        let mut process = Process::start(self.name, command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let lines = lines_of(process.child.stdout.take().expect("piped"));
+        let complaints = Complaints::of(process.child.stderr.take().expect("piped"));
+        let told = |said: &[String]| {
+            format!("{} {setting} said:\n{}\nand complained:\n{}", self.name, last(said), complaints.last())
+        };
         let (mut said, mut peers, mut weir, mut away) = (Vec::new(), BTreeSet::new(), weir, false);
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -80,11 +83,11 @@ impl Driver {
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            assert!(Instant::now() < deadline, "{} {setting}: not within {LIMIT:?}: {said:?}", self.name);
+            assert!(Instant::now() < deadline, "no end within {LIMIT:?}: {}", told(&said));
         }
-        let status = process.wait();
-        assert!(status.success(), "{} {setting} ended with {status}: {said:#?}", self.name);
-        assert_eq!(said.last().map(String::as_str), Some("done"), "{} {setting}: {said:#?}", self.name);
+        let status = process.wait_within(PATIENCE);
+        assert!(status.is_some_and(|status| status.success()), "it ended with {status:?}: {}", told(&said));
+        assert_eq!(said.last().map(String::as_str), Some("done"), "{}", told(&said));
         (said, peers)
     }
 
@@ -105,7 +108,7 @@ impl Driver {
                     let line = said.iter().find(|line| {
                         **line == format!("ok {check}") || line.starts_with(&format!("ok {check}:"))
                     });
-                    line.unwrap_or_else(|| panic!("no {check}: {said:#?}")).clone()
+                    line.unwrap_or_else(|| panic!("no {check}: {}", last(said))).clone()
                 };
                 let (directly, here) = (of(&direct), of(&through));
                 if directly.contains("rows=") {
@@ -127,6 +130,47 @@ impl Driver {
                 gap.unwrap_or("-")
             );
         }
+    }
+}
+
+/// Its lines as they come; at most [`LINES`] wait to be looked at.
+fn lines_of(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = sync_channel(LINES);
+    std::thread::spawn(move || {
+        BufReader::new(from).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    lines
+}
+
+/// The last lines, as many as a reader of a failed run sees; equal ones in a row once.
+fn last(lines: &[String]) -> String {
+    let mut shown: Vec<&str> = lines.iter().map(String::as_str).collect();
+    shown.dedup();
+    shown.split_off(shown.len().saturating_sub(SHOWN)).join("\n")
+}
+
+/// What a driver writes to its standard error: read all the time, so that it never waits for a reader.
+struct Complaints(Arc<Mutex<Vec<String>>>);
+
+impl Complaints {
+    fn of(from: impl Read + Send + 'static) -> Complaints {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let (lines, into) = (lines_of(from), kept.clone());
+        std::thread::spawn(move || {
+            for line in lines {
+                let mut kept = into.lock().expect("no reader panics");
+                kept.push(line);
+                let old = kept.len().saturating_sub(SHOWN);
+                kept.drain(..old);
+            }
+        });
+        Complaints(kept)
+    }
+
+    /// The end of it, once it has stopped growing for a moment.
+    fn last(&self) -> String {
+        std::thread::sleep(LOOK);
+        last(&self.0.lock().expect("no writer panics"))
     }
 }
 

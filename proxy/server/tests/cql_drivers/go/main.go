@@ -70,7 +70,7 @@ func digest(query *gocql.Query) string {
 func eventually(what string, holds func() bool) string {
 	begun := time.Now()
 	for !holds() {
-		expect(time.Since(begun) < 10*time.Second, "not within 10 s: ", what)
+		expect(time.Since(begun) < 40*time.Second, "not within 40 s: ", what)
 		time.Sleep(20 * time.Millisecond)
 	}
 	return fmt.Sprintf("%.2f s", time.Since(begun).Seconds())

@@ -34,10 +34,11 @@ function digest(rows) {
   return `rows=${rows.length} digest=${hashed.digest('hex').slice(0, 16)}`;
 }
 
+// The driver puts off what an event asks for by 1 s, and again with each further event, up to 10 s: other drivers' DDL.
 async function eventually(what, holds) {
   const begun = Date.now();
   while (!(await holds())) {
-    assert(Date.now() - begun < 10000, `not within 10 s: ${what}`);
+    assert(Date.now() - begun < 40000, `not within 40 s: ${what}`);
     await sleep(20);
   }
   return seconds(begun);
@@ -128,6 +129,9 @@ async function main() {
   await session.execute(`DROP KEYSPACE ${keyspace}`);
   await session.shutdown();
   console.log('done');
+  // The driver may still be opening a control connection (it does whenever every host was down, NODEJS-632): shutdown()
+  // does not know of that one, which would keep this process for ever.
+  process.exit(0);
 }
 
 main().catch((error) => {
