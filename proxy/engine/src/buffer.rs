@@ -56,6 +56,16 @@ impl OutBuffer {
         self.appended += (self.bytes.len() - before) as u64;
     }
 
+    /// Appends `bytes` from `start` on. An empty buffer takes them over as they are, without a copy.
+    pub fn push_from(&mut self, bytes: Vec<u8>, start: usize) {
+        if self.is_empty() && start <= bytes.len() {
+            self.appended += (bytes.len() - start) as u64;
+            (self.bytes, self.start) = (bytes, start);
+        } else {
+            self.push(bytes.get(start..).unwrap_or_default());
+        }
+    }
+
     /// Notes that the socket took `n` bytes.
     pub fn wrote(&mut self, n: usize) {
         self.start += n.min(self.len());
@@ -190,6 +200,24 @@ mod tests {
         out.wrote(5);
         assert!(out.is_empty());
         assert_eq!(out.written_offset(), 11);
+    }
+
+    #[test]
+    fn a_whole_buffer_is_taken_over() {
+        let mut out = OutBuffer::default();
+        out.push(b"x");
+        out.wrote(1);
+        let bytes = b"__hello".to_vec();
+        let place = bytes.as_ptr();
+        out.push_from(bytes, 2);
+        assert_eq!((out.unwritten(), out.bytes.as_ptr()), (&b"hello"[..], place));
+        assert_eq!((out.written_offset(), out.end_offset(), out.range(1, 6)), (1, 6, &b"hello"[..]));
+        out.push_from(b"_ world".to_vec(), 1);
+        assert_eq!(out.unwritten(), b"hello world");
+        out.wrote(11);
+        assert!(out.is_empty() && out.written_offset() == 12);
+        out.push_from(b"abc".to_vec(), 9);
+        assert!(out.is_empty());
     }
 
     #[test]

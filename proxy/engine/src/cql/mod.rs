@@ -26,6 +26,7 @@ mod reload;
 mod request;
 mod rewrite;
 mod settle;
+pub mod split;
 mod statements;
 mod streams;
 mod view;
