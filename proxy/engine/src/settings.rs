@@ -169,8 +169,10 @@ impl PoolSettings {
 }
 
 mod cluster;
+mod shard_ports;
 
 pub use cluster::ClusterSettings;
+pub use shard_ports::ShardPorts;
 
 /// One memcached server.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use super::CqlEngine;
 use super::error::{Failure, refusal};
 use super::method::Method;
-use super::node::{Lane, NodeId, lay_out};
+use super::node::{Lane, NodeId};
 use super::request::{Purpose, RequestId, Stage};
 use crate::admit::{Ask, Verdict, admit, book};
 use crate::client::Held;
@@ -125,18 +125,6 @@ impl CqlEngine {
     /// The nodes of a cluster get connections in this version.
     pub(super) fn version_needed(&mut self, id: ClientId, version: Version) {
         self.lay_out_version(self.clients[id.slot as usize].cluster, version);
-    }
-
-    pub(super) fn lay_out_version(&mut self, cluster: ClusterId, version: Version) {
-        for index in 0..self.clusters[cluster.0 as usize].nodes.len() {
-            let id = self.clusters[cluster.0 as usize].nodes[index];
-            let settings = &self.clusters[cluster.0 as usize].settings;
-            let node = &mut self.nodes[id.0 as usize];
-            if node.group(version).is_none() {
-                lay_out(node, id, version, settings, &mut self.lanes);
-                self.lanes_added = true;
-            }
-        }
     }
 
     /// Chooses a node, and sends or queues.

@@ -3,13 +3,10 @@
 
 use super::CqlEngine;
 use super::error::Failure;
-use super::node::{LaneInfo, Node, NodeId};
-use super::prepared::Registry;
+use super::node::{LaneInfo, NodeId};
 use super::request::{Purpose, RequestId, Stage};
 use crate::multiplex::LaneState;
-use crate::settings::ClusterSettings;
 use crate::units::{ClusterId, Instant, LaneId};
-use std::num::NonZeroUsize;
 use weir_cql::{SegmentDecoder, Version};
 
 /// A request is sent at most this often in all, budget or not.
@@ -18,18 +15,6 @@ const ATTEMPTS_MAX: u8 = 3;
 const RETRIES_FREE: u64 = 10;
 
 impl CqlEngine {
-    /// A cluster at this place, with its nodes.
-    pub(super) fn lay_out_cluster(&mut self, id: ClusterId, settings: ClusterSettings) -> super::Cluster {
-        let prepared_max = NonZeroUsize::new(settings.prepared_max as usize).unwrap_or(NonZeroUsize::MIN);
-        let mut nodes = Vec::new();
-        for contact in &settings.contacts {
-            nodes.push(NodeId(self.nodes.len() as u32));
-            self.nodes.push(Node::new(id, contact.clone()));
-        }
-        let registry = Registry::new(prepared_max);
-        super::Cluster { settings, nodes, registry, turn: 0, retries: 0, requests: 0 }
-    }
-
     /// Lanes that the driver keeps connected.
     pub fn lanes(&self) -> impl Iterator<Item = (LaneId, &LaneInfo)> {
         let current = |lane: &&super::node::Lane| lane.state != LaneState::Retired;

@@ -4,7 +4,8 @@
 //! `client` (a connection) -> `intake` (bytes to envelopes) -> `handshake` (what weir answers itself) -> `ask`
 //! (statements to priced requests; `statements`, `prepared` and `face` say what they are) -> `dispatch` (limits, which
 //! node, whose turn) -> `node` and `streams` (few connections) -> `answers` (replies back) -> `settle` (what it cost).
-//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `reload` (new settings).
+//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `reload` (new settings),
+//! `topology` (nodes come and go; `placement` is where data lies).
 //!
 //! Like [`crate::Engine`] it has no socket, no clock and no randomness of its own.
 
@@ -21,6 +22,7 @@ mod lanes;
 mod lifecycle;
 pub mod method;
 mod node;
+pub mod placement;
 mod prepared;
 mod reload;
 mod request;
@@ -29,10 +31,12 @@ mod settle;
 pub mod split;
 mod statements;
 mod streams;
+mod topology;
 mod view;
 
 pub use method::Method;
-pub use node::{LaneInfo, NodeId};
+pub use node::{LaneInfo, NodeId, ShardDial};
+pub use placement::{PartitionKeyColumn, PlacedNode, Placement};
 pub use view::ClusterCounts;
 
 use crate::OutBuffer;
@@ -64,6 +68,12 @@ pub(crate) const LIVE_MAX: usize = 2_048;
 struct Cluster {
     settings: ClusterSettings,
     nodes: Vec<NodeId>,
+    /// Where its data lies, once somebody has told.
+    placement: Option<Arc<dyn Placement>>,
+    /// The node of each entry of the placement's list.
+    placed: Vec<Option<NodeId>>,
+    /// The local data center, where none is named: the first contact's, for good.
+    home: Option<Arc<str>>,
     registry: Registry,
     /// Where the last request went: the next one goes to the node after it.
     turn: usize,
@@ -85,6 +95,9 @@ pub struct CqlEngine {
     clusters: Vec<Cluster>,
     nodes: Vec<Node>,
     lanes: Vec<Lane>,
+    /// Lanes and nodes that are gone; their places are used again.
+    free_lanes: Vec<LaneId>,
+    free_nodes: Vec<NodeId>,
     /// Lanes were added since the driver last asked.
     lanes_added: bool,
     statements: Statements,
@@ -127,6 +140,8 @@ impl CqlEngine {
             clusters: Vec::new(),
             nodes: Vec::new(),
             lanes: Vec::new(),
+            free_lanes: Vec::new(),
+            free_nodes: Vec::new(),
             lanes_added: false,
             statements: Statements::default(),
             dirty_clients: Vec::new(),

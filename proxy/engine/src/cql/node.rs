@@ -2,16 +2,19 @@
 //! ids it has in use. The lanes of a node in one version are a *group* with one fair queue in front.
 //!
 //! A group exists once a client speaks its version, so a cluster has at most `connections_per_node` x nodes x versions
-//! connections per worker, whatever the clients do (the version of a request's body cannot be changed in general).
+//! connections per worker, whatever the clients do (the version of a request's body cannot be changed in general). Of a
+//! node that tells its shards, the same for each shard.
 
 use super::request::RequestId;
 use super::streams::Streams;
 use crate::buffer::{InputBuffer, OutBuffer};
 use crate::multiplex::LaneState;
 use crate::queue::FairQueue;
-use crate::settings::{Address, ClusterSettings};
+use crate::settings::{Address, ClusterSettings, ShardPorts};
 use crate::units::{ClusterId, Instant, LaneId};
+use std::num::NonZeroU16;
 use std::sync::Arc;
+use weir_cql::key::Sharding;
 use weir_cql::{SegmentDecoder, Version};
 
 /// One node of one worker's clusters: an index into its node table.
@@ -33,11 +36,28 @@ pub struct LaneInfo {
     pub auth_file: Option<Arc<str>>,
     /// The connection hears of schema and topology changes.
     pub registers: bool,
+    /// The shard to ask the node for; `None`: any.
+    pub shard: Option<ShardDial>,
+}
+
+/// How a shard is asked for: by the source port of a connection to the shard-aware port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardDial {
+    /// The shard, below `shards`.
+    pub shard: u16,
+    /// Shards of the node.
+    pub shards: NonZeroU16,
+    /// The port to dial instead of the address's.
+    pub port: u16,
+    /// Source ports to choose from (see [`ShardPorts::of_shard`]).
+    pub source_ports: ShardPorts,
 }
 
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) info: LaneInfo,
+    /// The shard that serves it, where that is known.
+    pub(super) shard: Option<u16>,
     pub(super) state: LaneState,
     pub(super) out: OutBuffer,
     /// v5: envelopes that are put into segments at the end of the turn.
@@ -60,8 +80,9 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    fn new(info: LaneInfo, settings: &ClusterSettings) -> Lane {
+    pub(super) fn new(info: LaneInfo, settings: &ClusterSettings) -> Lane {
         Lane {
+            shard: info.shard.map(|dial| dial.shard),
             info,
             state: LaneState::Connecting,
             out: OutBuffer::default(),
@@ -127,11 +148,35 @@ pub(super) struct Group {
     pub(super) in_flight: u64,
 }
 
+/// What the placement tells about a node, as far as requests depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) nearness: Nearness,
+    /// Other nodes think that it is up.
+    pub(super) is_up: bool,
+    pub(super) sharding: Option<Sharding>,
+    /// The port on which connections ask for a shard.
+    pub(super) shard_aware_port: Option<u16>,
+}
+
+/// How far away a node is, the nearest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Nearness {
+    /// In the local data center, and in the local rack where one is named.
+    Near,
+    /// In another rack of the local data center.
+    OtherRack,
+    /// In another data center.
+    Remote,
+}
+
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) cluster: ClusterId,
     pub(super) address: Address,
     pub(super) name: Arc<str>,
+    /// What the cluster tells about it.
+    pub(super) placed: Option<Placed>,
     /// By version: v3, v4, v5.
     pub(super) groups: [Option<Group>; 3],
     /// No longer in the settings.
@@ -159,12 +204,18 @@ impl Node {
             cluster,
             name: address.to_string().into(),
             address,
+            placed: None,
             groups: [const { None }; 3],
             retired: false,
             backend_operations: 0,
             spent: Vec::new(),
             operations: 0,
         }
+    }
+
+    /// Where it is, as far as known: without a placement every node is near.
+    pub(super) fn nearness(&self) -> Nearness {
+        self.placed.as_ref().map_or(Nearness::Near, |placed| placed.nearness)
     }
 
     pub(super) fn group(&self, version: Version) -> Option<&Group> {
@@ -186,31 +237,5 @@ impl Node {
     }
 }
 
-/// Adds the lanes of a group that is needed for the first time.
-pub(super) fn lay_out(
-    node: &mut Node,
-    id: NodeId,
-    version: Version,
-    settings: &ClusterSettings,
-    lanes: &mut Vec<Lane>,
-) {
-    let first = node.groups.iter().all(Option::is_none);
-    let mut ids = Vec::new();
-    for index in 0..settings.connections_per_node {
-        let info = LaneInfo {
-            cluster: node.cluster,
-            node: id,
-            address: node.address.clone(),
-            version,
-            auth_file: settings.auth_file.clone(),
-            registers: first && index == 0,
-        };
-        ids.push(LaneId(lanes.len() as u32));
-        lanes.push(Lane::new(info, settings));
-    }
-    node.groups[version_index(version)] =
-        Some(Group { lanes: ids, queue: FairQueue::new(QUANTUM), in_flight: 0 });
-}
-
 /// Operations a principal may spend per round of the fair queue: about one part of a split request.
-const QUANTUM: u64 = 100;
+pub(super) const QUANTUM: u64 = 100;

@@ -5,13 +5,9 @@
 //! `streams_per_connection`, `prepared_max` and `auth_file`.
 
 use super::CqlEngine;
-use super::lifecycle::VERSIONS;
-use super::node::{Node, NodeId};
-use crate::multiplex::LaneState;
 use crate::settings::{ClusterSettings, Settings};
-use crate::units::{Bytes, ClusterId, Instant, LaneId, Operations};
+use crate::units::{Bytes, ClusterId, Instant, Operations};
 use std::sync::Arc;
-use weir_cql::Version;
 
 impl CqlEngine {
     /// New settings (see [`CqlEngine::lanes`] for the connections they want). Clusters are told apart by name, so they
@@ -28,6 +24,7 @@ impl CqlEngine {
             let id = ClusterId(index as u32);
             let without_nodes =
                 ClusterSettings { contacts: Vec::new(), ..self.clusters[index].settings.clone() };
+            self.clusters[index].placement = None;
             self.tune(id, without_nodes, now);
         }
         self.lanes_added = true;
@@ -92,56 +89,7 @@ impl CqlEngine {
 
     /// Puts a cluster's settings in force, nodes that come and go included.
     fn tune(&mut self, id: ClusterId, new: ClusterSettings, now: Instant) {
-        let cluster = &mut self.clusters[id.0 as usize];
-        let known = std::mem::take(&mut cluster.nodes);
-        let mut nodes = Vec::new();
-        for contact in &new.contacts {
-            let same = |node: &&NodeId| self.nodes[node.0 as usize].address == *contact;
-            match known.iter().find(same) {
-                Some(node) => nodes.push(*node),
-                None => {
-                    nodes.push(NodeId(self.nodes.len() as u32));
-                    self.nodes.push(Node::new(id, contact.clone()));
-                }
-            }
-        }
-        let in_use = |version: &Version| {
-            known.iter().any(|node| self.nodes[node.0 as usize].group(*version).is_some())
-        };
-        let versions: Vec<Version> = VERSIONS.into_iter().filter(in_use).collect();
-        let gone: Vec<NodeId> = known.iter().copied().filter(|node| !nodes.contains(node)).collect();
-        let cluster = &mut self.clusters[id.0 as usize];
-        (cluster.nodes, cluster.settings) = (nodes, new);
-        for version in versions {
-            self.lay_out_version(id, version);
-        }
-        for node in gone {
-            self.retire(node, now);
-        }
-    }
-
-    fn retire(&mut self, id: NodeId, now: Instant) {
-        let node = &mut self.nodes[id.0 as usize];
-        node.retired = true;
-        let lanes: Vec<LaneId> =
-            node.groups.iter().flatten().flat_map(|group| &group.lanes).copied().collect();
-        for lane in lanes {
-            self.retire_lane(lane, now);
-        }
-        for version in VERSIONS {
-            self.queue_moves_on(id, version, now);
-        }
-    }
-
-    fn retire_lane(&mut self, id: LaneId, now: Instant) {
-        let lane = &mut self.lanes[id.0 as usize];
-        let up = lane.state == LaneState::Up;
-        lane.state = LaneState::Retired;
-        if up {
-            self.cut_if_done(id);
-        } else {
-            // it will never be connected
-            self.lane_empties(id, now);
-        }
+        self.clusters[id.0 as usize].settings = new;
+        self.settle_nodes(id, now);
     }
 }

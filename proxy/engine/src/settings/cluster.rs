@@ -1,6 +1,6 @@
 //! What an operator may choose about a cluster of nodes that speak CQL.
 
-use super::Address;
+use super::{Address, ShardPorts};
 use crate::units::{Bytes, Operations, Span};
 use std::sync::Arc;
 use weir_cql::Version;
@@ -10,9 +10,22 @@ use weir_cql::Version;
 pub struct ClusterSettings {
     /// Label value and config key.
     pub name: Arc<str>,
-    /// Nodes weir connects to. At least one.
+    /// Nodes weir connects to; with `discover` only until the cluster has told its nodes. At least one.
     pub contacts: Vec<Address>,
-    /// Connections per node, protocol version in use and worker (fixed; whatever the clients do). 1..=16.
+    /// Connect to the nodes that the cluster tells of, instead of to the contacts only.
+    pub discover: bool,
+    /// Nodes weir connects to at most; those of the local data center come first. At least 1.
+    pub nodes_max: u32,
+    /// Requests go to nodes of this data center. `None`: that of the first contact that answers.
+    pub local_dc: Option<Arc<str>>,
+    /// Of the replicas in the local data center, those in this rack are preferred. `None`: no preference.
+    pub local_rack: Option<Arc<str>>,
+    /// While no node of the local data center is up, requests go to the others.
+    pub remote_failover: bool,
+    /// Source ports of connections that ask for a shard; `None`: the node chooses.
+    pub shard_ports: Option<ShardPorts>,
+    /// Connections per node (per shard, where a node tells its shards), protocol version in use and worker (fixed;
+    /// whatever the clients do). 1..=16.
     pub connections_per_node: u32,
     /// Stream ids of one connection: requests that wait for a reply on it, abandoned ones included. 1..=32768.
     pub streams_per_connection: u16,
@@ -43,7 +56,8 @@ pub struct ClusterSettings {
     pub reconnect_min: Span,
     /// Longest wait before reconnecting.
     pub reconnect_max: Span,
-    /// Retries of idempotent requests that a lost connection may cost, in percent of requests.
+    /// Idempotent requests that may be sent once more because a node failed them, in percent of the requests of the last
+    /// ten seconds.
     pub retry_percent: u32,
     /// File with `user password` for clusters that ask for one; never logged.
     pub auth_file: Option<Arc<str>>,
@@ -56,6 +70,12 @@ impl ClusterSettings {
         ClusterSettings {
             name: name.into(),
             contacts,
+            discover: true,
+            nodes_max: 128,
+            local_dc: None,
+            local_rack: None,
+            remote_failover: false,
+            shard_ports: None,
             connections_per_node: 1,
             streams_per_connection: 2_048,
             requests_in_flight: Operations(512),

@@ -277,6 +277,7 @@ mod tests {
             version,
             auth_file: auth_file.map(Into::into),
             registers: true,
+            shard: None,
         }
     }
 
