@@ -169,9 +169,11 @@ impl PoolSettings {
 }
 
 mod cluster;
+mod rule;
 mod shard_ports;
 
 pub use cluster::ClusterSettings;
+pub use rule::{RULES_MAX, Rule, SplitChoice, Subject};
 pub use shard_ports::ShardPorts;
 
 /// One memcached server.

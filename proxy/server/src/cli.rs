@@ -47,6 +47,8 @@ pub enum Command {
     Switch(SwitchArgs),
     /// Print expensive requests as they end.
     Tap(TapArgs),
+    /// The fingerprint of a CQL statement, for a rule of its own.
+    Fingerprint(FingerprintArgs),
     /// Print the reference of every key of weir.toml (Markdown).
     #[command(hide = true)]
     ConfigReference,
@@ -334,6 +336,21 @@ pub struct SwitchArgs {
     /// Where the running weir is.
     #[command(flatten)]
     pub admin: AdminArgs,
+}
+
+/// `weir fingerprint`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir fingerprint 'SELECT * FROM shop.carts WHERE id = ?'
+  weir fingerprint --keyspace shop 'SELECT * FROM carts WHERE id = 7'        the same")]
+pub struct FingerprintArgs {
+    /// The statement; its values do not matter.
+    #[arg(value_name = "STATEMENT")]
+    pub statement: String,
+    /// The keyspace chosen by USE.
+    #[arg(long, value_name = "NAME")]
+    pub keyspace: Option<String>,
 }
 
 /// `weir tap`.

@@ -7,7 +7,7 @@ use weir::admin::model::{
     LimitsView, ListenerRow, PoolRow, ServerRow, Snapshot, Totals,
 };
 use weir::check::{bounds, compare};
-use weir::commands::{Explanation, Look, explain, limits_list, render, tap_line};
+use weir::commands::{Explanation, Look, explain, fingerprint_line, limits_list, render, tap_line};
 use weir::config::{Config, Host, effective, reference};
 use weir::overrides::{Bound, Class, Feature, LimitPatch, Mode, Override, Target, UnixTime, Who};
 
@@ -484,4 +484,19 @@ fn adding_one_server_of_ten_moves_a_tenth_of_the_keys() {
     let other = servers(9).replace("[listener", "ring = \"twemproxy-fnv1a64\"\n[listener");
     let found = compare(&config(&servers(9)), &config(&other));
     assert!(found.rings[0].percent > 80.0, "another ring moves nearly every key: {:?}", found.rings);
+}
+
+#[test]
+fn a_fingerprint_is_that_of_the_qualified_statement() {
+    let prepared = fingerprint_line("SELECT * FROM shop.carts WHERE id = ?", None).expect("understood");
+    assert!(prepared.ends_with("  select * from shop.carts where id = ?"), "{prepared}");
+    assert_eq!(fingerprint_line("select * from Carts WHERE id=7", Some("shop")), Ok(prepared.clone()));
+    let digits = &prepared[..16];
+    let file = format!(
+        "[cluster.main]\ncontacts = \"10.0.0.1:9042\"\n[cluster.main.rule.one]\nfingerprint = \"{digits}\"\n\
+         [listener.cql]\naddress = \"127.0.0.1:9142\"\n"
+    );
+    Config::from_text("weir.toml", &file, &Host::default()).expect("what is printed can be written");
+    assert!(fingerprint_line("SELECT * FROM carts", None).is_err_and(|told| told.contains("--keyspace")));
+    assert!(fingerprint_line("SELECT 'open FROM a.b", None).is_err());
 }

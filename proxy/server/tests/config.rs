@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use weir::cli::{Route, RunArgs};
 use weir::config::address::parse_address;
 use weir::config::{Config, Host, OnClientClose, PrincipalKind, Severity, effective, reference};
-use weir_engine::settings::{Address, Backend, ClusterSettings, FlushPolicy, LimitMode};
+use weir_engine::settings::{Address, Backend, ClusterSettings, FlushPolicy, LimitMode, Subject};
 use weir_engine::units::{ClusterId, ListenerId, Operations, PoolId, Span};
 
 /// A machine that has nothing to say.
@@ -119,6 +119,8 @@ fn the_effective_configuration_reads_back_to_itself() {
          [listener.\"a/b\"]\naddress = \"unix:/run/b.sock\"\npool = \"b\"\nmode = 0o600\ngroup = \"cache\"\n\
          trusted_names = [\"x\", \"y\"]\nidle_timeout = \"1m30s\"\non_client_close = \"fin\"\n\
          [cluster.\"dc/2\"]\ncontacts = \"[::1]:9042\"\nnewest_version = \"v3\"\nstreams_per_connection = 32_768\n\
+         [cluster.\"dc/2\".rule.\"a.b\"]\ntable = \"Shop.orders\"\nsplit = \"off\"\ncache_ttl = \"250ms\"\n\
+         [cluster.\"dc/2\".rule.hot]\nfingerprint = \"00FF00FF00FF00FF\"\njoin_in_flight = true\n\
          [listener.cql]\naddress = \"127.0.0.1:9143\"\ncluster = \"dc/2\"\n",
         reference::EXAMPLE_FILE
     );
@@ -133,6 +135,20 @@ fn the_effective_configuration_reads_back_to_itself() {
     let tree = effective::to_json(&config);
     assert_eq!(tree["pool"]["b"]["servers"][0]["weight"], 3);
     assert_eq!(tree["cluster"]["dc/2"]["newest_version"], "v3");
+    let rules = &tree["cluster"]["dc/2"]["rule"];
+    assert_eq!(
+        (&rules["a.b"]["table"], &rules["a.b"]["cache_ttl"]),
+        (&"Shop.orders".into(), &"250ms".into())
+    );
+    assert_eq!(rules["hot"]["fingerprint"], "00ff00ff00ff00ff");
+    let subjects: Vec<_> = config.settings.clusters[0].rules.iter().map(|rule| &rule.subject).collect();
+    let table = Subject::Table { keyspace: "Shop".into(), table: "orders".into() };
+    assert!(
+        config.settings.clusters.iter().any(|cluster| cluster.rules.len() == 2
+            && cluster.rules[0].subject == table
+            && cluster.rules[1].subject == Subject::Statement(0x00ff_00ff_00ff_00ff)),
+        "{subjects:?}"
+    );
     assert_eq!(tree["listener"]["cql"]["cluster"], "dc/2");
     assert_eq!(tree["listener"]["cql"]["pool"], serde_json::Value::Null);
 }
@@ -225,6 +241,36 @@ fn a_reload_of_clusters() {
     };
     assert_eq!(tighter(&looser), ["cluster.main.newest_version"]);
     assert_eq!(tighter(&contacts), [""; 0]);
+}
+
+#[test]
+fn rules_are_taken_over_by_a_reload() {
+    let rule = "[cluster.main.rule.hot]\ntable = \"shop.carts\"\n";
+    let (without, with) = (read(CLUSTER).expect("good"), read(&format!("{CLUSTER}{rule}")).expect("good"));
+    let changed = read(&format!("{CLUSTER}{rule}cache_ttl = \"1s\"\n")).expect("good");
+    let moved = read(&format!("{CLUSTER}{}", rule.replace("carts", "orders"))).expect("good");
+    for (old, new, paths) in [
+        (&without, &with, ["cluster.main.rule.hot"]),
+        (&with, &without, ["cluster.main.rule.hot"]),
+        (&with, &changed, ["cluster.main.rule.hot.cache_ttl"]),
+        (&with, &moved, ["cluster.main.rule.hot.table"]),
+    ] {
+        let all = effective::differences(old, new);
+        assert_eq!(all.iter().map(|found| &*found.path).collect::<Vec<_>>(), paths);
+        assert!(!all.iter().any(effective::needs_restart), "{all:?}");
+    }
+    assert_ne!(with.hash, changed.hash);
+    // the order of the file does not matter
+    let (one, two) = ("[cluster.main.rule.a]\ntable = \"a.a\"\n", "[cluster.main.rule.b]\ntable = \"a.b\"\n");
+    let orders = [format!("{CLUSTER}{one}{two}"), format!("{CLUSTER}{two}{one}")].map(|text| read(&text));
+    let [first, second] = orders.map(|config| config.expect("good").settings);
+    assert_eq!(first, second);
+    let many = |count: usize| -> String {
+        (0..count).map(|n| format!("[cluster.main.rule.r{n}]\ntable = \"a.t{n}\"\n")).collect()
+    };
+    assert!(read(&format!("{CLUSTER}{}", many(256))).is_ok());
+    let told = read(&format!("{CLUSTER}{}", many(257))).expect_err("too many");
+    assert!(told.contains("more than 256 sections"), "{told}");
 }
 
 #[test]

@@ -279,7 +279,9 @@ impl CqlEngine {
             plain.unwrap_or_else(|| column.name.of(body).into())
         });
         let rewritten = request.rewrite != super::face::Rewrite::None;
+        let about = super::rules::About::prepared(&key, &mut self.statements);
         let prepared = Prepared {
+            about,
             id: located.id.of(body).into(),
             keyspace: key.keyspace.clone(),
             text: (*key.text).into(),

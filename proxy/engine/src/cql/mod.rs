@@ -27,6 +27,7 @@ mod prepared;
 mod reload;
 mod request;
 mod rewrite;
+mod rules;
 mod settle;
 pub mod split;
 mod statements;
@@ -54,6 +55,7 @@ use client::Client;
 use node::{Lane, Node};
 use prepared::Registry;
 use request::{RequestId, Requests, Stage};
+use rules::Rules;
 use statements::Statements;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -75,6 +77,8 @@ struct Cluster {
     /// The local data center, where none is named: the first contact's, for good.
     home: Option<Arc<str>>,
     registry: Registry,
+    /// Choices for single tables and statements.
+    rules: Rules,
     /// Where the last request went: the next one goes to the node after it.
     turn: usize,
     /// Reads sent a second time, and requests, for the retry budget.
@@ -93,6 +97,8 @@ pub struct CqlEngine {
     requests: Requests,
     /// Those of the settings, in their order; then those that have left them.
     clusters: Vec<Cluster>,
+    /// Sets of rules this worker has taken over.
+    rules_taken: u32,
     nodes: Vec<Node>,
     lanes: Vec<Lane>,
     /// Lanes and nodes that are gone; their places are used again.
@@ -138,6 +144,7 @@ impl CqlEngine {
             free: Vec::new(),
             requests: Requests::default(),
             clusters: Vec::new(),
+            rules_taken: 0,
             nodes: Vec::new(),
             lanes: Vec::new(),
             free_lanes: Vec::new(),

@@ -9,6 +9,7 @@
 
 use super::face::Rewrite;
 use super::request::RequestId;
+use super::rules::About;
 use super::statements::Known;
 use lru::LruCache;
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -34,6 +35,8 @@ pub(super) struct Prepared {
     /// The body of the RESULT, and the version it is in.
     pub(super) body: Box<[u8]>,
     pub(super) version: Version,
+    /// Its tables and its rule.
+    pub(super) about: About,
 }
 
 /// Keyspace (where the text does not say) and text.

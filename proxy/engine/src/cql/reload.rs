@@ -5,6 +5,7 @@
 //! `streams_per_connection`, `prepared_max` and `auth_file`.
 
 use super::CqlEngine;
+use super::rules::Rules;
 use crate::settings::{ClusterSettings, Settings};
 use crate::units::{Bytes, ClusterId, Instant, Operations};
 use std::sync::Arc;
@@ -89,7 +90,19 @@ impl CqlEngine {
 
     /// Puts a cluster's settings in force, nodes that come and go included.
     fn tune(&mut self, id: ClusterId, new: ClusterSettings, now: Instant) {
-        self.clusters[id.0 as usize].settings = new;
+        let cluster = &mut self.clusters[id.0 as usize];
+        let rules_changed = *new.rules != **cluster.rules.list();
+        cluster.settings = new;
+        if rules_changed {
+            let rules = self.take_rules(&self.clusters[id.0 as usize].settings.clone());
+            self.clusters[id.0 as usize].rules = rules;
+        }
         self.settle_nodes(id, now);
+    }
+
+    /// The rules of these settings, under a number of their own.
+    pub(super) fn take_rules(&mut self, settings: &ClusterSettings) -> Rules {
+        self.rules_taken += 1;
+        Rules::new(self.rules_taken, settings.rules.clone())
     }
 }

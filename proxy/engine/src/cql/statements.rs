@@ -5,6 +5,7 @@
 
 use super::face::{SystemTable, system_table};
 use super::method::Method;
+use super::rules::RememberedRule;
 use crate::units::Operations;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(super) struct Known {
     pub(super) unqualified: bool,
     pub(super) system: Option<SystemTable>,
     pub(super) opaque: Option<OpaqueCause>,
+    /// The rule it was found to be under.
+    pub(super) rule: RememberedRule,
 }
 
 impl Known {
@@ -53,6 +56,7 @@ impl Known {
             unqualified: false,
             system: None,
             opaque: None,
+            rule: RememberedRule::default(),
             method,
             statement: statement.clone(),
         };

@@ -70,9 +70,11 @@ impl CqlEngine {
     pub(super) fn lay_out_cluster(&mut self, id: ClusterId, settings: ClusterSettings) -> Cluster {
         let prepared_max = NonZeroUsize::new(settings.prepared_max as usize).unwrap_or(NonZeroUsize::MIN);
         let nodes = settings.contacts.iter().map(|contact| self.add_node(id, contact)).collect();
+        let rules = self.take_rules(&settings);
         Cluster {
             settings,
             nodes,
+            rules,
             placement: None,
             placed: Vec::new(),
             home: None,

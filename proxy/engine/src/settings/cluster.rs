@@ -1,6 +1,6 @@
 //! What an operator may choose about a cluster of nodes that speak CQL.
 
-use super::{Address, ShardPorts};
+use super::{Address, Rule, ShardPorts};
 use crate::units::{Bytes, Operations, Span};
 use std::sync::Arc;
 use weir_cql::Version;
@@ -61,6 +61,8 @@ pub struct ClusterSettings {
     pub retry_percent: u32,
     /// File with `user password` for clusters that ask for one; never logged.
     pub auth_file: Option<Arc<str>>,
+    /// Choices for single tables and statements, at most [`super::RULES_MAX`]; none names what another one names.
+    pub rules: Arc<[Rule]>,
 }
 
 impl ClusterSettings {
@@ -93,6 +95,7 @@ impl ClusterSettings {
             reconnect_max: Span::millis(1_000),
             retry_percent: 10,
             auth_file: None,
+            rules: Arc::from([]),
         }
     }
 }

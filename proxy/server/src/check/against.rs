@@ -94,10 +94,8 @@ pub fn compare(running: &Config, new: &Config) -> Comparison {
 
 /// What has a section of its own: clusters lost, contacts, and what is behind a listener.
 fn is_told(found: &Difference) -> bool {
-    let mut parts = found.path.split('.');
-    let (section, key) =
-        (parts.next().unwrap_or_default(), found.path.rsplit('.').next().unwrap_or_default());
-    match (section, &found.change) {
+    let key = found.path.rsplit('.').next().unwrap_or_default();
+    match (found.section, &found.change) {
         ("cluster", ValueChange::Lost) => true,
         ("cluster", ValueChange::Changed { .. }) => key == "contacts",
         ("listener", ValueChange::Changed { .. }) => matches!(key, "pool" | "cluster"),

@@ -6,6 +6,7 @@
 //! Exit codes: 0 done; 1 weir refused, or does not know the caller; 2 no weir answers. `weir check` has its own.
 
 mod explain;
+mod fingerprint;
 mod limits;
 mod switch;
 mod tap;
@@ -13,6 +14,7 @@ pub mod text;
 mod top;
 
 pub use explain::{Explanation, explain};
+pub use fingerprint::line as fingerprint_line;
 pub use limits::list as limits_list;
 pub use tap::line as tap_line;
 pub use top::render::{Look, render};
@@ -95,6 +97,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         },
         Command::Switch(args) => switch::run(&args).await,
         Command::Tap(args) => tap::run(&args).await,
+        Command::Fingerprint(args) => fingerprint::run(&args),
         Command::ConfigReference => {
             print(&crate::config::reference::markdown())?;
             Ok(0)

@@ -3,7 +3,8 @@
 
 use super::checked::{Config, ConfigHash};
 use super::keys::{
-    CALLER, CLUSTER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, ProcessDraft,
+    CALLER, CLUSTER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, ProcessDraft, RULE,
+    RuleDraft,
 };
 use super::schema::{Key, Kind, ModeBits, Tighter, Value, quoted};
 use md5::{Digest as _, Md5};
@@ -13,8 +14,10 @@ use weir_engine::settings::{Backend, CallerLimits};
 /// One section with every key.
 #[derive(Clone, Debug)]
 pub struct Section {
-    /// `pool`, `cluster`, `listener`, `callers`, `undeclared`, or empty for the top.
+    /// `pool`, `cluster`, `rule`, `listener`, `callers`, `undeclared`, or empty for the top.
     pub kind: &'static str,
+    /// The cluster whose rule it is; empty for other kinds.
+    pub owner: String,
     /// Its name, where the kind has names.
     pub name: String,
     /// Its keys.
@@ -22,10 +25,26 @@ pub struct Section {
 }
 
 impl Section {
-    /// `pool.main`, `undeclared`, or empty for the top.
+    fn new(kind: &'static str, name: impl Into<String>, rows: Vec<Row>) -> Section {
+        Section { kind, owner: String::new(), name: name.into(), rows }
+    }
+
+    /// `pool.main`, `cluster.main.rule.hot`, `undeclared`, or empty for the top.
     #[must_use]
     pub fn path(&self) -> String {
-        if self.name.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.name) }
+        self.joined(str::to_owned)
+    }
+
+    fn is_same(&self, other: &Section) -> bool {
+        (self.kind, &self.owner, &self.name) == (other.kind, &other.owner, &other.name)
+    }
+
+    fn joined(&self, written: impl Fn(&str) -> String) -> String {
+        match (self.owner.is_empty(), self.name.is_empty()) {
+            (false, _) => format!("cluster.{}.rule.{}", written(&self.owner), written(&self.name)),
+            (true, true) => self.kind.to_owned(),
+            (true, false) => format!("{}.{}", self.kind, written(&self.name)),
+        }
     }
 }
 
@@ -50,25 +69,26 @@ pub fn sections(config: &Config) -> Vec<Section> {
         reply_bytes_max: config.settings.reply_bytes_max,
         input_bytes_max: config.settings.input_bytes_max,
     };
-    let mut all = vec![Section { kind: "", name: String::new(), rows: rows(&[PROCESS], &top) }];
+    let mut all = vec![Section::new("", "", rows(&[PROCESS], &top))];
     for pool in &config.settings.pools {
-        all.push(Section { kind: "pool", name: pool.name.to_string(), rows: rows(&[POOL], pool) });
+        all.push(Section::new("pool", &*pool.name, rows(&[POOL], pool)));
     }
     for cluster in &config.settings.clusters {
-        let rows = rows(&[CLUSTER], cluster);
-        all.push(Section { kind: "cluster", name: cluster.name.to_string(), rows });
+        all.push(Section::new("cluster", &*cluster.name, rows(&[CLUSTER], cluster)));
+        all.extend(cluster.rules.iter().map(|rule| Section {
+            owner: cluster.name.to_string(),
+            ..Section::new("rule", &*rule.name, rows(&[RULE], &RuleDraft::of(rule)))
+        }));
     }
     for index in 0..config.settings.listeners.len() {
         let draft = listener_draft(config, index);
-        let name = draft.settings.name.to_string();
-        all.push(Section { kind: "listener", name, rows: rows(&[LISTENER], &draft) });
+        all.push(Section::new("listener", &*draft.settings.name, rows(&[LISTENER], &draft)));
     }
     for (name, limits) in &config.settings.callers {
         let draft = caller_draft(config, name, limits);
-        all.push(Section { kind: "callers", name: name.to_string(), rows: rows(&CALLER, &draft) });
+        all.push(Section::new("callers", &**name, rows(&CALLER, &draft)));
     }
-    let undeclared = rows(&[LIMITS], &config.settings.undeclared);
-    all.push(Section { kind: "undeclared", name: String::new(), rows: undeclared });
+    all.push(Section::new("undeclared", "", rows(&[LIMITS], &config.settings.undeclared)));
     all
 }
 
@@ -111,9 +131,7 @@ pub fn to_toml(config: &Config) -> String {
     let mut text = String::new();
     for section in sections(config) {
         if !section.kind.is_empty() {
-            let name =
-                if section.name.is_empty() { String::new() } else { format!(".{}", bare(&section.name)) };
-            let _ = writeln!(text, "\n[{}{name}]", section.kind);
+            let _ = writeln!(text, "\n[{}]", section.joined(bare));
         }
         for row in &section.rows {
             if let Some(value) = row.value.to_toml(row.kind) {
@@ -142,6 +160,14 @@ pub fn to_json(config: &Config) -> serde_json::Value {
             (kind, true) => {
                 root.insert(kind.to_owned(), tree.into());
             }
+            ("rule", false) => {
+                if let Some(rules) = root.get_mut("cluster").and_then(|named| {
+                    let cluster = named.get_mut(&section.owner)?.as_object_mut()?;
+                    cluster.entry("rule").or_insert_with(|| serde_json::Map::new().into()).as_object_mut()
+                }) {
+                    rules.insert(section.name, tree.into());
+                }
+            }
             (kind, false) => {
                 if let Some(named) =
                     root.entry(kind).or_insert_with(|| serde_json::Map::new().into()).as_object_mut()
@@ -166,6 +192,8 @@ pub fn hash(config: &Config) -> ConfigHash {
 /// One difference between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
+    /// The kind of its section: `pool`, `rule` ([`Section::kind`]).
+    pub section: &'static str,
     /// `pool.main.chunk_keys`, or a section's path.
     pub path: String,
     /// What happened.
@@ -194,11 +222,9 @@ pub enum ValueChange {
 /// once. A reload with such a difference is refused whole, so that what /config says is always what is in force.
 #[must_use]
 pub fn needs_restart(difference: &Difference) -> bool {
-    let mut parts = difference.path.split('.');
-    let (section, key) =
-        (parts.next().unwrap_or_default(), difference.path.rsplit('.').next().unwrap_or_default());
-    match (section, &difference.change) {
-        ("callers" | "undeclared", _) => false,
+    let key = difference.path.rsplit('.').next().unwrap_or_default();
+    match (difference.section, &difference.change) {
+        ("callers" | "undeclared" | "rule", _) => false,
         ("pool" | "cluster" | "listener", ValueChange::Added | ValueChange::Lost) => true,
         ("pool", _) => matches!(key, "servers" | "ring" | "connections_per_server" | "auth_file"),
         ("cluster", _) => {
@@ -235,9 +261,10 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     let (before, after) = (sections(old), sections(new));
     let mut found = Vec::new();
     for section in &before {
-        let path = section.path();
-        let Some(other) = after.iter().find(|other| other.path() == path) else {
-            found.push(Difference { path, change: ValueChange::Lost, tighter: section.kind == "listener" });
+        let (kind, path) = (section.kind, section.path());
+        let Some(other) = after.iter().find(|other| other.is_same(section)) else {
+            let tighter = kind == "listener";
+            found.push(Difference { section: kind, path, change: ValueChange::Lost, tighter });
             continue;
         };
         for (row, other) in
@@ -246,13 +273,14 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
             let shown = |row: &Row| row.value.to_toml(row.kind).unwrap_or_else(|| "(nothing)".to_owned());
             let path = if path.is_empty() { row.key.to_owned() } else { format!("{path}.{}", row.key) };
             let change = ValueChange::Changed { old: shown(row), new: shown(other) };
-            found.push(Difference { path, change, tighter: is_tighter(row, &other.value) });
+            found.push(Difference { section: kind, path, change, tighter: is_tighter(row, &other.value) });
         }
     }
     for section in &after {
-        let path = section.path();
-        if !before.iter().any(|other| other.path() == path) {
-            found.push(Difference { path, change: ValueChange::Added, tighter: section.kind == "callers" });
+        if !before.iter().any(|other| other.is_same(section)) {
+            let (kind, path) = (section.kind, section.path());
+            let tighter = kind == "callers";
+            found.push(Difference { section: kind, path, change: ValueChange::Added, tighter });
         }
     }
     found

@@ -4,9 +4,10 @@ use super::checked::ProcessConfig;
 use super::host::Host;
 use super::keys::{
     CALLER, CALLERS_MAX, CLUSTER, CLUSTERS_MAX, CallerDraft, LIMITS, LISTENER, LISTENERS_MAX, ListenerDraft,
-    POOL, POOLS_MAX, PROCESS, ProcessDraft, SECTIONS,
+    POOL, POOLS_MAX, PROCESS, ProcessDraft, RULE, SECTIONS,
 };
 use super::problem::{Lines, Problem, Severity};
+use super::rules::{self, ClusterRule};
 use super::schema::{Absent, Key};
 use super::values::{NAME_HELP, is_name, read_value};
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ pub struct FileShape {
     pub pools: Vec<Draft<PoolSettings>>,
     /// `[cluster.NAME]`, in the order of the file.
     pub clusters: Vec<Draft<ClusterSettings>>,
+    /// `[cluster.NAME.rule.RULE]`, in the order of the file.
+    pub rules: Vec<ClusterRule>,
     /// `[listener.NAME]`, in the order of the file.
     pub listeners: Vec<Draft<ListenerDraft>>,
     /// `[callers.NAME]`, in the order of the file.
@@ -71,6 +74,7 @@ impl FileShape {
             process: Draft::unwritten("", default_process(host)),
             pools: Vec::new(),
             clusters: Vec::new(),
+            rules: Vec::new(),
             listeners: Vec::new(),
             callers: Vec::new(),
             undeclared: Draft::unwritten("", CallerLimits::default()),
@@ -161,13 +165,14 @@ impl<'t> Collector<'t> {
 /// Reads a text. The second value is false when the syntax is broken: what follows from the whole (`relations.rs`) is
 /// not to be checked then.
 pub fn read_file(collector: &mut Collector<'_>, text: &str, host: &Host) -> (FileShape, bool) {
-    let (root, syntax) = DeTable::parse_recoverable(text);
+    let (mut root, syntax) = DeTable::parse_recoverable(text);
     for error in &syntax {
         let at = error.span().map_or(0, |span| span.start);
         collector.error(at, "", format!("TOML: {}", error.message().trim()), None);
     }
     let broken = collector.errors();
     let mut shape = FileShape::empty(host);
+    shape.rules = rules::take(collector, root.get_mut());
     let root = root.get_ref();
     let own_admin = root.contains_key("admin");
     let top: DeTable<'_> = root
@@ -186,14 +191,15 @@ pub fn read_file(collector: &mut Collector<'_>, text: &str, host: &Host) -> (Fil
         }
     }
     let undeclared = shape.undeclared.held.clone();
-    shape.pools =
-        read_named(collector, root, "pool", POOLS_MAX, &[POOL], |name| PoolSettings::new(name, Vec::new()));
+    shape.pools = read_named(collector, root, "pool", "pool", POOLS_MAX, &[POOL], |name| {
+        PoolSettings::new(name, Vec::new())
+    });
     let cluster = |name: &str| ClusterSettings::new(name, Vec::new());
-    shape.clusters = read_named(collector, root, "cluster", CLUSTERS_MAX, &[CLUSTER], cluster);
-    shape.listeners = read_named(collector, root, "listener", LISTENERS_MAX, &[LISTENER], ListenerDraft::new);
-    shape.callers = read_named(collector, root, "callers", CALLERS_MAX, &CALLER, |_| CallerDraft {
-        limits: undeclared.clone(),
-        ..CallerDraft::default()
+    shape.clusters = read_named(collector, root, "cluster", "cluster", CLUSTERS_MAX, &[CLUSTER], cluster);
+    shape.listeners =
+        read_named(collector, root, "listener", "listener", LISTENERS_MAX, &[LISTENER], ListenerDraft::new);
+    shape.callers = read_named(collector, root, "callers", "callers", CALLERS_MAX, &CALLER, |_| {
+        CallerDraft { limits: undeclared.clone(), ..CallerDraft::default() }
     });
     collector.forgive_lines_of_first(broken);
     (shape, broken == 0)
@@ -220,40 +226,42 @@ fn as_table<'v, 'i>(
     }
 }
 
-fn read_named<T>(
+/// Reads the sections under the key `section` of `root`, which problems call `path`.
+pub fn read_named<T>(
     collector: &mut Collector<'_>,
     root: &DeTable<'_>,
-    section: &'static str,
+    section: &str,
+    path: &str,
     most: usize,
     keys: &[&[Key<T>]],
     new: impl Fn(&str) -> T,
 ) -> Vec<Draft<T>> {
     let Some((key, value)) = root.get_key_value(section) else { return Vec::new() };
-    let Some(named) = as_table(collector, section, key.span().start, value) else { return Vec::new() };
+    let Some(named) = as_table(collector, path, key.span().start, value) else { return Vec::new() };
     let mut drafts = Vec::new();
     for (name, value) in named {
         let at = name.span().start;
         let text: &str = name.get_ref();
-        let path = format!("{section}.{text}");
+        let whole = format!("{path}.{text}");
         let DeValue::Table(table) = value.get_ref() else {
             let help = match keys.iter().any(|keys| keys.iter().any(|key| key.name == text)) {
-                true => format!("the section needs a name: write [{section}.NAME] and the key under it"),
-                false => format!("write [{path}] as a section"),
+                true => format!("the section needs a name: write [{path}.NAME] and the key under it"),
+                false => format!("write [{whole}] as a section"),
             };
-            collector.error(at, &path, format!("[{section}] holds sections, not keys"), Some(help));
+            collector.error(at, &whole, format!("[{path}] holds sections, not keys"), Some(help));
             continue;
         };
         if !is_name(text) {
             let what = "this cannot be the name of a section";
-            collector.error(at, &path, what, Some(NAME_HELP.to_owned()));
+            collector.error(at, &whole, what, Some(NAME_HELP.to_owned()));
         }
         if drafts.len() == most {
             let what = format!("there are more than {most} sections of this kind");
-            collector.error(at, &path, what, None);
+            collector.error(at, &whole, what, None);
             break;
         }
         let mut held = new(text);
-        let places = read_keys(collector, &path, table, keys, &mut held);
+        let places = read_keys(collector, &whole, table, keys, &mut held);
         drafts.push(Draft { name: text.into(), at: Some(at), places, held });
     }
     drafts
@@ -316,6 +324,7 @@ fn home_of(name: &str) -> Option<String> {
         has("the top of the file (before the first section)", PROCESS.iter().any(|key| key.name == name)),
         has("[pool.NAME]", POOL.iter().any(|key| key.name == name)),
         has("[cluster.NAME]", CLUSTER.iter().any(|key| key.name == name)),
+        has("[cluster.NAME.rule.RULE]", RULE.iter().any(|key| key.name == name)),
         has("[listener.NAME]", LISTENER.iter().any(|key| key.name == name)),
         has("[callers.NAME]", CALLER.iter().flat_map(|keys| keys.iter()).any(|key| key.name == name)),
     ]

@@ -18,6 +18,7 @@ pub mod problem;
 pub mod quantity;
 pub mod reference;
 mod relations;
+mod rules;
 pub mod schema;
 mod values;
 

@@ -2,7 +2,8 @@
 
 use super::host::Host;
 use super::keys::{
-    CALLER, CLUSTER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, SERVER, ServerDraft,
+    CALLER, CLUSTER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, RULE, RuleDraft, SERVER,
+    ServerDraft,
 };
 use super::quantity::{show_bytes, show_count, show_span};
 use super::schema::{Absent, Key, Kind};
@@ -113,6 +114,13 @@ pub fn markdown() -> String {
     );
     section(
         &mut page,
+        "[cluster.NAME.rule.RULE]",
+        "Choices for one table, or for one statement, of a cluster. At most 256 rules per cluster.",
+        &[RULE],
+        &RuleDraft::default(),
+    );
+    section(
+        &mut page,
         "[listener.NAME]",
         "A door for clients. Its name is a label value, and the caller name of clients nothing better is known about. At \
          most 64 listeners.",
@@ -180,6 +188,8 @@ fn holds(kind: Kind) -> String {
         }
         Kind::Name => "name".to_owned(),
         Kind::Names(most) => format!("list of names, at most {}", show_count(most as u64)),
+        Kind::Table => "`\"keyspace.table\"`".to_owned(),
+        Kind::Fingerprint => "16 hexadecimal digits".to_owned(),
         Kind::Path => "path".to_owned(),
         Kind::Address => "address".to_owned(),
         Kind::Addresses(most) => format!("address, or a list of at most {most}"),

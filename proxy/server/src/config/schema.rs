@@ -50,6 +50,10 @@ pub enum Kind {
     Name,
     /// Names, at most this many.
     Names(usize),
+    /// `keyspace.table`, names as the server stores them.
+    Table,
+    /// 16 hexadecimal digits.
+    Fingerprint,
     /// An absolute path.
     Path,
     /// One address.

@@ -71,6 +71,8 @@ fn read_single(kind: Kind, value: &DeValue<'_>) -> Result<Value, Wrong> {
         },
         Kind::Word(words) => word(value, words).map(Value::Word),
         Kind::Name => name(text(value, "a name")?).map(Value::Text),
+        Kind::Table => table(text(value, "a table")?).map(Value::Text),
+        Kind::Fingerprint => fingerprint(text(value, "a fingerprint")?).map(Value::Text),
         Kind::Path => absolute_path(text(value, "a path")?).map(Value::Text),
         Kind::Address => address(text(value, "an address")?).map(|address| Value::Addresses(vec![address])),
         Kind::FileMode => file_mode(value).map(Value::Mode),
@@ -204,6 +206,32 @@ fn name(text: &str) -> Result<Arc<str>, Wrong> {
 pub const NAME_HELP: &str = "a name has 1 to 64 of the characters A-Z a-z 0-9 . _ : / @ -";
 
 pub use weir_engine::caller::is_name;
+
+/// Bytes of a keyspace's and of a table's name (Cassandra takes 48 characters).
+const TABLE_NAME_MAX: usize = 192;
+
+fn table(text: &str) -> Result<Arc<str>, Wrong> {
+    let is_one = |name: &str| {
+        (1..=TABLE_NAME_MAX).contains(&name.len()) && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    match text.split_once('.') {
+        Some((keyspace, table)) if is_one(keyspace) && is_one(table) => Ok(text.into()),
+        _ => Err(Wrong::help(
+            format!("{} is not the name of a table", shortened(text)),
+            "write \"keyspace.table\", without quotes inside, in lower case unless it was made with quotes",
+        )),
+    }
+}
+
+fn fingerprint(text: &str) -> Result<Arc<str>, Wrong> {
+    if text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase().into());
+    }
+    Err(Wrong::help(
+        format!("{} is not a fingerprint", shortened(text)),
+        "write the 16 hexadecimal digits that weir fingerprint prints",
+    ))
+}
 
 fn absolute_path(text: &str) -> Result<Arc<str>, Wrong> {
     if !text.starts_with('/') {

@@ -6,12 +6,14 @@ mod cluster;
 mod listener;
 mod pool;
 mod process;
+mod rule;
 
 pub use caller::{CALLER, CallerDraft, LIMITS};
 pub use cluster::CLUSTER;
 pub use listener::{LISTENER, ListenerDraft};
 pub use pool::{POOL, SERVER, ServerDraft};
 pub use process::{PROCESS, ProcessDraft};
+pub use rule::{RULE, RuleDraft};
 
 /// Pools, clusters, listeners and named callers one file may hold.
 pub const POOLS_MAX: usize = 64;

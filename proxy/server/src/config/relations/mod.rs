@@ -6,6 +6,7 @@ mod callers;
 mod clusters;
 mod machine;
 mod pools;
+mod rules;
 
 use super::address::{is_local, is_loopback_host};
 use super::checked::{Config, ConfigHash, Door, OnClientClose, PrincipalKind};
@@ -34,7 +35,8 @@ pub(super) fn check(
     shape.listeners.sort_by(|a, b| a.name.cmp(&b.name));
     let problems = &mut collector;
     let pools = pools::check(problems, &shape, host);
-    let clusters = clusters::check(problems, &shape, host);
+    let mut clusters = clusters::check(problems, &shape, host);
+    rules::check(problems, &shape, &mut clusters);
     let (listeners, doors) = listeners(problems, &shape, &pools, host);
     backends::unused(problems, &shape, &listeners);
     addresses(problems, &shape);
