@@ -10,12 +10,16 @@ pub fn composite(values: &[&[u8]]) -> Option<Vec<u8>> {
         return Some(only.to_vec());
     }
     let mut key = Vec::with_capacity(values.iter().map(|value| value.len() + 3).sum());
-    for value in values {
-        key.extend_from_slice(&u16::try_from(value.len()).ok()?.to_be_bytes());
-        key.extend_from_slice(value);
-        key.push(0);
-    }
+    values.iter().try_for_each(|value| append_component(&mut key, value))?;
     Some(key)
+}
+
+/// Appends one value to a key of several columns. `None`, with nothing appended, when it is over [`COMPONENT_MAX`].
+pub fn append_component(key: &mut Vec<u8>, value: &[u8]) -> Option<()> {
+    key.extend_from_slice(&u16::try_from(value.len()).ok()?.to_be_bytes());
+    key.extend_from_slice(value);
+    key.push(0);
+    Some(())
 }
 
 #[cfg(test)]

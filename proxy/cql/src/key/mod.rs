@@ -11,7 +11,7 @@ mod murmur3;
 mod order;
 mod shard;
 
-pub use composite::{COMPONENT_MAX, composite};
+pub use composite::{COMPONENT_MAX, append_component, composite};
 pub use decimal::DECIMAL_MAX;
 pub use literal::from_literal;
 pub use murmur3::{Token, token};

@@ -7,6 +7,7 @@ use super::method::Method;
 use super::prepared::{Key, Prepared};
 use super::request::{Purpose, RequestId, Stage};
 use super::streams::Owner;
+use super::target::BoundKey;
 use crate::ledger::Outcome;
 use crate::multiplex::{Desync, LaneState};
 use crate::units::{Instant, LaneId};
@@ -196,6 +197,9 @@ impl CqlEngine {
                 return self.repair(id, lane, prepared, now);
             }
         }
+        if self.fails_over(id, lane, header, body, now) {
+            return;
+        }
         // also the error of a PREPARE of weir's own: the table may be gone, and the client hears why
         let joined = self.led_by(id);
         self.pass_on(id, header, body, Outcome::Error, now);
@@ -290,6 +294,7 @@ impl CqlEngine {
             columns: if rewritten { columns.collect() } else { Vec::new() },
             body: prefix.message.of(body).into(),
             version: header.version,
+            key: BoundKey::of(located, body),
             known,
         };
         let cluster = self.clients[request.client.slot as usize].cluster;

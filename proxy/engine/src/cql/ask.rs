@@ -6,10 +6,12 @@
 
 use super::CqlEngine;
 use super::face::{Rewrite, SystemTable, hides_addresses, system_table_in};
+use super::failover::Tried;
 use super::method::Method;
 use super::prepared::Key;
 use super::request::{Purpose, Request, Stage};
 use super::statements::{Known, tables};
+use super::target::{Finder, First, Target};
 use crate::ledger::Outcome;
 use crate::units::{ClientId, Instant, Operations};
 use std::sync::Arc;
@@ -29,6 +31,9 @@ pub(super) struct Draft {
     pub(super) prepared: Option<Arc<super::prepared::Prepared>>,
     pub(super) known: Option<Arc<Known>>,
     pub(super) idempotent: bool,
+    /// The partition, and whether replicas are asked in their own order.
+    pub(super) target: Option<Target>,
+    pub(super) ordered: bool,
     pub(super) operations: Operations,
     /// The version it is sent in, where that is not the client's.
     pub(super) version: Version,
@@ -44,6 +49,8 @@ impl Draft {
             prepared: None,
             known: None,
             idempotent: false,
+            target: None,
+            ordered: false,
             operations: Operations(1),
             version: header.version,
         }
@@ -107,6 +114,10 @@ impl CqlEngine {
             draft.method = Method::System;
             draft.operations = Operations(1);
             draft.rewrite = rewrite_of(system, &known)?;
+        } else if let Some(finder) = self.finder(id) {
+            let chosen = own_keyspace.or(keyspace.as_deref().map(str::as_bytes));
+            draft.target = finder.query(&known, text, chosen, &query.parameters, body);
+            draft.ordered = known.conditional || query.parameters.consistency.value.is_serial();
         }
         self.note_opaque(&known);
         let missing = keyspace.filter(|_| own_keyspace.is_none());
@@ -242,8 +253,12 @@ impl CqlEngine {
         let scan = self.scan_operations(id);
         let known = &prepared.known;
         let system = prepared.system;
+        let finder = self.finder(id).filter(|_| !system);
+        let target = finder.and_then(|finder| finder.execute(&prepared, &execute.parameters.values, body));
         Ok(Some(Draft {
             idempotent: known.idempotent,
+            target,
+            ordered: known.conditional || execute.parameters.consistency.value.is_serial(),
             rewrite: prepared.rewrite,
             operations: if system {
                 Operations(1)
@@ -265,19 +280,26 @@ impl CqlEngine {
     ) -> Result<Option<Draft>, String> {
         let cluster = self.clients[id.slot as usize].cluster;
         let mut idempotent = batch.head.kind != weir_cql::request::BatchKind::Counter;
-        let mut unqualified = false;
+        let (mut unqualified, mut ordered, mut first) = (false, false, None);
         for part in batch.statements(body) {
             let source = part.source.of(body);
             if part.prepared {
                 let prepared = self.clusters[cluster.0 as usize].registry.get(source);
-                idempotent &= prepared.is_some_and(|prepared| prepared.known.idempotent);
+                idempotent &= prepared.as_ref().is_some_and(|prepared| prepared.known.idempotent);
+                ordered |= prepared.as_ref().is_some_and(|prepared| prepared.known.conditional);
+                first = first.or_else(|| Some(prepared.map(First::Prepared)));
             } else {
                 let known = self.statements.read(source);
                 idempotent &= known.idempotent;
+                ordered |= known.conditional;
                 unqualified |= known.unqualified || known.opaque.is_some();
+                first = first.or(Some(Some(First::Text(known))));
             }
         }
         let keyspace = self.clients[id.slot as usize].keyspace.clone();
+        let finder = first.flatten().zip(self.finder(id));
+        let chosen = keyspace.as_deref().map(str::as_bytes);
+        let target = finder.and_then(|(first, finder)| finder.batch(batch, &first, chosen, body));
         let keyspace = keyspace.filter(|_| unqualified && batch.keyspace.is_none());
         let envelope = match keyspace {
             Some(keyspace) if header.version >= Version::V5 => {
@@ -296,6 +318,8 @@ impl CqlEngine {
         };
         Ok(Some(Draft {
             idempotent,
+            target,
+            ordered,
             operations: Operations(u64::from(batch.head.count).max(1)),
             ..Draft::new(Method::Batch, header, envelope)
         }))
@@ -412,6 +436,11 @@ impl CqlEngine {
             envelope: draft.envelope,
             prepared: draft.prepared,
             statement: draft.known,
+            target: draft.target,
+            ordered: draft.ordered,
+            shard: None,
+            routed: None,
+            tried: Tried::default(),
             idempotent: draft.idempotent,
             attempts: 0,
             repairs: 0,
@@ -434,6 +463,12 @@ impl CqlEngine {
         client.asked += bytes;
         self.callers.known[known as usize].requests += 1;
         self.dispatch(request, now);
+    }
+
+    /// Finds the partitions of a client's requests; `None` while nobody has told where data lies.
+    fn finder(&mut self, id: ClientId) -> Option<Finder<'_>> {
+        let cluster = self.clients[id.slot as usize].cluster;
+        Finder::new(&mut self.clusters[cluster.0 as usize], &mut self.key)
     }
 
     fn scan_operations(&self, id: ClientId) -> Operations {

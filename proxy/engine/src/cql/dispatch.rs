@@ -11,7 +11,6 @@ use super::request::{Purpose, RequestId, Stage};
 use crate::admit::{Ask, Verdict, admit, book};
 use crate::client::Held;
 use crate::ledger::Outcome;
-use crate::multiplex::LaneState;
 use crate::settings::LimitMode;
 use crate::units::{Bytes, ClientId, ClusterId, Instant, LaneId, Operations};
 use std::cmp::Reverse;
@@ -130,15 +129,14 @@ impl CqlEngine {
     /// Chooses a node, and sends or queues.
     pub(super) fn route(&mut self, id: RequestId, now: Instant) {
         let Some(request) = self.requests.get(id) else { return };
-        let (version, method) = (request.version, request.method);
+        let version = request.version;
         let cluster = self.clients[request.client.slot as usize].cluster;
         self.lay_out_version(cluster, version);
-        // drivers compare what they read of the system's tables: it comes from one node
-        let pinned = matches!(method, Method::System | Method::Use | Method::Schema);
-        let Some(node) = self.choose(cluster, version, pinned) else {
+        let Some(node) = self.choose(id, cluster) else {
             return self.fail(id, Failure::NoNode, now);
         };
-        let lane = self.free_lane(node, version);
+        let shard = self.requests.get(id).and_then(|request| request.shard);
+        let lane = self.free_lane(node, version, shard);
         let cap = self.in_flight_max(cluster);
         let crowded = self.replies_crowded();
         let group = self.nodes[node.0 as usize].group_mut(version);
@@ -166,35 +164,11 @@ impl CqlEngine {
         }
     }
 
-    /// A node that is connected, or may soon be; the next one in turn.
-    fn choose(&mut self, cluster: ClusterId, version: Version, pinned: bool) -> Option<NodeId> {
-        let cluster = &mut self.clusters[cluster.0 as usize];
-        let count = cluster.nodes.len();
-        let first = if pinned { 0 } else { cluster.turn };
-        let up = |lane: &Lane| lane.is_usable();
-        let soon = |lane: &Lane| matches!(lane.state, LaneState::Up | LaneState::Connecting);
-        for wanted in [up as fn(&Lane) -> bool, soon] {
-            for step in 0..count {
-                let place = (first + step) % count;
-                let id = cluster.nodes[place];
-                let node = &self.nodes[id.0 as usize];
-                let stands = |lane: &LaneId| wanted(&self.lanes[lane.0 as usize]);
-                if node.group(version).is_some_and(|group| group.lanes.iter().any(stands)) {
-                    if !pinned {
-                        cluster.turn = (place + 1) % count;
-                    }
-                    return Some(id);
-                }
-            }
-        }
-        None
-    }
-
-    /// The lane of the node with the fewest stream ids in use that can take one more request.
+    /// The lane of the node with the fewest stream ids in use that can take one more request; one to the shard, if any.
     ///
     /// Nothing is sent to a lane that is not connected: what waits in the queue can go elsewhere, or be refused with the
     /// certainty that it was not carried out.
-    fn free_lane(&self, node: NodeId, version: Version) -> Option<LaneId> {
+    fn free_lane(&self, node: NodeId, version: Version, shard: Option<u16>) -> Option<LaneId> {
         let group = self.nodes[node.0 as usize].group(version)?;
         let usable = |lane: &Lane| {
             lane.is_usable()
@@ -203,7 +177,10 @@ impl CqlEngine {
         };
         let lanes = group.lanes.iter().copied();
         let usable = lanes.filter(|lane| usable(&self.lanes[lane.0 as usize]));
-        usable.min_by_key(|lane| self.lanes[lane.0 as usize].streams.in_use())
+        usable.min_by_key(|lane| {
+            let lane = &self.lanes[lane.0 as usize];
+            (shard.is_some() && lane.shard != shard, lane.streams.in_use())
+        })
     }
 
     pub(super) fn send(&mut self, id: RequestId, lane: LaneId, now: Instant) {
@@ -222,7 +199,11 @@ impl CqlEngine {
             group.in_flight += 1;
         }
         let cluster = out.info.cluster;
-        self.clusters[cluster.0 as usize].requests += 1;
+        let place = &mut self.clusters[cluster.0 as usize];
+        place.budget.asked(now);
+        if let Some(routed) = request.routed.take() {
+            place.routed[routed as usize] += 1;
+        }
         self.mark_lane(lane);
     }
 
@@ -252,7 +233,7 @@ impl CqlEngine {
     fn pump(&mut self, node: NodeId, version: Version, now: Instant) {
         let cap = self.in_flight_max(self.nodes[node.0 as usize].cluster);
         while !self.replies_crowded() {
-            let Some(lane) = self.free_lane(node, version) else { return };
+            let Some(mut lane) = self.free_lane(node, version, None) else { return };
             let Some(group) = self.nodes[node.0 as usize].group_mut(version) else { return };
             if group.in_flight >= cap {
                 return;
@@ -261,6 +242,9 @@ impl CqlEngine {
             let Some(request) = self.requests.get_mut(popped.client) else { continue };
             let operations = request.operations;
             let known = request.known as usize;
+            if let Some(shard) = request.shard {
+                lane = self.free_lane(node, version, Some(shard)).unwrap_or(lane);
+            }
             if let Some(group) = self.nodes[node.0 as usize].group_mut(version) {
                 group.queue.charge(popped.principal, operations);
             }

@@ -3,16 +3,12 @@
 
 use super::CqlEngine;
 use super::error::Failure;
+use super::failover::{ATTEMPTS_MAX, FailoverCause};
 use super::node::{LaneInfo, NodeId};
 use super::request::{Purpose, RequestId, Stage};
 use crate::multiplex::LaneState;
-use crate::units::{ClusterId, Instant, LaneId};
+use crate::units::{Instant, LaneId};
 use weir_cql::{SegmentDecoder, Version};
-
-/// A request is sent at most this often in all, budget or not.
-const ATTEMPTS_MAX: u8 = 3;
-/// Retries that are allowed before the budget counts.
-const RETRIES_FREE: u64 = 10;
 
 impl CqlEngine {
     /// Lanes that the driver keeps connected.
@@ -94,13 +90,15 @@ impl CqlEngine {
             request.purpose = Purpose::Forward;
         }
         request.stage = Stage::New;
+        request.tried.note(self.lanes[lane.0 as usize].info.node);
         let may_repeat = (request.idempotent || unsent) && request.attempts < ATTEMPTS_MAX;
         let (version, operations) = (request.version, request.operations);
         self.landed(lane, version, operations);
         let info = &self.lanes[lane.0 as usize].info;
         let (cluster, node) = (info.cluster, info.node);
-        if may_repeat && (unsent || self.within_budget(cluster)) {
-            return self.route(id, now);
+        if may_repeat && (unsent || self.within_budget(cluster, now)) {
+            self.route(id, now);
+            return self.moved(id, cluster, FailoverCause::Lost);
         }
         let name = self.nodes[node.0 as usize].name.clone();
         let failure = if unsent { Failure::NotSent } else { Failure::OutcomeUnknown };
@@ -108,6 +106,7 @@ impl CqlEngine {
     }
 
     pub(super) fn queue_moves_on(&mut self, node: NodeId, version: Version, now: Instant) {
+        let cluster = self.nodes[node.0 as usize].cluster;
         let Some(group) = self.nodes[node.0 as usize].group_mut(version) else { return };
         let mut waiting = Vec::new();
         while let Some(popped) = group.queue.pop() {
@@ -119,16 +118,7 @@ impl CqlEngine {
             let queued = &mut self.callers.known[request.known as usize].queued;
             *queued = queued.saturating_sub(request.operations);
             self.route(id, now);
+            self.moved(id, cluster, FailoverCause::Down);
         }
-    }
-
-    fn within_budget(&mut self, cluster: ClusterId) -> bool {
-        let percent = u64::from(self.cluster_settings(cluster).retry_percent);
-        let cluster = &mut self.clusters[cluster.0 as usize];
-        if cluster.retries > RETRIES_FREE + cluster.requests.saturating_mul(percent) / 100 {
-            return false;
-        }
-        cluster.retries += 1;
-        true
     }
 }

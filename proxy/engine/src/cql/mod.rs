@@ -2,19 +2,22 @@
 //!
 //! The modules in the order a request meets them:
 //! `client` (a connection) -> `intake` (bytes to envelopes) -> `handshake` (what weir answers itself) -> `ask`
-//! (statements to priced requests; `statements`, `prepared` and `face` say what they are) -> `dispatch` (limits, which
-//! node, whose turn) -> `node` and `streams` (few connections) -> `answers` (replies back) -> `settle` (what it cost).
-//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `reload` (new settings),
+//! (statements to priced requests; `statements`, `prepared` and `face` say what they are) -> `target` (which partition) -> `dispatch` (limits, whose
+//! turn) and `routing` (which node) -> `node` and `streams` (few connections) -> `answers` (replies back) -> `settle` (what it cost).
+//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `failover` (what they leave
+//! behind, with `budget`), `reload` (new settings),
 //! `topology` (nodes come and go; `placement` is where data lies).
 //!
 //! Like [`crate::Engine`] it has no socket, no clock and no randomness of its own.
 
 mod answers;
 mod ask;
+mod budget;
 mod client;
 mod dispatch;
 mod error;
 mod face;
+mod failover;
 mod handshake;
 mod intake;
 mod invariants;
@@ -28,16 +31,20 @@ mod reload;
 mod request;
 mod rewrite;
 mod rules;
+mod routing;
 mod settle;
 pub mod split;
 mod statements;
 mod streams;
+mod target;
 mod topology;
 mod view;
 
+pub use failover::FailoverCause;
 pub use method::Method;
 pub use node::{LaneInfo, NodeId, ShardDial};
 pub use placement::{PartitionKeyColumn, PlacedNode, Placement};
+pub use routing::Routed;
 pub use view::ClusterCounts;
 
 use crate::OutBuffer;
@@ -51,6 +58,7 @@ use crate::multiplex::CutCause;
 use crate::readers::Reader;
 use crate::settings::{Backend, ClusterSettings, Settings};
 use crate::units::{ClientId, ClusterId, Instant, LaneId, ListenerId};
+use budget::RetryBudget;
 use client::Client;
 use node::{Lane, Node};
 use prepared::Registry;
@@ -61,6 +69,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use target::Tables;
 use weir_cql::statement::OpaqueCause;
 
 /// Requests of one connection that may be under way at once; further ones wait as bytes.
@@ -81,9 +90,16 @@ struct Cluster {
     rules: Rules,
     /// Where the last request went: the next one goes to the node after it.
     turn: usize,
-    /// Reads sent a second time, and requests, for the retry budget.
+    /// Replicas chosen so far, so that equal ones take turns.
+    picks: u64,
+    tables: Tables,
+    budget: RetryBudget,
+    /// Requests sent a second time, and those the budget did not allow.
     retries: u64,
-    requests: u64,
+    retries_refused: u64,
+    /// Requests by how they found their node, and those that went to another one by cause.
+    routed: [u64; Routed::COUNT],
+    failovers: [u64; FailoverCause::COUNT],
 }
 
 /// One worker's CQL data path. Not shared, not locked.
@@ -128,6 +144,8 @@ pub struct CqlEngine {
     desyncs: u64,
     next_scan: Instant,
     scratch: Vec<u8>,
+    /// Room for the bytes of a partition key.
+    key: Vec<u8>,
 }
 
 impl CqlEngine {
@@ -167,6 +185,7 @@ impl CqlEngine {
             desyncs: 0,
             next_scan: Instant(0),
             scratch: Vec::new(),
+            key: Vec::new(),
         };
         for index in 0..settings.clusters.len() {
             let id = ClusterId(index as u32);

@@ -11,6 +11,7 @@ use super::face::Rewrite;
 use super::request::RequestId;
 use super::rules::About;
 use super::statements::Known;
+use super::target::BoundKey;
 use lru::LruCache;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::num::NonZeroUsize;
@@ -28,6 +29,8 @@ pub(super) struct Prepared {
     pub(super) text: Box<[u8]>,
     pub(super) known: Arc<Known>,
     pub(super) rewrite: Rewrite,
+    /// Which of its values are the partition key, where the server told.
+    pub(super) key: Option<BoundKey>,
     /// It reads a table of the system's.
     pub(super) system: bool,
     /// Names of the columns of its rows, where they are rewritten.

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use weir_cql::{StreamId, Version};
 
 use super::face::Rewrite;
+use super::failover::Tried;
 use super::method::Method;
 use super::node::NodeId;
 use super::prepared::{Key, Prepared};
+use super::routing::Routed;
 use super::statements::Known;
+use super::target::Target;
 
 /// Names one request. A slot is used again after its request ended; the generation tells them apart, so that a reply or
 /// a turn in a queue that comes late meets nobody instead of a stranger.
@@ -72,6 +75,16 @@ pub(super) struct Request {
     pub(super) prepared: Option<Arc<Prepared>>,
     /// What its text says, where it has one.
     pub(super) statement: Option<Arc<Known>>,
+    /// The partition it is about, where that can be told.
+    pub(super) target: Option<Target>,
+    /// It is conditional, or reads what conditional ones write: replicas are asked in their own order.
+    pub(super) ordered: bool,
+    /// The shard of the node it was routed to.
+    pub(super) shard: Option<u16>,
+    /// How it was routed, until it is sent and counted.
+    pub(super) routed: Option<Routed>,
+    /// Nodes that failed it.
+    pub(super) tried: Tried,
     /// May be sent a second time without doing more than the first.
     pub(super) idempotent: bool,
     /// It went to a node: it counts as a part there.

@@ -40,6 +40,8 @@ pub(super) struct Known {
     pub(super) idempotent: bool,
     /// Names a table without its keyspace: it means another one after `USE`.
     pub(super) unqualified: bool,
+    /// A lightweight transaction.
+    pub(super) conditional: bool,
     pub(super) system: Option<SystemTable>,
     pub(super) opaque: Option<OpaqueCause>,
     /// The rule it was found to be under.
@@ -54,6 +56,7 @@ impl Known {
             work: Work::One,
             idempotent: false,
             unqualified: false,
+            conditional: false,
             system: None,
             opaque: None,
             rule: RememberedRule::default(),
@@ -73,6 +76,7 @@ impl Known {
             Body::Modify(modify) => {
                 known.idempotent = is_safe(modify);
                 known.unqualified = modify.table.keyspace.is_none();
+                known.conditional = is_conditional(modify);
                 known.work = match work(&modify.filter) {
                     Work::Scan => Work::One,
                     other => other,
@@ -81,6 +85,7 @@ impl Known {
             Body::Batch(batch) => {
                 known.unqualified = batch.statements.iter().any(|modify| modify.table.keyspace.is_none());
                 known.idempotent = batch.statements.iter().all(is_safe);
+                known.conditional = batch.statements.iter().any(is_conditional);
                 known.work = Work::Keys(batch.statements.len().max(1) as u64);
             }
             Body::Use(_) => {}
@@ -112,6 +117,10 @@ impl Known {
 
 fn is_safe(modify: &Modify) -> bool {
     modify.idempotence == statement::Idempotence::Safe
+}
+
+fn is_conditional(modify: &Modify) -> bool {
+    modify.condition != statement::Condition::Always
 }
 
 /// The widest `IN` decides; several multiply on the server, which only a schema could tell apart.

@@ -5,10 +5,14 @@
 //! Bounds: `nodes_max` nodes, [`SHARDS_MAX`] shards of a node. A node or connection that is gone leaves its place to
 //! the next one, so that a cluster whose addresses change for years costs no more than at its widest moment.
 
+use super::budget::RetryBudget;
+use super::failover::FailoverCause;
 use super::lifecycle::VERSIONS;
 use super::node::{Group, Lane, LaneInfo, Nearness, Node, NodeId, Placed, QUANTUM, ShardDial};
 use super::placement::{PlacedNode, Placement};
 use super::prepared::Registry;
+use super::routing::Routed;
+use super::target::Tables;
 use super::{Cluster, CqlEngine};
 use crate::multiplex::LaneState;
 use crate::queue::FairQueue;
@@ -80,8 +84,13 @@ impl CqlEngine {
             home: None,
             registry: Registry::new(prepared_max),
             turn: 0,
+            picks: 0,
+            tables: Tables::default(),
+            budget: RetryBudget::default(),
             retries: 0,
-            requests: 0,
+            retries_refused: 0,
+            routed: [0; Routed::COUNT],
+            failovers: [0; FailoverCause::COUNT],
         }
     }
 

@@ -1,7 +1,10 @@
 //! What an operator is shown: how nodes, lanes and queues stand right now.
 
 use super::CqlEngine;
+use super::failover::FailoverCause;
 use super::lifecycle::VERSIONS;
+use super::node::NodeId;
+use super::routing::Routed;
 use crate::multiplex::LaneState;
 use crate::settings::{Backend, Settings};
 use crate::snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerSnapshot};
@@ -28,6 +31,18 @@ pub struct ClusterCounts {
     /// Connections of clients that asked the system's tables for addresses and have sent no data since, while none of
     /// their process has: the sign of a driver that has gone past weir.
     pub control_only: usize,
+    /// Requests sent, by how they found their node (in the order of [`Routed::ALL`]), since the start.
+    pub routed: [u64; Routed::COUNT],
+    /// Requests that went to another node, by cause (in the order of [`FailoverCause::ALL`]), since the start.
+    pub failovers: [u64; FailoverCause::COUNT],
+    /// Requests that were not sent again because the retry budget was spent, since the start.
+    pub retries_refused: u64,
+    /// Nodes weir connects to.
+    pub nodes: usize,
+    /// Those of them with a connection that works.
+    pub nodes_up: usize,
+    /// Nodes that the cluster told of and that are beyond `nodes_max`, or no contacts without `discover`.
+    pub nodes_left_out: usize,
 }
 
 impl CqlEngine {
@@ -98,6 +113,12 @@ impl CqlEngine {
                 prepared_evicted: cluster.registry.evicted,
                 repaired: cluster.registry.repaired,
                 orphans: self.lanes.iter().filter(of_cluster).map(|lane| lane.streams.orphans()).sum(),
+                routed: cluster.routed,
+                failovers: cluster.failovers,
+                retries_refused: cluster.retries_refused,
+                nodes: cluster.nodes.len(),
+                nodes_up: cluster.nodes.iter().filter(|node| self.node_is_up(**node)).count(),
+                nodes_left_out: cluster.placed.iter().filter(|node| node.is_none()).count(),
                 control_only: self
                     .clients
                     .iter()
@@ -107,6 +128,12 @@ impl CqlEngine {
             }
         });
         counts.collect()
+    }
+
+    /// Whether any connection to the node works.
+    fn node_is_up(&self, id: NodeId) -> bool {
+        let groups = self.nodes[id.0 as usize].groups.iter().flatten();
+        groups.flat_map(|group| &group.lanes).any(|lane| self.lanes[lane.0 as usize].is_usable())
     }
 
     /// Visits and resets the statements passed through unread, by cause.

@@ -156,10 +156,18 @@ fn retries_have_a_budget() {
     let lost = bench.answers(&mut caller);
     assert!(lost.iter().all(|answer| answer.error().1.contains("outcome unknown")));
     // ten for free, and a tenth of 200
-    assert_eq!(200 - lost.len(), 31);
+    assert_eq!(200 - lost.len(), 30);
     bench.up(0);
     bench.settle();
-    assert_eq!(bench.answers(&mut caller).len(), 31);
+    assert_eq!(bench.answers(&mut caller).len(), 30);
+    assert_eq!(bench.engine.cluster_counts()[0].retries_refused, 170);
+    // ten seconds on they are forgotten, and so are the requests they were a share of
+    bench.now = bench.now.after(Span::secs(10));
+    (0..20).for_each(|stream| bench.query(&caller, stream, &read(stream)));
+    bench.turn();
+    bench.lose(0);
+    bench.turn();
+    assert_eq!(20 - bench.answers(&mut caller).len(), 12);
 }
 
 #[test]
