@@ -62,6 +62,10 @@ impl Caller {
 #[derive(Default)]
 pub struct Wire {
     pub up: bool,
+    /// While it is up: which node it leads to, and in which version.
+    to: Option<(usize, Version)>,
+    /// The engine was told that nothing is left of it.
+    gone: bool,
     raw: Vec<u8>,
     plain: Vec<u8>,
     segments: Option<SegmentDecoder>,
@@ -145,11 +149,25 @@ impl Bench {
                 break;
             }
         }
-        let lanes = self.engine.lanes().map(|(id, _)| id.0 as usize + 1).max().unwrap_or(0);
-        while self.wires.len() < lanes {
-            self.wires.push(Wire::default());
-            if self.connect {
-                self.up(self.wires.len() - 1);
+        let live: Vec<(usize, usize)> =
+            self.engine.lanes().map(|(id, info)| (id.0 as usize, info.node.0 as usize)).collect();
+        for (lane, node) in live.iter().copied() {
+            if self.nodes.len() <= node {
+                self.nodes.resize_with(node + 1, Node::default);
+            }
+            let new = lane == self.wires.len();
+            if new {
+                self.wires.push(Wire::default());
+            }
+            let wire = self.wires.get_mut(lane).expect("lanes are numbered without gaps");
+            if (new || std::mem::take(&mut wire.gone)) && self.connect {
+                self.up(lane);
+            }
+        }
+        for (lane, wire) in self.wires.iter_mut().enumerate() {
+            if !wire.up && !wire.gone && live.iter().all(|(id, _)| *id != lane) {
+                wire.gone = true;
+                self.engine.lane_gone(LaneId(lane as u32));
             }
         }
         for lane in 0..self.wires.len() {
@@ -177,15 +195,18 @@ impl Bench {
     }
 
     pub fn info(&self, lane: usize) -> (usize, Version) {
+        if let Some(to) = self.wires[lane].to {
+            return to;
+        }
         let (_, info) = self.engine.lanes().find(|(id, _)| id.0 as usize == lane).expect("a lane");
         (info.node.0 as usize, info.version)
     }
 
     /// The lane is connected.
     pub fn up(&mut self, lane: usize) {
-        let (_, version) = self.info(lane);
+        let (node, version) = self.info(lane);
         let segments = (version >= Version::V5).then(|| SegmentDecoder::new(false, weir_cql::BODY_MAX));
-        self.wires[lane] = Wire { up: true, segments, ..Wire::default() };
+        self.wires[lane] = Wire { up: true, to: Some((node, version)), segments, ..Wire::default() };
         self.engine.lane_up(LaneId(lane as u32), self.now);
         self.engine.end_turn(self.now);
         self.lane_writes(lane);
@@ -278,6 +299,19 @@ impl Bench {
     pub fn wait(&mut self, span: Span) {
         self.now = self.now.after(span);
         self.engine.on_timer(self.now);
+        self.turn();
+    }
+
+    /// Whether the engine wants this lane connected.
+    pub fn is_live(&self, lane: usize) -> bool {
+        self.engine.lanes().any(|(id, _)| id.0 as usize == lane)
+    }
+
+    /// Cuts what the engine wants cut.
+    pub fn cut(&mut self) {
+        let mut cuts = Vec::new();
+        self.engine.take_cuts(&mut cuts);
+        cuts.iter().for_each(|(lane, _)| self.lose(lane.0 as usize));
         self.turn();
     }
 

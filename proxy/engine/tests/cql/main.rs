@@ -8,6 +8,8 @@ mod hostile;
 mod keyspaces;
 mod limits;
 mod node;
+mod placed;
 mod prepared;
+mod routing;
 mod simulation;
 mod wire;

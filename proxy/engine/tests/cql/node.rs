@@ -142,11 +142,13 @@ impl Node {
         if dialect.metadata_ids {
             write::short_bytes(&mut out, b"meta");
         }
-        let markers: Vec<_> = (0..read.markers).map(|_| ("in(k)", CqlType::Native(Native::Int))).collect();
+        let markers: Vec<_> = (0..read.markers).map(|_| ("marker", CqlType::Native(Native::Int))).collect();
         write::bits(&mut out, u32::from(!markers.is_empty()));
         write::int(&mut out, markers.len() as i32);
         if dialect.version >= Version::V4 {
-            write::int(&mut out, 0);
+            let keys = key_positions(&read, statement, &table);
+            write::int(&mut out, keys.len() as i32);
+            keys.iter().for_each(|position| write::short(&mut out, *position));
         }
         if !markers.is_empty() {
             write_columns(&mut out, &space, &table, &markers);
@@ -255,6 +257,25 @@ impl Node {
         }
         void()
     }
+}
+
+/// Columns of a table's partition key: all tables have one, but those named `trio` three.
+pub fn key_columns(table: &str) -> &'static [&'static str] {
+    if table == "trio" { &["a", "b", "c"] } else { &["k"] }
+}
+
+/// Positions of the markers that bind the partition key; none unless all of it is bound by `=`.
+fn key_positions(read: &Statement, statement: &[u8], table: &str) -> Vec<u16> {
+    let filter = match &read.body {
+        Body::Select(select) => &select.filter,
+        Body::Modify(modify) => &modify.filter,
+        _ => return Vec::new(),
+    };
+    let position = |column: &&str| match filter.value_of(statement, column) {
+        Some(Value::Bind(index)) => Some(index),
+        _ => None,
+    };
+    key_columns(table).iter().map(position).collect::<Option<_>>().unwrap_or_default()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -11,13 +11,15 @@ mod random;
 
 use crate::bench::{Bench, Caller, settings};
 use crate::node::{REAL, row_value, statement_id};
+use crate::placed::{Map, node, sharded};
 use crate::wire::{self, Answer, Part, With, in_segments, int};
 use random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use weir_cql::response::{ErrorCode, ResultBody};
 use weir_cql::{Opcode, Response, Version};
+use weir_engine::cql::{PlacedNode, Routed};
 use weir_engine::settings::Settings;
-use weir_engine::units::{Bytes, LaneId, Operations, Span};
+use weir_engine::units::{Bytes, ClusterId, LaneId, Operations, Span};
 
 const SEEDS: u64 = 96;
 const STEPS: usize = 1_500;
@@ -62,6 +64,10 @@ struct Totals {
     retries: u64,
     lost: u64,
     slow: u64,
+    /// Pictures of the cluster, requests to a replica, and requests that went to another node.
+    placed: u64,
+    routed: u64,
+    moved: u64,
 }
 
 struct World {
@@ -100,6 +106,9 @@ fn scenario(random: &mut Random) -> Settings {
     cluster.stall_timeout = Span::millis(random.pick(&[250, 3_000]));
     cluster.queue_timeout = Span::millis(random.pick(&[200, 2_000]));
     cluster.retry_percent = random.pick(&[0, 10, 100]);
+    cluster.remote_failover = random.chance(50);
+    cluster.discover = random.chance(80);
+    cluster.nodes_max = random.pick(&[2, 128]);
     settings.reply_bytes_max = Bytes(random.pick(&[300, 3_000, 1 << 20]));
     settings.input_bytes_max = Bytes(random.pick(&[300, 5_000, 1 << 20]));
     settings.listeners[0].reply_buffer_max = random.pick(&[200, 100_000]);
@@ -145,6 +154,7 @@ impl World {
             96 => self.node_forgets(),
             97 => self.client_comes(),
             98 if self.random.chance(30) => self.client_goes(),
+            98 if self.random.chance(30) => self.cluster_changes(),
             _ => self.bench.turn(),
         }
         if self.random.chance(40) {
@@ -168,6 +178,23 @@ impl World {
             }
         }
         self.replies.resize_with(self.bench.wires.len(), Vec::new);
+    }
+
+    /// Nodes come and go, change their shards, are thought down; or other data centers are allowed.
+    fn cluster_changes(&mut self) {
+        let places = ["a/1", "a/2", "b/1"];
+        let first = self.random.below(4);
+        let nodes = (first..first + self.random.between(1, 4)).map(|n| {
+            let place = self.random.pick(&places);
+            let shards = self.random.pick(&[0, 0, 2, 3]);
+            let is_up = self.random.chance(80);
+            PlacedNode { is_up, ..if shards > 0 { sharded(n, place, shards) } else { node(n, place) } }
+        });
+        let nodes: Vec<PlacedNode> = nodes.collect();
+        let copies = self.random.between(1, nodes.len());
+        let map = Map::of(nodes, copies).shared();
+        self.bench.engine.place(ClusterId(0), map, self.bench.now);
+        self.totals.placed += 1;
     }
 
     fn some_app(&mut self) -> Option<usize> {
@@ -426,14 +453,17 @@ impl World {
         let lane = self.random.below(self.replies.len());
         if self.bench.wires[lane].up {
             self.lose(lane);
-        } else if self.random.chance(50) {
+        } else if self.random.chance(50) && self.bench.is_live(lane) {
             self.bench.fail(lane);
         }
     }
 
     fn lane_mends(&mut self) {
         let lanes = self.bench.wires.iter().enumerate();
-        let down: Vec<usize> = lanes.filter(|(_, wire)| !wire.up).map(|(lane, _)| lane).collect();
+        let down: Vec<usize> = lanes
+            .filter(|(lane, wire)| !wire.up && self.bench.is_live(*lane))
+            .map(|(lane, _)| lane)
+            .collect();
         if !down.is_empty() {
             self.bench.up(self.random.pick(&down));
         }
@@ -454,8 +484,10 @@ impl World {
             if self.apps.iter().all(|app| app.waits.is_empty()) {
                 break;
             }
-            while self.bench.wires.iter().any(|wire| !wire.up) {
-                self.lane_mends();
+            for lane in 0..self.bench.wires.len() {
+                if !self.bench.wires[lane].up && self.bench.is_live(lane) {
+                    self.bench.up(lane);
+                }
             }
             for index in 0..self.apps.len() {
                 let app = &mut self.apps[index];
@@ -486,6 +518,8 @@ impl World {
         }
         let counts = &self.bench.engine.cluster_counts()[0];
         (self.totals.repaired, self.totals.orphans) = (counts.repaired, counts.orphans);
+        self.totals.routed = counts.routed[Routed::Replica as usize];
+        self.totals.moved = counts.failovers.iter().sum();
         self.totals.retries = self.bench.engine.snapshot(self.bench.now).retries;
         while !self.apps.is_empty() {
             self.close(0);
@@ -519,16 +553,17 @@ fn seeds() -> std::ops::Range<u64> {
 fn every_request_is_answered_once_and_writes_happen_at_most_once() {
     let seeds = seeds();
     let usual = seeds.end - seeds.start >= SEEDS;
-    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 5]);
+    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 8]);
     for seed in seeds {
         let totals = World::new(seed).run();
         for (code, count) in &totals.errors {
             *errors.entry(code).or_default() += count;
         }
         let parts = [totals.answered, totals.repaired, totals.retries, totals.lost, totals.slow];
+        let parts = [&parts[..], &[totals.placed, totals.routed, totals.moved]].concat();
         sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
     }
-    println!("answered, repaired, retries, lost, slow: {sum:?}; {errors:?}");
+    println!("answered, repaired, retries, lost, slow, placed, to replicas, moved: {sum:?}; {errors:?}");
     if usual {
         assert!(sum.iter().all(|part| *part > 0), "everything happens: {sum:?}");
         assert!(errors.len() >= 5, "every kind of error happens: {errors:?}");
