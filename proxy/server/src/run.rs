@@ -14,6 +14,7 @@ use crate::listen::{self, BindError, Inherited};
 use crate::notify::Notify;
 use crate::overrides::{Desk, Store, UnixTime};
 use crate::plane::RunningPlane;
+use crate::topology::Topology;
 use crate::worker::orders::{Board, Found, InForce, WorkerHandle, client_of};
 use crate::worker::{self, Running, Setup};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -95,6 +96,14 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     let handles = running.iter().flat_map(|worker| &worker.handles);
     let handles: Vec<WorkerHandle> = handles.map(|(_, handle)| handle.clone()).collect();
     answers.open(handles.clone());
+    let topology = Topology {
+        board: board.clone(),
+        workers: handles.clone(),
+        telemetry: telemetry.clone(),
+        clock,
+        seed: seed(workers),
+    };
+    runtime.spawn(topology.run());
     let plane = Arc::new(RunningPlane::new(clock, telemetry, board, caps, workers as usize, handles, desk));
     for listener in admin {
         let plane: Arc<dyn Plane> = plane.clone();

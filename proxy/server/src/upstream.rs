@@ -5,7 +5,7 @@
 //! `reconnect_max`, doubling, with jitter so that many sidecars do not return to a server in step.
 
 pub mod cql;
-mod credentials;
+pub(crate) mod credentials;
 pub mod memcached;
 
 use crate::worker::sockets::Stream;
@@ -61,9 +61,9 @@ impl Connecting {
 }
 
 /// An attempt that is given up after `timeout`.
-async fn within<F>(timeout: Span, attempt: F) -> Result<Connected, ConnectError>
+async fn within<T, F>(timeout: Span, attempt: F) -> Result<T, ConnectError>
 where
-    F: Future<Output = Result<Connected, ConnectError>>,
+    F: Future<Output = Result<T, ConnectError>>,
 {
     match tokio::time::timeout(Duration::from_micros(timeout.0), attempt).await {
         Ok(outcome) => outcome,

@@ -16,6 +16,7 @@ mod lanes;
 pub mod orders;
 mod panics;
 pub mod path;
+mod placements;
 pub mod ready;
 pub mod sockets;
 mod turn;
@@ -35,6 +36,7 @@ use gauges::Gauges;
 use orders::{Board, InForce, Mailbox, WorkerHandle};
 use panics::Panics;
 use path::DataPath;
+use placements::Placements;
 use ready::{Source, Token};
 use sockets::{ClientSocket, LaneSocket};
 use std::collections::VecDeque;
@@ -237,6 +239,7 @@ struct Worker<P: DataPath> {
     metrics: WorkerMetrics,
     board: Arc<Board>,
     board_version: u64,
+    placements: Placements,
     in_force: InForce,
     caps: Arc<Caps>,
     attribution: Option<attribution::Desk>,
@@ -320,6 +323,7 @@ impl<P: DataPath> Worker<P> {
             clock: setup.clock,
             metrics: telemetry.worker(setup.index as usize),
             board_version,
+            placements: Placements::default(),
             board: setup.board,
             caps: setup.caps,
             attribution: setup.attribution,

@@ -6,7 +6,7 @@
 
 use crate::vocabulary::{
     CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, NamingResult,
-    OpenResult, Outcome, PrepareResult, RejectReason, SizeClass,
+    OpenResult, Outcome, PlacementFailure, PrepareResult, RejectReason, SizeClass,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -223,6 +223,16 @@ catalogue! {
         "Stream ids that wait for a reply nobody wants any more";
     CQL_CONTROL_ONLY_CLIENTS = Gauge "weir_cql_control_only_clients" [CLUSTER]
         "Connections registered for events whose caller sends no statements through weir: a driver that went past it";
+    CQL_CONTROL_UP = Gauge "weir_cql_control_up" [CLUSTER]
+        "1 when the cluster answered the control connection when it was last asked (every 30 s), else 0; none without discover";
+    CQL_PLACEMENT_NODES = Gauge "weir_cql_placement_nodes" [CLUSTER]
+        "Nodes the cluster last told of";
+    CQL_PLACEMENT_TIME = Gauge "weir_cql_placement_timestamp_seconds" [CLUSTER]
+        "When nodes, tokens and tables of the cluster were last read, in seconds since 1970; 0 before the first time";
+    CQL_PLACEMENT_REFRESHES = Counter "weir_cql_placement_refreshes_total" [CLUSTER]
+        "Times they were read";
+    CQL_PLACEMENT_FAILURES = Counter "weir_cql_placement_failures_total" [CLUSTER, label("cause", Values::Listed(PlacementFailure::NAMES))]
+        "Times they could not be read, by cause";
 
     // Clients.
     CLIENT_CONNECTIONS = Gauge "weir_client_connections" [LISTENER]

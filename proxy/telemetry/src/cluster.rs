@@ -1,15 +1,19 @@
 //! What is counted per cluster of nodes that speak CQL.
 
+use crate::control::ControlMetrics;
 use crate::counters::GaugeShare;
 use crate::families::Families;
 use crate::labels::Label;
 use crate::vocabulary::PrepareResult;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use std::sync::Arc;
 
 /// The handles of one cluster. Shared by all workers.
 #[derive(Debug)]
 pub struct ClusterMetrics {
+    name: Label,
+    families: Arc<Families>,
     prepared: Gauge,
     prepares: [Counter; PrepareResult::COUNT],
     reprepares: Counter,
@@ -20,11 +24,13 @@ pub struct ClusterMetrics {
 
 impl ClusterMetrics {
     /// Every series starts at zero.
-    pub(crate) fn new(name: &Label, families: &Families) -> ClusterMetrics {
+    pub(crate) fn new(name: &Label, families: &Arc<Families>) -> ClusterMetrics {
         let prepares = std::array::from_fn(|result| {
             families.cql_prepares.series([name.clone(), PrepareResult::ALL[result].name().into()])
         });
         ClusterMetrics {
+            name: name.clone(),
+            families: families.clone(),
             prepares,
             prepared: families.cql_prepared_statements.series([name.clone()]),
             reprepares: families.cql_reprepares.series([name.clone()]),
@@ -65,5 +71,11 @@ impl ClusterMetrics {
     #[must_use]
     pub fn control_only_clients(&self) -> GaugeShare {
         GaugeShare::new(self.control_only.clone())
+    }
+
+    /// The handles of its control plane: one at a time.
+    #[must_use]
+    pub fn control(&self) -> ControlMetrics {
+        ControlMetrics::new(&self.name, &self.families)
     }
 }

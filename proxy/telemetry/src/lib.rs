@@ -20,6 +20,7 @@ pub mod backend;
 pub mod caller;
 pub mod catalogue;
 pub mod cluster;
+pub mod control;
 pub mod counters;
 pub mod delta;
 pub mod escape;
@@ -39,6 +40,7 @@ pub use backend::{BackendConnection, BackendMetrics, PoolMetrics};
 pub use caller::{CallerMetrics, MethodIdx, MethodMetrics, ShownLimits};
 pub use catalogue::{CATALOGUE, MetricInfo};
 pub use cluster::ClusterMetrics;
+pub use control::ControlMetrics;
 pub use counters::GaugeShare;
 pub use delta::{Example, MethodDelta, Observed};
 pub use events::{Event, EventFormat, EventLog, Severity};
@@ -48,7 +50,7 @@ pub use principal::PrincipalMetrics;
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
     CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, NamingResult,
-    OpenResult, Outcome, PrepareResult, RejectReason, SizeClass,
+    OpenResult, Outcome, PlacementFailure, PrepareResult, RejectReason, SizeClass,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

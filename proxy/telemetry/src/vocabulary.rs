@@ -249,6 +249,22 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// Why a cluster's control plane could not read where data lies.
+    PlacementFailure {
+        /// No node could be connected to.
+        Connect = "connect",
+        /// A node did not take weir's credentials, or asked for some that weir does not have.
+        Auth = "auth",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// What a node answered could not be understood.
+        Metadata = "metadata",
+        /// A defect of weir or of its driver: the control plane starts anew.
+        Defect = "defect",
+    }
+}
+
+vocabulary! {
     /// What became of a `flush_all`.
     FlushResult {
         /// Sent to every server of the pool.

@@ -7,6 +7,10 @@
 //!
 //! Bounds: [`ANSWER_MAX`] for an answer, [`EARLY_MAX`] for events meanwhile, [`ROUNDS_MAX`] challenges.
 
+mod options;
+
+pub use options::supported;
+
 use super::{ConnectError, Connected, Connecting, auth_failed, credentials, dial, failed};
 use crate::worker::sockets::Stream;
 use std::io;

@@ -7,7 +7,7 @@ use std::io;
 const AUTH_FILE_MAX: usize = 4 << 10;
 
 /// Read anew for every attempt, so that a changed password needs no restart.
-pub(super) async fn read(path: &str) -> Result<Vec<u8>, ConnectError> {
+pub(crate) async fn read(path: &str) -> Result<Vec<u8>, ConnectError> {
     let unreadable = |error: io::Error| auth_failed(format!("auth_file {path} cannot be read: {error}"));
     let path_owned = path.to_owned();
     let read = tokio::task::spawn_blocking(move || {

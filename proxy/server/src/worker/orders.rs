@@ -8,6 +8,7 @@ use super::ready::{ReadyList, Source, Token};
 use crate::accept::Arrival;
 use crate::config::Config;
 use crate::fold::{Protocol, Row};
+use crate::topology::posted::Posted;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
@@ -50,13 +51,14 @@ pub struct Drain {
 pub struct Board {
     version: AtomicU64,
     posted: Mutex<InForce>,
+    placements: Posted,
 }
 
 impl Board {
     /// A board with the first settings.
     #[must_use]
     pub fn new(first: InForce) -> Board {
-        Board { version: AtomicU64::new(1), posted: Mutex::new(first) }
+        Board { version: AtomicU64::new(1), posted: Mutex::new(first), placements: Posted::default() }
     }
 
     /// What is in force.
@@ -69,6 +71,12 @@ impl Board {
     pub fn post(&self, change: impl FnOnce(&mut InForce)) {
         change(&mut self.posted.lock().unwrap_or_else(PoisonError::into_inner));
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// What the control planes of clusters know, which changes far more often than what an operator says.
+    #[must_use]
+    pub fn posted(&self) -> &Posted {
+        &self.placements
     }
 
     /// Grows with every change.

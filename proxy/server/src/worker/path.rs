@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
-use weir_engine::cql::ClusterCounts;
+use weir_engine::cql::{ClusterCounts, Placement};
 use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
 use weir_engine::settings::{Address, Backend, Settings};
-use weir_engine::units::{ClientId, Instant, LaneId, ListenerId, PoolId, Span};
+use weir_engine::units::{ClientId, ClusterId, Instant, LaneId, ListenerId, PoolId, Span};
 use weir_engine::{
     ClientSummary, CloseHow, CutCause, Desync, EngineSnapshot, FlushJob, NamingCounts, OutBuffer,
 };
@@ -105,6 +105,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn next_deadline(&self) -> Option<Instant>;
     /// What happens by time.
     fn on_timer(&mut self, now: Instant);
+    /// Where a cluster's data lies.
+    fn place(&mut self, _cluster: ClusterId, _placement: Arc<dyn Placement>, _now: Instant) {}
     /// New settings.
     fn apply(&mut self, settings: Arc<Settings>, now: Instant);
     /// Lanes with bytes to write.

@@ -114,6 +114,7 @@ impl<P: DataPath> Worker<P> {
             self.board_version = version;
             self.take_over();
         }
+        self.take_placements();
         loop {
             let source = self.mailbox.orders_source.clone();
             let mut cx = Context::from_waker(source.waker());

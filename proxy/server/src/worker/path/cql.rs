@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
-use weir_engine::cql::{ClusterCounts, CqlEngine, LaneInfo};
+use weir_engine::cql::{ClusterCounts, CqlEngine, LaneInfo, Placement};
 use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
 use weir_engine::settings::{Address, Backend, Settings};
-use weir_engine::units::{ClientId, Instant, LaneId, ListenerId, Span};
+use weir_engine::units::{ClientId, ClusterId, Instant, LaneId, ListenerId, Span};
 use weir_engine::{ClientSummary, CloseHow, CutCause, Desync, EngineSnapshot, OutBuffer};
 
 impl DataPath for CqlEngine {
@@ -53,6 +53,9 @@ impl DataPath for CqlEngine {
     }
     fn take_opaque(&mut self, mut f: impl FnMut(&'static str, u64)) {
         CqlEngine::take_opaque(self, |cause, statements| f(cause.label(), statements));
+    }
+    fn place(&mut self, cluster: ClusterId, placement: Arc<dyn Placement>, now: Instant) {
+        CqlEngine::place(self, cluster, placement, now);
     }
     fn cluster_counts(&self) -> Vec<ClusterCounts> {
         CqlEngine::cluster_counts(self)
