@@ -30,7 +30,55 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Kind::Addresses(super::CONTACTS_MAX),
         Absent::Required,
         Tighter::Neither,
-        "The nodes weir connects to, with the port they speak CQL on: `\"10.0.0.1:9042\"`, or a list."
+        "The nodes weir connects to, with the port they speak CQL on: `\"10.0.0.1:9042\"`, or a list. With `discover` \
+         only until the cluster has told its nodes: two or three are enough."
+    ),
+    key!(
+        ClusterSettings,
+        "discover",
+        discover,
+        Kind::Flag,
+        Absent::Default,
+        Tighter::Neither,
+        "Ask the cluster for its nodes and where its data lies (one control connection per process), connect to all of them \
+         and send each request to a replica. `false` where the addresses that nodes tell cannot be dialled from here: \
+         then the contacts are all there is."
+    ),
+    key!(
+        ClusterSettings,
+        "nodes_max",
+        nodes_max,
+        Kind::Count(1, 10_000),
+        Absent::Default,
+        Tighter::Neither,
+        "Nodes connected to at most, when the cluster tells of more; those of the local data center come first."
+    ),
+    key!(
+        ClusterSettings,
+        "local_dc",
+        local_dc,
+        Kind::Name,
+        Absent::Words("that of the first contact"),
+        Tighter::Neither,
+        "The data center whose nodes get the requests, as the cluster spells it."
+    ),
+    key!(
+        ClusterSettings,
+        "local_rack",
+        local_rack,
+        Kind::Name,
+        Absent::Words("no preference"),
+        Tighter::Neither,
+        "Of the replicas in the local data center, those in this rack are preferred."
+    ),
+    key!(
+        ClusterSettings,
+        "remote_failover",
+        remote_failover,
+        Kind::Flag,
+        Absent::Default,
+        Tighter::Neither,
+        "While no node of the local data center is up, requests go to the others."
     ),
     key!(
         ClusterSettings,

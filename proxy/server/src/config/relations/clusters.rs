@@ -22,6 +22,7 @@ pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, host: &Host
         contacts(problems, &path, draft, shape);
         bounds(problems, &path, draft);
         shared_bounds(problems, &path, draft, shape);
+        told_by_the_cluster(problems, &path, draft);
         if let Some(file) = &draft.held.auth_file
             && host.is_missing(Path::new(&**file))
         {
@@ -53,6 +54,15 @@ fn contacts(problems: &mut Collector<'_>, path: &str, draft: &Draft<ClusterSetti
                 .help("give weir a port of its own (9142, say) and name the nodes' here");
             problems.add(at, problem);
         }
+    }
+}
+
+/// What needs to know more than the contacts.
+fn told_by_the_cluster(problems: &mut Collector<'_>, path: &str, draft: &Draft<ClusterSettings>) {
+    let needs = ["nodes_max", "local_dc", "local_rack", "remote_failover"];
+    for key in needs.into_iter().filter(|key| !draft.held.discover && draft.places.contains_key(key)) {
+        let what = "has no effect with discover = false: weir does not ask the cluster where its nodes are";
+        problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));
     }
 }
 
