@@ -297,6 +297,7 @@ impl Plane for RunningPlane {
                 clock: self.clock,
                 workers: self.threads,
                 in_force: &in_force,
+                posted: self.board.posted(),
                 caps: &self.caps,
                 desk: &desk,
                 not_ready: self.ready().err(),

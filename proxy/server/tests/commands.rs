@@ -3,8 +3,8 @@
 
 use std::path::Path;
 use weir::admin::model::{
-    CallerRow, ConfigReport, ExpensiveRow, HeavyRow, Instance, LaneRow, Largest, Limited, LimitsReport,
-    LimitsView, ListenerRow, PoolRow, ServerRow, Snapshot, Totals,
+    CallerRow, ConfigReport, ControlRow, ExpensiveRow, HeavyRow, Instance, LaneRow, Largest, Limited,
+    LimitsReport, LimitsView, ListenerRow, PoolRow, ServerRow, Snapshot, Totals,
 };
 use weir::check::{bounds, compare};
 use weir::commands::{Explanation, Look, explain, fingerprint_line, limits_list, render, tap_line};
@@ -161,6 +161,7 @@ fn april() -> Snapshot {
             kind: "memcached".into(),
             ring: "libmemcached-weighted".into(),
             servers: vec![up, down],
+            control: None,
         }],
         listeners: vec![ListenerRow {
             name: "shared".into(),
@@ -233,13 +234,21 @@ fn top_shows_the_nodes_of_a_cluster() {
     let mut down = node("10.0.0.12:9042", vec![lane("waiting", 0)]);
     (down.state, down.last_error) = ("down".into(), Some("Connection refused".into()));
     let nodes = vec![node("10.0.0.11:9042", vec![lane("up", 40), lane("up", 2)]), down];
+    let control = ControlRow {
+        nodes: 2,
+        read_at_unix: Some(NOW_MS / 1_000 - 190),
+        last_error: Some("Connect timeout elapsed".into()),
+        ..ControlRow::default()
+    };
     let snapshot = Snapshot {
         pools: vec![PoolRow {
             name: "timelines".into(),
             kind: "cql".into(),
             servers: nodes,
+            control: Some(control),
             ..PoolRow::default()
         }],
+        taken_at_unix_ms: NOW_MS,
         ..Snapshot::default()
     };
     golden("top-cql.txt", &render(&snapshot, &plain(100)));

@@ -251,6 +251,24 @@ pub struct PoolRow {
     pub ring: String,
     /// Its servers, or its nodes.
     pub servers: Vec<ServerRow>,
+    /// How weir keeps up with a cluster's nodes; nothing for a pool, and for a cluster that is not asked (`discover`).
+    pub control: Option<ControlRow>,
+}
+
+/// The control plane of one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ControlRow {
+    /// The cluster answered when it was last asked.
+    pub up: bool,
+    /// Nodes it told of.
+    pub nodes: u64,
+    /// When it last told, in seconds since 1970; nothing before the first time.
+    pub read_at_unix: Option<u64>,
+    /// What of the schema could not be read.
+    pub lacks: Option<String>,
+    /// Why it did not answer, the last time it did not.
+    pub last_error: Option<String>,
 }
 
 /// One server of a pool or node of a cluster, over all workers. A node has bounds of its own: where there is no bound of

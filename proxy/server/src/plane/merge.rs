@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::fold::window::{self, Work};
 use crate::fold::{Protocol, Row};
 use crate::overrides::{Desk, Feature, UnixTime};
+use crate::topology::posted::Posted;
 use crate::worker::orders::{InForce, Look};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(super) struct View<'a> {
     pub(super) clock: Clock,
     pub(super) workers: usize,
     pub(super) in_force: &'a InForce,
+    pub(super) posted: &'a Posted,
     pub(super) caps: &'a Caps,
     pub(super) desk: &'a Desk,
     pub(super) not_ready: Option<String>,
@@ -60,7 +62,7 @@ pub(super) fn snapshot(view: &View<'_>, looks: &[Look]) -> Snapshot {
         },
         expensive: expensive(view, looks),
         heavy_hitters: heavy(looks),
-        pools: backends::rows(&view.in_force.settings, looks),
+        pools: backends::rows(&view.in_force.settings, view.posted, looks),
         callers,
         listeners,
     }

@@ -201,6 +201,17 @@ fn pools(snapshot: &Snapshot, look: &Look) -> Vec<String> {
             if hidden.iter().all(|(_, server)| server.state == "up") { "all up" } else { "some not up" };
         lines.push(format!("... and {} more servers, {state}", hidden.len()));
     }
+    for pool in &snapshot.pools {
+        let Some(control) = pool.control.as_ref().filter(|control| !control.up) else { continue };
+        let age = control.read_at_unix.map(|at| (snapshot.taken_at_unix_ms / 1_000).saturating_sub(at));
+        let known = match age {
+            Some(age) => format!("nodes and tokens as of {} ago", length(age)),
+            None => "only the contacts are known".to_owned(),
+        };
+        let why = control.last_error.as_deref().unwrap_or("connecting");
+        let line = format!("{} is not followed ({known}): {}", Escaped(&pool.name), Escaped(why));
+        lines.push(style(look, "33", &left_cut(&line, look.width)));
+    }
     for listener in snapshot.listeners.iter().filter(|listener| !listener.switched_off.is_empty()) {
         let off = format!(
             "switched off on {}: {}",

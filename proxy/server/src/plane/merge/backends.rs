@@ -1,25 +1,31 @@
 //! What is behind the listeners: pools with their servers, clusters with their nodes.
 
-use crate::admin::model::{LaneRow, PoolRow, ServerRow};
+use crate::admin::model::{ControlRow, LaneRow, PoolRow, ServerRow};
 use crate::config::schema::Worded as _;
+use crate::topology::posted::{Posted, Standing};
 use crate::worker::orders::Look;
 use weir_engine::LaneState;
 use weir_engine::settings::{Backend, ClusterSettings, PoolSettings, ServerSettings, Settings};
 use weir_engine::units::{ClusterId, PoolId};
 
 /// Pools, then clusters.
-pub(super) fn rows(settings: &Settings, looks: &[Look]) -> Vec<PoolRow> {
+pub(super) fn rows(settings: &Settings, posted: &Posted, looks: &[Look]) -> Vec<PoolRow> {
     let pools = settings.pools.iter().enumerate().map(|(index, pool)| PoolRow {
         name: pool.name.to_string(),
         kind: "memcached".to_owned(),
         ring: pool.ring.word().to_owned(),
         servers: pool.servers.iter().map(|own| pool_server(PoolId(slot(index)), pool, own, looks)).collect(),
+        control: None,
     });
-    let clusters = settings.clusters.iter().enumerate().map(|(index, cluster)| PoolRow {
-        name: cluster.name.to_string(),
-        kind: "cql".to_owned(),
-        ring: String::new(),
-        servers: nodes(ClusterId(slot(index)), cluster, looks),
+    let clusters = settings.clusters.iter().enumerate().map(|(index, cluster)| {
+        let standing = posted.standing(&cluster.name);
+        PoolRow {
+            name: cluster.name.to_string(),
+            kind: "cql".to_owned(),
+            ring: String::new(),
+            servers: nodes(ClusterId(slot(index)), cluster, standing.as_ref(), looks),
+            control: standing.map(control),
+        }
     });
     pools.chain(clusters).collect()
 }
@@ -39,10 +45,27 @@ fn pool_server(id: PoolId, pool: &PoolSettings, server: &ServerSettings, looks: 
     server_row(Backend::Pool(id), server.address.to_string(), bounds, looks)
 }
 
-/// The contacts, and nodes besides that workers know.
-fn nodes(id: ClusterId, cluster: &ClusterSettings, looks: &[Look]) -> Vec<ServerRow> {
+fn control(standing: Standing) -> ControlRow {
+    ControlRow {
+        up: standing.up,
+        nodes: standing.placement.map_or(0, |placement| placement.nodes().len() as u64),
+        read_at_unix: standing.read_at_unix,
+        lacks: standing.lacks.map(str::to_owned),
+        last_error: standing.last_error,
+    }
+}
+
+/// The contacts, unless the cluster told its nodes, and nodes besides that workers know.
+fn nodes(
+    id: ClusterId,
+    cluster: &ClusterSettings,
+    standing: Option<&Standing>,
+    looks: &[Look],
+) -> Vec<ServerRow> {
     let backend = Backend::Cluster(id);
-    let mut names: Vec<String> = cluster.contacts.iter().map(ToString::to_string).collect();
+    let told = standing.and_then(|standing| standing.placement.as_deref()).is_some();
+    let contacts = cluster.contacts.iter().filter(|_| !told);
+    let mut names: Vec<String> = contacts.map(ToString::to_string).collect();
     for state in looks.iter().flat_map(|look| &look.engine.servers).filter(|state| state.backend == backend) {
         if !names.iter().any(|name| **name == *state.name) {
             names.push(state.name.to_string());
