@@ -1,0 +1,8 @@
+//! A split `IN` answers what the unsplit one does: property tests against a model of a server.
+
+mod chunks;
+mod hostile;
+mod model;
+mod oracle;
+mod pages;
+mod shapes;
