@@ -21,13 +21,33 @@ pub enum LimitForm {
     Bound,
 }
 
+/// A row: its clustering column and its text.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub c: i32,
+    pub v: Vec<u8>,
+}
+
+/// A key and its rows, in their order.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    pub key: Vec<u8>,
+    pub rows: Vec<Row>,
+}
+
+/// A row that is answered, with its key.
+struct Found<'a> {
+    key: &'a [u8],
+    row: &'a Row,
+}
+
 /// Table and statement.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub version: Version,
     pub kind: KeyType,
-    /// Keys in the order of the type, each with its rows: clustering column and text.
-    pub table: Vec<(Vec<u8>, Vec<(i32, Vec<u8>)>)>,
+    /// In any order.
+    pub table: Vec<Partition>,
     pub limit: LimitForm,
     /// Whether `AND c > ?` is there.
     pub range: bool,
@@ -151,11 +171,11 @@ impl Model {
             },
         };
         assert!(limit > 0);
-        let all: Vec<(&[u8], &(i32, Vec<u8>))> = keys
+        let all: Vec<Found<'_>> = keys
             .iter()
-            .filter_map(|key| self.table.iter().find(|(known, _)| known == key))
-            .flat_map(|(key, rows)| rows.iter().map(move |row| (&**key, row)))
-            .filter(|(_, row)| row.0 > above)
+            .filter_map(|key| self.table.iter().find(|partition| partition.key == *key))
+            .flat_map(|partition| partition.rows.iter().map(|row| Found { key: &partition.key, row }))
+            .filter(|found| found.row.c > above)
             .collect();
         // as Cassandra does: a state carries how many rows are left, whatever the limit says now
         let (from, left) = match parameters.paging_state.and_then(|state| state.of(body)) {
@@ -180,14 +200,9 @@ impl Model {
         self.result(rows, skip, state.as_deref())
     }
 
-    fn result(
-        &self,
-        rows: &[(&[u8], &(i32, Vec<u8>))],
-        skip: bool,
-        state: Option<&[u8]>,
-    ) -> (Flags, Vec<u8>) {
+    fn result(&self, rows: &[Found<'_>], skip: bool, state: Option<&[u8]>) -> (Flags, Vec<u8>) {
         let mut out = Vec::new();
-        let warned = rows.iter().any(|(_, row)| row.0 == self.warn_at);
+        let warned = rows.iter().any(|found| found.row.c == self.warn_at);
         let warnings = warned.then_some(&b"a tombstone too many"[..]);
         let flags = write_prefix(&mut out, self.version, None, warnings, None);
         write::int(&mut out, 2);
@@ -203,10 +218,10 @@ impl Model {
             }
         }
         write::int(&mut out, rows.len() as i32);
-        for (key, (clustering, text)) in rows {
-            write::bytes(&mut out, key);
-            write::bytes(&mut out, &clustering.to_be_bytes());
-            write::bytes(&mut out, text);
+        for found in rows {
+            write::bytes(&mut out, found.key);
+            write::bytes(&mut out, &found.row.c.to_be_bytes());
+            write::bytes(&mut out, &found.row.v);
         }
         (flags, out)
     }

@@ -2,7 +2,7 @@
 //! and its `LIMIT`, for every type of key, version, page size, chunk size (another one for each page) and order of
 //! arrival.
 
-use crate::model::{Ask, LimitForm, Model, Page, header, located, page};
+use crate::model::{Ask, LimitForm, Model, Page, Partition, Row, header, located, page};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -88,15 +88,16 @@ pub fn case() -> impl Strategy<Value = Case> {
         (keys, rows, asked, limit, request, cuts).prop_map(
             move |(keys, rows, asked, limit, request, cuts)| {
                 let (range, above, page_size, skip_metadata, timed) = request;
-                let mut table: Vec<(Vec<u8>, Vec<(i32, Vec<u8>)>)> = Vec::new();
+                let mut table: Vec<Partition> = Vec::new();
                 for (key, rows) in keys.iter().zip(rows) {
-                    if !table.iter().any(|(known, _)| known == key) {
-                        table.push((key.clone(), (0..).zip(rows).collect()));
+                    if !table.iter().any(|known| known.key == *key) {
+                        let rows = (0..).zip(rows).map(|(c, v)| Row { c, v }).collect();
+                        table.push(Partition { key: key.clone(), rows });
                     }
                 }
                 // some of the keys asked are in no row
                 let pick = |(index, there): (Index, bool)| {
-                    if there { index.get(&table).0.clone() } else { index.get(&keys).clone() }
+                    if there { index.get(&table).key.clone() } else { index.get(&keys).clone() }
                 };
                 let keys = asked.into_iter().map(pick).map(Some).collect();
                 let timestamp = timed.then_some(1_700_000_000_000_000);

@@ -168,7 +168,7 @@ impl Gather {
     /// chunks that are not asked for any more, and second ones, change nothing.
     ///
     /// # Errors
-    /// When the answers cannot be made one.
+    /// When the answers cannot be made one: nothing is to be had from it any more.
     pub fn take(&mut self, index: u32, header: &Header, body: &[u8]) -> Result<Status, Fault> {
         let known = index < self.next || index >= self.chunks || self.early.contains_key(&index);
         if known || !matches!(self.end, End::Open) {
@@ -276,6 +276,9 @@ impl Gather {
     /// All chunks of a page must have the same columns.
     fn agree(&mut self, rows: &Rows, body: &[u8]) -> Result<(), Fault> {
         let new = &rows.metadata;
+        if new.column_count == 0 {
+            return Err(Fault::Malformed); // rows without bytes: they could not be told apart
+        }
         let Some(head) = &self.head else {
             let front = body.get(..rows.content.start as usize).unwrap_or_default();
             self.head = Some(Head { body: front.to_vec(), rows: *rows });
