@@ -2,6 +2,7 @@
 
 mod chunks;
 mod hostile;
+mod markers;
 mod model;
 mod oracle;
 mod pages;

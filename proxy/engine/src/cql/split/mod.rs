@@ -1,6 +1,7 @@
 //! `SELECT ... WHERE key IN ?` in chunks: which statements, how the list is cut, how the answers become one again.
 //!
-//! In the order of a request: [`shape`] decides when a statement is prepared whether it may be cut; [`cut`] makes a
+//! In the order of a request: [`shape`] decides when a statement is prepared whether it may be cut ([`markers`]: `IN (?, ?)` as
+//! `IN ?`); [`cut`] makes a
 //! [`Plan`] of one EXECUTE; [`gather`] puts the answers of its chunks together; [`paging`] is the state a client brings
 //! back for its next page. All of it is bytes in, bytes out: which chunk is sent when, and where, is decided elsewhere.
 //!
@@ -9,10 +10,12 @@
 
 pub mod cut;
 pub mod gather;
+pub mod markers;
 pub mod paging;
 pub mod shape;
 
 pub use cut::{Chunk, Plan, Uncut};
 pub use gather::{Bounds, Fault, Gather, Joined, Status};
+pub use markers::ListForm;
 pub use paging::{PageKey, StateFault, is_composite};
 pub use shape::{InSplit, Limit, Whole};

@@ -233,7 +233,7 @@ fn the_list(select: &Select) -> Result<(Name, u16), Whole> {
 }
 
 /// Whether each row of the answer depends on one partition only.
-fn row_wise(select: &Select, statement: &Statement) -> Result<(), Whole> {
+pub(super) fn row_wise(select: &Select, statement: &Statement) -> Result<(), Whole> {
     if select.filter.token {
         Err(Whole::Token)
     } else if select.allow_filtering {
