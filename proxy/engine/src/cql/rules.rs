@@ -186,6 +186,7 @@ mod tests {
             text: (*key.text).into(),
             known: statements.read(text.as_bytes()),
             rewrite: super::super::face::Rewrite::None,
+            key: None,
             system: false,
             columns: Vec::new(),
             body: [].into(),
