@@ -149,23 +149,19 @@ impl Bench {
                 break;
             }
         }
-        let live: Vec<(usize, usize)> =
-            self.engine.lanes().map(|(id, info)| (id.0 as usize, info.node.0 as usize)).collect();
-        for (lane, node) in live.iter().copied() {
-            if self.nodes.len() <= node {
-                self.nodes.resize_with(node + 1, Node::default);
-            }
-            let new = lane == self.wires.len();
+        let live: Vec<usize> = self.engine.lanes().map(|(id, _)| id.0 as usize).collect();
+        for lane in live.iter().copied() {
+            // lanes that went before anybody saw them leave a gap
+            let new = lane >= self.wires.len();
             if new {
-                self.wires.push(Wire::default());
+                self.wires.resize_with(lane + 1, Wire::default);
             }
-            let wire = self.wires.get_mut(lane).expect("lanes are numbered without gaps");
-            if (new || std::mem::take(&mut wire.gone)) && self.connect {
+            if (std::mem::take(&mut self.wires[lane].gone) || new) && self.connect {
                 self.up(lane);
             }
         }
         for (lane, wire) in self.wires.iter_mut().enumerate() {
-            if !wire.up && !wire.gone && live.iter().all(|(id, _)| *id != lane) {
+            if !wire.up && !wire.gone && !live.contains(&lane) {
                 wire.gone = true;
                 self.engine.lane_gone(LaneId(lane as u32));
             }
@@ -205,6 +201,9 @@ impl Bench {
     /// The lane is connected.
     pub fn up(&mut self, lane: usize) {
         let (node, version) = self.info(lane);
+        if self.nodes.len() <= node {
+            self.nodes.resize_with(node + 1, Node::default);
+        }
         let segments = (version >= Version::V5).then(|| SegmentDecoder::new(false, weir_cql::BODY_MAX));
         self.wires[lane] = Wire { up: true, to: Some((node, version)), segments, ..Wire::default() };
         self.engine.lane_up(LaneId(lane as u32), self.now);
