@@ -6,14 +6,12 @@ mod support;
 mod support_cql;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::{WEIR, Weir, skip, wait_for};
+use support::{Weir, wait_for};
 use support_cql::answer::Statement;
+use support_cql::own::Nodes;
 use support_cql::{Cql, SOON, With, before, counted, create_keyspace, int, sockets_to};
 use weir_cql::Version;
 use weir_cql::envelope::Opcode;
@@ -27,67 +25,6 @@ const SYNCED: Duration = Duration::from_millis(2_500);
 const ROWS: i32 = 100;
 /// How soon rows come again once the node takes connections. weir tries every second at the latest.
 const BACK: Duration = Duration::from_millis(1_500);
-
-/// A node of this test's own. It ends with its standard input, so also when this process is killed.
-struct Node {
-    command: Child,
-    lines: BufReader<ChildStdout>,
-    address: String,
-}
-
-impl Node {
-    fn start() -> Option<Node> {
-        let what = "a node killed and restarted under load";
-        let xtask = Path::new(WEIR).with_file_name("xtask");
-        if !xtask.is_file() {
-            skip(what, "the xtask binary is not beside weir's: cargo build -p xtask");
-            return None;
-        }
-        let found =
-            Command::new(&xtask).args(["cassandra", "fetch", "--no-install"]).output().expect("it runs");
-        if !found.status.success() {
-            skip(what, String::from_utf8_lossy(&found.stderr).trim());
-            return None;
-        }
-        let name = format!("weir-faults-{}", std::process::id());
-        let mut command = Command::new(xtask);
-        command.args(["cassandra", "start", "--attached", "--no-install", "--heap", HEAP, "--name", &name]);
-        let mut command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
-        let lines = BufReader::new(command.stdout.take().expect("piped"));
-        let mut node = Node { command, lines, address: String::new() };
-        loop {
-            let line = node.line();
-            match line.trim() {
-                "ready" => return Some(node),
-                line => {
-                    if let Some(rest) = line.strip_prefix("address=") {
-                        node.address = rest.split(' ').next().unwrap_or_default().to_owned();
-                    }
-                }
-            }
-        }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        assert_ne!(self.lines.read_line(&mut line).expect("its output"), 0, "it ended; its words are above");
-        line
-    }
-
-    /// `kill 1` or `start 1`; returns when it is done.
-    fn tell(&mut self, words: &str) {
-        let stdin = self.command.stdin.as_mut().expect("stdin is open");
-        writeln!(stdin, "{words}").expect("it listens");
-        self.line();
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        drop(self.command.stdin.take());
-        let _ = self.command.wait();
-    }
-}
 
 /// What a client saw, in order: when, and the rows' verdict or the error.
 #[derive(Default)]
@@ -158,8 +95,10 @@ fn prepare_tables(weir: &Weir) -> Statement {
 
 #[test]
 fn a_node_killed_and_restarted_under_load_costs_no_client_its_connection() {
-    let Some(mut node) = Node::start() else { return };
-    let weir = before(&node.address);
+    let what = "a node killed and restarted under load";
+    let Some(mut node) = Nodes::start(what, "faults", &["--heap", HEAP]) else { return };
+    let address = node.addresses[0].clone();
+    let weir = before(&address);
     let door = SocketAddr::from((Ipv4Addr::LOCALHOST, weir.port));
     let statement = prepare_tables(&weir);
     std::thread::sleep(SYNCED);
@@ -191,7 +130,7 @@ fn a_node_killed_and_restarted_under_load_costs_no_client_its_connection() {
             assert!(*at >= killed, "client {index}: an error while all was well: {words}");
             assert_eq!(*code, ErrorCode::SERVER_ERROR, "{words}");
             assert!(words.starts_with("weir: "), "{words}");
-            assert!(words.contains(&node.address) || words.contains("no node of cql"), "{words}");
+            assert!(words.contains(&address) || words.contains("no node of cql"), "{words}");
             assert!(!words.contains("outcome unknown"), "a read in flight is asked again: {words}");
             *kinds.entry(words.as_str()).or_insert(0) += 1;
         }
@@ -219,7 +158,7 @@ fn a_node_killed_and_restarted_under_load_costs_no_client_its_connection() {
     counted(&weir, "weir_backend_connection_opens_total", &[("result", "refused")], 1.0);
     // one connection per version in use, as before
     wait_for("the sockets are those of before", SOON, || {
-        (sockets_to(weir.process.pid(), &node.address) == 3 * workers(&weir)).then_some(())
+        (sockets_to(weir.process.pid(), &address) == 3 * workers(&weir)).then_some(())
     });
 }
 

@@ -1,7 +1,7 @@
 //! The control plane of one cluster: finds it, keeps up with it, and begins again whenever it is lost.
 //!
 //! Bounds: waits between attempts as for data connections (`reconnect_min` to `reconnect_max`); one look at the driver's
-//! view per [`LOOK_EVERY`]; one full read per [`REFRESH_EVERY`].
+//! view per [`LOOK_EVERY`]; one full read per [`REFRESH_EVERY`], or per [`DOUBT_EVERY`] while workers lose connections.
 
 use super::driver::{Driver, Schema};
 use super::failure::Failure;
@@ -20,6 +20,8 @@ use weir_engine::settings::{Address, ClusterSettings};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often everything is read again, for what no event told, and to see that the cluster still answers.
 const REFRESH_EVERY: Duration = Duration::from_secs(30);
+/// The same, soon after a worker lost a connection to a node: the driver does not say when its own is gone.
+const DOUBT_EVERY: Duration = Duration::from_secs(2);
 /// After so long with a part of the schema only, all of it is tried again.
 const WHOLE_AGAIN: Duration = Duration::from_secs(3_600);
 
@@ -72,7 +74,7 @@ impl Control {
         let mut shown = driver.state();
         self.show(&shown).await;
         self.post.read(self.schema.lacks());
-        let mut refreshed = Instant::now();
+        let (mut refreshed, mut doubts) = (Instant::now(), self.post.doubts());
         loop {
             sleep(LOOK_EVERY).await;
             let state = driver.state();
@@ -85,9 +87,11 @@ impl Control {
                 (self.schema, self.lowered) = (Schema::Columns, None);
                 return None;
             }
-            if refreshed.elapsed() < REFRESH_EVERY {
+            let after = if self.post.doubts() == doubts { REFRESH_EVERY } else { DOUBT_EVERY };
+            if refreshed.elapsed() < after {
                 continue;
             }
+            doubts = self.post.doubts();
             if let Err(failure) = driver.refresh().await {
                 return Some(failure);
             }

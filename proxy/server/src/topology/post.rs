@@ -24,6 +24,11 @@ impl Post {
         self.board.posted().standing(&self.name).and_then(|standing| standing.placement)
     }
 
+    /// Grows with every connection that workers lose.
+    pub(super) fn doubts(&self) -> u64 {
+        self.board.posted().doubts()
+    }
+
     /// A new placement for the workers. One without nodes says nothing.
     pub(super) fn place(&self, placement: Arc<dyn Placement>) {
         if placement.nodes().is_empty() {

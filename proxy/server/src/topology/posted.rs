@@ -25,6 +25,7 @@ pub struct Standing {
 #[derive(Debug, Default)]
 pub struct Posted {
     version: AtomicU64,
+    doubts: AtomicU64,
     standings: Mutex<BTreeMap<Arc<str>, Standing>>,
 }
 
@@ -39,6 +40,16 @@ impl Posted {
     #[must_use]
     pub fn standing(&self, cluster: &str) -> Option<Standing> {
         self.lock().get(cluster).cloned()
+    }
+
+    /// A worker lost its connection to a node: the control connection may be gone with it.
+    pub fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Grows with every connection that workers lose.
+    pub(super) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Relaxed)
     }
 
     /// Changes how it stands; begins it where there was none.

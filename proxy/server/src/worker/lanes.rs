@@ -11,6 +11,7 @@ use crate::clock::seconds;
 use crate::upstream::{Backoff, ConnectError, Connected};
 use std::task::{Context, Poll};
 use weir_engine::CutCause;
+use weir_engine::settings::Backend;
 use weir_engine::units::{Instant, LaneId, Span};
 use weir_telemetry::{ConnectionState, Event, OpenResult, Severity};
 
@@ -248,6 +249,9 @@ impl<P: DataPath> Worker<P> {
             self.telemetry.events().emit(&event, seconds(self.now));
         }
         self.engine.lane_lost(id, self.now);
+        if matches!(self.lanes[id.0 as usize].info.backend(), Backend::Cluster(_)) {
+            self.board.posted().doubt();
+        }
         if proven && !self.lanes[id.0 as usize].retired {
             // the next loss must be earned by a byte again
             let _: Span = self.lanes[id.0 as usize].backoff.failed(Span(0), Span(0));

@@ -7,6 +7,7 @@
 )]
 
 pub mod answer;
+pub mod own;
 pub mod raw;
 
 pub use raw::{Cql, With, int, list};

@@ -32,16 +32,18 @@ pub struct With {
     pub values: Vec<Vec<u8>>,
     /// Rows per page.
     pub page_size: Option<i32>,
+    /// How many replicas must answer; one when it is not said.
+    pub consistency: Option<Consistency>,
 }
 
 impl With {
     /// Only values.
     pub fn values(values: &[Vec<u8>]) -> With {
-        With { values: values.to_vec(), page_size: None }
+        With { values: values.to_vec(), ..With::default() }
     }
 
     fn write(&self, version: Version, out: &mut Vec<u8>) {
-        write::consistency(out, Consistency::ONE);
+        write::consistency(out, self.consistency.unwrap_or(Consistency::ONE));
         let flags = u32::from(!self.values.is_empty()) | u32::from(self.page_size.is_some()) << 2;
         match version {
             Version::V5 => write::bits(out, flags),
