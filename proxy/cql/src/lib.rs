@@ -69,6 +69,6 @@ pub use error::Malformed;
 pub use read::{Consistency, Cursor, Span, Value};
 pub use request::Request;
 pub use response::Response;
-pub use segment::{SegmentDecoder, SegmentStep, write_segments};
+pub use segment::{SegmentDecoder, SegmentStep, write_part, write_segments};
 pub use types::{CqlType, Native};
 pub use version::{Dialect, Version};

@@ -209,6 +209,14 @@ pub fn write_segments(envelopes: &[u8], compressed: bool, out: &mut Vec<u8>) -> 
     }
 }
 
+/// Appends a part of one envelope as segments of its own. The first part holds the envelope's header; every part of it goes
+/// through here, and nothing else in between.
+pub fn write_part(part: &[u8], compressed: bool, out: &mut Vec<u8>) {
+    for piece in part.chunks(PAYLOAD_MAX) {
+        write_segment(piece, false, compressed, out);
+    }
+}
+
 /// Appends one segment; `payload` has at most [`PAYLOAD_MAX`] bytes.
 fn write_segment(payload: &[u8], self_contained: bool, compressed: bool, out: &mut Vec<u8>) {
     let header_len = if compressed { COMPRESSED_HEADER } else { PLAIN_HEADER };

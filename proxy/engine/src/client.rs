@@ -28,6 +28,8 @@ pub enum CloseHow {
     Client,
     /// What it sent cannot be followed (binary protocol, a line that memcached closes on).
     Protocol,
+    /// A reply that it had in part cannot be ended: the node that sent it is gone.
+    Broken,
 }
 
 /// What is left to say about a closed connection.

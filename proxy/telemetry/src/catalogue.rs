@@ -219,6 +219,12 @@ catalogue! {
         "Statements prepared again because a node had forgotten them";
     CQL_PREPARED_EVICTED = Counter "weir_cql_prepared_evicted_total" [CLUSTER]
         "Prepared statements forgotten because there were more than prepared_max";
+    CQL_STREAMED_REPLIES = Counter "weir_cql_streamed_replies_total" [CLUSTER]
+        "Replies longer than stream_reply_min, passed on while they arrived";
+    CQL_BROKEN_REPLIES = Counter "weir_cql_broken_replies_total" [CLUSTER]
+        "Those whose node went before their end: the client's connection was closed";
+    CQL_GATHERED_REPLY_BYTES = Gauge "weir_cql_gathered_reply_bytes" [CLUSTER]
+        "Memory held for replies of which a part has arrived";
     CQL_ORPHANED_STREAMS = Gauge "weir_cql_orphaned_streams" [CLUSTER]
         "Stream ids that wait for a reply nobody wants any more";
     CQL_CONTROL_ONLY_CLIENTS = Gauge "weir_cql_control_only_clients" [CLUSTER]

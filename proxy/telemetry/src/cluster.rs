@@ -18,6 +18,9 @@ pub struct ClusterMetrics {
     prepares: [Counter; PrepareResult::COUNT],
     reprepares: Counter,
     evicted: Counter,
+    streamed: Counter,
+    broken: Counter,
+    gathered: Gauge,
     orphaned: Gauge,
     control_only: Gauge,
 }
@@ -35,6 +38,9 @@ impl ClusterMetrics {
             prepared: families.cql_prepared_statements.series([name.clone()]),
             reprepares: families.cql_reprepares.series([name.clone()]),
             evicted: families.cql_prepared_evicted.series([name.clone()]),
+            streamed: families.cql_streamed_replies.series([name.clone()]),
+            broken: families.cql_broken_replies.series([name.clone()]),
+            gathered: families.cql_gathered_reply_bytes.series([name.clone()]),
             orphaned: families.cql_orphaned_streams.series([name.clone()]),
             control_only: families.cql_control_only_clients.series([name.clone()]),
         }
@@ -53,6 +59,18 @@ impl ClusterMetrics {
     /// Statements forgotten for want of room.
     pub fn evicted(&self, count: u64) {
         self.evicted.inc_by(count);
+    }
+
+    /// Large replies passed on while they arrived, and those of them that broke off.
+    pub fn streamed(&self, count: u64, broken: u64) {
+        self.streamed.inc_by(count);
+        self.broken.inc_by(broken);
+    }
+
+    /// One worker's part of the bytes held for replies that are not whole.
+    #[must_use]
+    pub fn gathered_bytes(&self) -> GaugeShare {
+        GaugeShare::new(self.gathered.clone())
     }
 
     /// One worker's part of the statements remembered.

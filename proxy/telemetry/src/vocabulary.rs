@@ -179,6 +179,8 @@ vocabulary! {
         Idle = "idle",
         /// The client stopped reading its replies.
         SlowReader = "slow_reader",
+        /// The node of a reply that was passed on while it arrived went before its end.
+        Broken = "broken",
         /// The client's bytes could not be a request.
         Protocol = "protocol",
         /// A connection cap.

@@ -1,6 +1,8 @@
 //! Rows: result metadata, and the rows behind it as ranges.
 
+use super::Prefix;
 use super::columns::{Columns, GLOBAL_TABLE};
+use crate::envelope::{Header, Opcode};
 use crate::error::Malformed;
 use crate::read::{Cursor, Span, Value};
 use crate::request::Change;
@@ -109,6 +111,21 @@ impl Rows {
         let row_min = (metadata.column_count as usize).saturating_mul(4);
         let count = cursor.count(row_min.max(1))?;
         Ok(Self { metadata, count, content: cursor.rest() })
+    }
+
+    /// Number of rows of a RESULT whose end has not come, once its head is in `start`, the first bytes of its body; `None`
+    /// before that, when it is no page of rows, or when so many rows cannot be in the body its header announces.
+    pub fn count_ahead(header: &Header, start: &[u8]) -> Option<u32> {
+        let prefix = Prefix::locate(header.version, header.flags, start).ok()?;
+        let mut cursor = Cursor::within(start, prefix.message);
+        if header.opcode != Opcode::Result || cursor.int().ok()? != super::result::ROWS {
+            return None;
+        }
+        let metadata = Metadata::locate(&mut cursor, Dialect::of(header.version)).ok()?;
+        let count = u32::try_from(cursor.int().ok()?).ok()?;
+        let row_min = u64::from(metadata.column_count).saturating_mul(4).max(1);
+        let room = u64::from(header.body_len.saturating_sub(cursor.position()));
+        (u64::from(count).saturating_mul(row_min) <= room).then_some(count)
     }
 
     /// The rows in order, no allocation. Ends early if the bytes do.

@@ -83,7 +83,7 @@ impl CqlEngine {
     }
 
     fn envelopes_from(&mut self, id: LaneId, input: &[u8], now: Instant) -> Result<usize, Desync> {
-        let mut at = 0;
+        let mut at = self.goes_through(id, input, now);
         while at < input.len() {
             match read_header(&input[at..], Side::Server, EnvelopeLimits::default()) {
                 Step::Incomplete { .. } => break,
@@ -94,7 +94,10 @@ impl CqlEngine {
                         return Err(Desync::Malformed);
                     }
                     let whole = header.envelope_len();
-                    let Some(envelope) = input[at..].get(..whole) else { break };
+                    let Some(envelope) = input[at..].get(..whole) else {
+                        at += self.begins_through(id, &header, &input[at..]);
+                        break;
+                    };
                     self.envelope_from(id, &header, &envelope[weir_cql::HEADER_LEN..], now)?;
                     at += whole;
                 }

@@ -37,6 +37,8 @@ pub(super) struct Client {
     pub(super) out: OutBuffer,
     /// v5: envelopes for the client that are put into segments at the end of the turn.
     pub(super) plain_out: Vec<u8>,
+    /// While a large reply is passed on in pieces: what else is said to this client, which comes after it.
+    pub(super) behind: Option<Vec<u8>>,
     pub(super) keyspace: Option<Arc<str>>,
     /// It wants to hear of schema changes.
     pub(super) registered: bool,
@@ -74,6 +76,7 @@ impl Client {
             input: InputBuffer::default(),
             out: OutBuffer::default(),
             plain_out: Vec::new(),
+            behind: None,
             keyspace: None,
             registered: false,
             live: Vec::new(),
@@ -104,7 +107,7 @@ impl Client {
 
     /// Reply bytes it has not taken.
     pub(super) fn unread(&self) -> usize {
-        self.out.len() + self.plain_out.len()
+        self.out.len() + self.plain_out.len() + self.behind.as_ref().map_or(0, Vec::len)
     }
 
     pub(super) fn idle(&self) -> bool {

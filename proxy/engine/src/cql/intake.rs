@@ -250,7 +250,9 @@ impl CqlEngine {
     pub(super) fn reply(&mut self, id: ClientId, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(client) = self.client_mut(id) else { return };
         let before = client.unread();
-        if client.segments.is_some() {
+        if let Some(behind) = &mut client.behind {
+            write(behind);
+        } else if client.segments.is_some() {
             write(&mut client.plain_out);
         } else {
             client.out.push_with(write);

@@ -3,6 +3,7 @@
 
 use super::client::Client;
 use super::lifecycle::VERSIONS;
+use super::node::Lane;
 use super::request::Stage;
 use super::streams::Owner;
 use super::{CqlEngine, LIVE_MAX};
@@ -51,6 +52,13 @@ impl CqlEngine {
     }
 
     fn check_clients(&self) {
+        for (slot, client) in self.clients.iter().enumerate().filter(|(_, client)| client.behind.is_some()) {
+            let id = super::client::id(slot, client);
+            let to = |lane: &Lane| lane.through?.to;
+            let served = self.lanes.iter().filter_map(to).filter_map(|request| self.requests.get(request));
+            let replies = served.filter(|request| request.client == id).count();
+            assert!(replies == 1 || self.slow.contains(&id), "one reply at a time is passed on in pieces");
+        }
         let free = self.clients.iter().filter(|client| !client.open).count();
         assert_eq!(free, self.free.len(), "closed slots are free");
         let mut clients = vec![0; self.callers.known.len()];

@@ -67,8 +67,10 @@ impl CqlEngine {
         let lane = &mut self.lanes[id.0 as usize];
         let sent: Vec<RequestId> = lane.streams.requests().map(|(_, request)| request).collect();
         let (node, version) = (lane.info.node, lane.info.version);
+        let through = lane.through.take();
         lane.reset();
         lane.cut = lane.state == LaneState::Retired; // it is cut for good
+        self.breaks_off(id, through, now);
         for request in sent {
             self.moves_on(request, id, now);
         }

@@ -127,7 +127,9 @@ impl CqlEngine {
         let mut late = Vec::new();
         for (_, request) in lane.streams.requests() {
             let Some(request_state) = self.requests.get(request) else { continue };
-            if now.since(request_state.sent) >= request_timeout {
+            // what is arriving is in time; that it goes on is a matter of the stall time-out
+            let arriving = lane.through.is_some_and(|through| through.to == Some(request));
+            if now.since(request_state.sent) >= request_timeout && !arriving {
                 late.push(request);
             }
         }
@@ -199,8 +201,7 @@ impl CqlEngine {
             look.at(id, &mut client.reader, &client.out, unread, settings, now);
         }
         for id in look.into_closed(self.reply_bytes, self.settings.reply_bytes_max.0 as usize) {
-            self.reject_client(id, Rejected::BufferBound);
-            self.slow.push(id);
+            self.too_slow(id);
         }
     }
 

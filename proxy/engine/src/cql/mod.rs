@@ -2,10 +2,11 @@
 //!
 //! The modules in the order a request meets them:
 //! `client` (a connection) -> `intake` (bytes to envelopes) -> `handshake` (what weir answers itself) -> `ask`
-//! (statements to priced requests; `statements`, `prepared` and `face` say what they are) -> `target` (which partition) -> `dispatch` (limits, whose
-//! turn) and `routing` (which node) -> `node` and `streams` (few connections) -> `answers` (replies back) -> `settle` (what it cost).
-//! Around them: `lifecycle` (turns, time-outs), `lanes` (connections come and go), `failover` (what they leave
-//! behind, with `budget`), `reload` (new settings),
+//! (statements to priced requests; `statements`, `prepared` and `face` say what they are) -> `target` (which partition)
+//! -> `dispatch` (limits, whose turn) and `routing` (which node) -> `node` and `streams` (few connections) -> `answers`
+//! (replies back) -> `settle` (what it cost).
+//! A large reply is passed on while it arrives (`stream_through`). Around them: `lifecycle` (turns, time-outs), `lanes`
+//! (connections come and go), `failover` (what they leave behind, with `budget`), `reload` (new settings),
 //! `topology` (nodes come and go; `placement` is where data lies).
 //!
 //! Like [`crate::Engine`] it has no socket, no clock and no randomness of its own.
@@ -30,11 +31,12 @@ mod prepared;
 mod reload;
 mod request;
 mod rewrite;
-mod rules;
 mod routing;
+mod rules;
 mod settle;
 pub mod split;
 mod statements;
+mod stream_through;
 mod streams;
 mod target;
 mod topology;
@@ -321,14 +323,7 @@ impl CqlEngine {
             return ClientSummary { requests: 0 };
         }
         let crowded = self.replies_crowded();
-        // first those that wait for another's PREPARE: they must not take the lead when that one goes
-        let mut live = std::mem::take(&mut self.clients[id.slot as usize].live);
-        let joined =
-            |request: &RequestId| self.requests.get(*request).is_some_and(|r| r.stage == Stage::Joined);
-        live.sort_by_key(|request| !joined(request));
-        for request in live {
-            self.abandon(request, now);
-        }
+        self.abandon_all(id, now);
         let client = &mut self.clients[id.slot as usize];
         let (requests, known) = (client.requests, client.known);
         self.reply_bytes = self.reply_bytes.saturating_sub(client.unread());
@@ -340,6 +335,18 @@ impl CqlEngine {
         self.callers.leave(known, &mut self.ledger);
         self.pump_due |= crowded && !self.replies_crowded();
         ClientSummary { requests }
+    }
+
+    /// Nobody waits for what this client asked any more.
+    fn abandon_all(&mut self, id: ClientId, now: Instant) {
+        // first those that wait for another's PREPARE: they must not take the lead when that one goes
+        let mut live = std::mem::take(&mut self.clients[id.slot as usize].live);
+        let joined =
+            |request: &RequestId| self.requests.get(*request).is_some_and(|r| r.stage == Stage::Joined);
+        live.sort_by_key(|request| !joined(request));
+        for request in live {
+            self.abandon(request, now);
+        }
     }
 
     /// The bytes on their way to a node.

@@ -6,6 +6,7 @@
 //! node that tells its shards, the same for each shard.
 
 use super::request::RequestId;
+use super::stream_through::Through;
 use super::streams::Streams;
 use crate::buffer::{InputBuffer, OutBuffer};
 use crate::multiplex::LaneState;
@@ -68,6 +69,11 @@ pub(super) struct Lane {
     pub(super) plain: InputBuffer,
     /// The start of what has not arrived whole.
     pub(super) input: InputBuffer,
+    /// The reply whose end has not come and that is passed on, or read over, meanwhile.
+    pub(super) through: Option<Through>,
+    /// Replies passed on in pieces since the start, and those whose end never came.
+    pub(super) streamed: u64,
+    pub(super) broken: u64,
     /// When it last delivered a byte.
     pub(super) heard: Instant,
     /// Since when it has owed at least one reply, whether anybody still waits for it or not.
@@ -91,6 +97,9 @@ impl Lane {
             segments: None,
             plain: InputBuffer::default(),
             input: InputBuffer::default(),
+            through: None,
+            streamed: 0,
+            broken: 0,
             heard: Instant(0),
             owing_since: Instant(0),
             dirty: false,
@@ -126,6 +135,11 @@ impl Lane {
         }
     }
 
+    /// Memory held for what has not arrived whole.
+    pub(super) fn gathered(&self) -> usize {
+        self.input.capacity() + self.plain.capacity()
+    }
+
     /// Nothing is left of the connection that was.
     pub(super) fn reset(&mut self) {
         self.out.reset();
@@ -134,6 +148,7 @@ impl Lane {
         self.segments = None;
         self.plain = InputBuffer::default();
         self.input = InputBuffer::default();
+        self.through = None;
         self.cut = false;
         self.draining = false;
     }

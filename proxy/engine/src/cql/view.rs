@@ -3,7 +3,7 @@
 use super::CqlEngine;
 use super::failover::FailoverCause;
 use super::lifecycle::VERSIONS;
-use super::node::NodeId;
+use super::node::{Lane, NodeId};
 use super::routing::Routed;
 use crate::multiplex::LaneState;
 use crate::settings::{Backend, Settings};
@@ -28,6 +28,12 @@ pub struct ClusterCounts {
     pub repaired: u64,
     /// Stream ids whose reply nobody waits for.
     pub orphans: usize,
+    /// Large replies passed on while they arrived, since the start.
+    pub streamed: u64,
+    /// Those of them whose node went before their end: the client was closed.
+    pub broken: u64,
+    /// Bytes of replies that are not whole yet, held for them.
+    pub gathered: usize,
     /// Connections of clients that asked the system's tables for addresses and have sent no data since, while none of
     /// their process has: the sign of a driver that has gone past weir.
     pub control_only: usize,
@@ -105,7 +111,7 @@ impl CqlEngine {
             .collect();
         let current = self.clusters.iter().take(self.settings.clusters.len());
         let counts = current.enumerate().map(|(index, cluster)| {
-            let of_cluster = |lane: &&super::node::Lane| lane.info.cluster.0 as usize == index;
+            let of_cluster = |lane: &&Lane| lane.info.cluster.0 as usize == index;
             ClusterCounts {
                 prepared: cluster.registry.len(),
                 prepared_hits: cluster.registry.hits,
@@ -119,6 +125,9 @@ impl CqlEngine {
                 nodes: cluster.nodes.len(),
                 nodes_up: cluster.nodes.iter().filter(|node| self.node_is_up(**node)).count(),
                 nodes_left_out: cluster.placed.iter().filter(|node| node.is_none()).count(),
+                streamed: self.lanes.iter().filter(of_cluster).map(|lane| lane.streamed).sum(),
+                broken: self.lanes.iter().filter(of_cluster).map(|lane| lane.broken).sum(),
+                gathered: self.lanes.iter().filter(of_cluster).map(Lane::gathered).sum(),
                 control_only: self
                     .clients
                     .iter()

@@ -36,6 +36,9 @@ pub struct ClusterSettings {
     pub newest_version: Version,
     /// Bytes of one request.
     pub request_max: Bytes,
+    /// A reply longer than this is passed on while it arrives; up to this it is gathered first, and asked for again where
+    /// its node goes in the middle of it.
+    pub stream_reply_min: Bytes,
     /// What a read without a whole partition key is charged before its rows are known.
     pub scan_operations: Operations,
     /// Prepared statements remembered per worker.
@@ -83,6 +86,7 @@ impl ClusterSettings {
             requests_in_flight: Operations(512),
             newest_version: Version::V5,
             request_max: Bytes(16 << 20),
+            stream_reply_min: Bytes(256 << 10),
             scan_operations: Operations(100),
             prepared_max: 10_000,
             orphans_max: 256,

@@ -12,4 +12,5 @@ mod placed;
 mod prepared;
 mod routing;
 mod simulation;
+mod stream_through;
 mod wire;

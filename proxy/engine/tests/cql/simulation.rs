@@ -68,6 +68,8 @@ struct Totals {
     placed: u64,
     routed: u64,
     moved: u64,
+    streamed: u64,
+    broken: u64,
 }
 
 struct World {
@@ -109,6 +111,7 @@ fn scenario(random: &mut Random) -> Settings {
     cluster.remote_failover = random.chance(50);
     cluster.discover = random.chance(80);
     cluster.nodes_max = random.pick(&[2, 128]);
+    cluster.stream_reply_min = Bytes(random.pick(&[1, 20, 45, 1 << 18]));
     settings.reply_bytes_max = Bytes(random.pick(&[300, 3_000, 1 << 20]));
     settings.input_bytes_max = Bytes(random.pick(&[300, 5_000, 1 << 20]));
     settings.listeners[0].reply_buffer_max = random.pick(&[200, 100_000]);
@@ -174,6 +177,14 @@ impl World {
         for id in slow {
             if let Some(index) = self.apps.iter().position(|app| app.caller.id == id) {
                 self.totals.slow += 1;
+                self.close(index);
+            }
+        }
+        // half of an answer cannot be taken back: its connection is closed, which is seen only here
+        let ids: Vec<_> = self.apps.iter().map(|app| app.caller.id).collect();
+        for (index, id) in ids.into_iter().enumerate().rev() {
+            if self.bench.engine.client_closing(id).is_some() {
+                self.totals.broken += 1;
                 self.close(index);
             }
         }
@@ -520,6 +531,7 @@ impl World {
         (self.totals.repaired, self.totals.orphans) = (counts.repaired, counts.orphans);
         self.totals.routed = counts.routed[Routed::Replica as usize];
         self.totals.moved = counts.failovers.iter().sum();
+        (self.totals.streamed, self.totals.broken) = (counts.streamed, counts.broken.min(self.totals.broken));
         self.totals.retries = self.bench.engine.snapshot(self.bench.now).retries;
         while !self.apps.is_empty() {
             self.close(0);
@@ -553,17 +565,21 @@ fn seeds() -> std::ops::Range<u64> {
 fn every_request_is_answered_once_and_writes_happen_at_most_once() {
     let seeds = seeds();
     let usual = seeds.end - seeds.start >= SEEDS;
-    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 8]);
+    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 10]);
     for seed in seeds {
         let totals = World::new(seed).run();
         for (code, count) in &totals.errors {
             *errors.entry(code).or_default() += count;
         }
         let parts = [totals.answered, totals.repaired, totals.retries, totals.lost, totals.slow];
-        let parts = [&parts[..], &[totals.placed, totals.routed, totals.moved]].concat();
+        let parts =
+            [&parts[..], &[totals.placed, totals.routed, totals.moved, totals.streamed, totals.broken]]
+                .concat();
         sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
     }
-    println!("answered, repaired, retries, lost, slow, placed, to replicas, moved: {sum:?}; {errors:?}");
+    println!(
+        "answered, repaired, retries, lost, slow, placed, to replicas, moved, streamed, broken: {sum:?}; {errors:?}"
+    );
     if usual {
         assert!(sum.iter().all(|part| *part > 0), "everything happens: {sum:?}");
         assert!(errors.len() >= 5, "every kind of error happens: {errors:?}");

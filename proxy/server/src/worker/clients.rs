@@ -197,6 +197,7 @@ impl<P: DataPath> Worker<P> {
         }
         match self.engine.client_closing(id) {
             Some(EngineClose::Client) => self.close_client(id, CloseHow::Client),
+            Some(EngineClose::Broken) => self.close_client(id, CloseHow::Broken),
             Some(EngineClose::Protocol) => self.close_client(id, CloseHow::Protocol),
             None if self.is_leaving() && self.engine.client_idle(id) => {
                 self.close_client(id, CloseHow::Drain)

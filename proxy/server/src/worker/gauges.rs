@@ -25,6 +25,7 @@ struct Cluster {
     metrics: Arc<ClusterMetrics>,
     prepared: GaugeShare,
     orphans: GaugeShare,
+    gathered: GaugeShare,
     control_only: GaugeShare,
     seen: ClusterCounts,
 }
@@ -103,6 +104,7 @@ impl Gauges {
                 Cluster {
                     prepared: metrics.prepared_statements(),
                     orphans: metrics.orphaned_streams(),
+                    gathered: metrics.gathered_bytes(),
                     control_only: metrics.control_only_clients(),
                     seen: ClusterCounts::default(),
                     metrics,
@@ -110,12 +112,14 @@ impl Gauges {
             });
             shown.prepared.set(now.prepared as u64);
             shown.orphans.set(now.orphans as u64);
+            shown.gathered.set(now.gathered as u64);
             shown.control_only.set(now.control_only as u64);
             let (metrics, before) = (&shown.metrics, &shown.seen);
             let since = |now: u64, before: u64| now.saturating_sub(before);
             metrics.prepares(PrepareResult::Cached, since(now.prepared_hits, before.prepared_hits));
             metrics.prepares(PrepareResult::Sent, since(now.prepared_misses, before.prepared_misses));
             metrics.reprepares(since(now.repaired, before.repaired));
+            metrics.streamed(since(now.streamed, before.streamed), since(now.broken, before.broken));
             metrics.evicted(since(now.prepared_evicted, before.prepared_evicted));
             shown.seen = now.clone();
         }

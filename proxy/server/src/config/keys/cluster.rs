@@ -128,6 +128,16 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
     ),
     key!(
         ClusterSettings,
+        "stream_reply_min",
+        stream_reply_min,
+        Kind::Size(1 << 10, REQUEST_MAX_MOST),
+        Absent::Default,
+        Tighter::Neither,
+        "A page of rows longer than this is passed on while it arrives. Up to this it is gathered first, and asked for again \
+         from another node where its node goes in the middle of it."
+    ),
+    key!(
+        ClusterSettings,
         "scan_operations",
         scan_operations,
         Kind::Count(1, 1_000_000),
