@@ -2,18 +2,20 @@
 //! ring of the most expensive requests.
 //!
 //! One ledger per worker, plain numbers, no atomics: the driver folds the tallies into shared metrics once per loop
-//! turn ([`Ledger::fold`]). Bounds: one [`Tally`] per identity and method in use, [`heavy_hitters::COUNTERS`] and
-//! [`expensive::KEPT`] entries per generation of [`GENERATION`].
+//! turn ([`Ledger::fold`]). Bounds: one [`Tally`] per identity and method in use, [`heavy_hitters::COUNTERS`],
+//! [`expensive::KEPT`] and 2 x [`statements::STATEMENT_COUNTERS`] entries per generation of [`GENERATION`].
 
 pub mod entry;
 pub mod expensive;
 pub mod heavy_hitters;
 pub mod held;
+pub mod statements;
 pub mod tally;
 
 pub use entry::{Entry, Method, Outcome, RequestId};
 pub use expensive::Expensive;
 pub use heavy_hitters::HeavyHitter;
+pub use statements::{Form, Statement, StatementRow, StatementTally, Sums};
 pub use tally::{FlushEnd, IdentityTally, Largest, Tally};
 
 use crate::error::{LimitKind, Rejected};
@@ -23,6 +25,7 @@ use entry::RequestIds;
 use expensive::ExpensiveRequests;
 use heavy_hitters::HeavyHitters;
 use held::{HELD, HeldAccount, HeldAccounts};
+use statements::StatementHitters;
 use std::sync::Arc;
 
 /// Heavy hitters and expensive requests are shown for one to two of these: "the last five to ten minutes". Time moves
@@ -40,6 +43,7 @@ pub struct Ledger {
     ids: RequestIds,
     expensive: ExpensiveRequests,
     hitters: HeavyHitters,
+    statements: StatementHitters,
     held: HeldAccounts,
     generation_ends: Instant,
 }
@@ -56,6 +60,7 @@ impl Ledger {
             ids: RequestIds::new(seed),
             expensive: ExpensiveRequests::default(),
             hitters: HeavyHitters::default(),
+            statements: StatementHitters::default(),
             held: HeldAccounts::default(),
             generation_ends: Instant(0),
         }
@@ -64,23 +69,37 @@ impl Ledger {
     /// One finished request. `name` is the caller's full name. Allocates nothing once the identity used the method before
     /// (but for a name or a request that enters one of the bounded lists).
     pub fn record(&mut self, entry: &Entry, name: &Arc<str>, listener: ListenerId) {
+        self.record_statement(entry, name, listener, None);
+    }
+
+    /// The same of a request that had a statement.
+    pub fn record_statement(
+        &mut self,
+        entry: &Entry,
+        name: &Arc<str>,
+        listener: ListenerId,
+        statement: Option<&Statement>,
+    ) {
         if entry.at >= self.generation_ends {
             self.next_generation(entry.at);
         }
         let request = self.ids.next();
         self.tally(entry.identity).method(entry.method).record(entry, request);
         self.hitters.add(name, entry.operations);
-        self.expensive.offer(entry, request, name, listener);
+        if let Some(statement) = statement {
+            self.statements.record(entry, name, listener, statement);
+        }
+        self.expensive.offer(entry, request, name, listener, statement);
     }
 
     /// One finished request of a connection whose account is held.
-    pub(crate) fn record_held(&mut self, account: u32, entry: &Entry) {
+    pub(crate) fn record_held(&mut self, account: u32, entry: &Entry, statement: Option<&Statement>) {
         if entry.at >= self.generation_ends {
             self.next_generation(entry.at);
         }
         let request = self.ids.next();
         if let Some(held) = self.held.get_mut(account) {
-            held.record(entry, request);
+            held.record(entry, request, statement);
         }
     }
 
@@ -90,10 +109,14 @@ impl Ledger {
         if account.operations > 0 {
             self.hitters.add(name, account.operations);
         }
-        for (mut entry, request) in account.expensive {
+        for (mut entry, request, statement) in account.expensive {
             entry.identity = identity;
-            self.expensive.offer(&entry, request, name, account.listener);
+            self.expensive.offer(&entry, request, name, account.listener, statement.as_ref());
         }
+        for (method, statement, counted) in &account.statements {
+            self.statements.merge(name, account.listener, *method, statement, counted);
+        }
+        self.statements.merge_rest(&account.rest);
     }
 
     /// Accounts that wait for their name.
@@ -188,6 +211,13 @@ impl Ledger {
         self.hitters.list()
     }
 
+    /// The pairs of caller and statement with the most work or time of the last one to two [`GENERATION`]s, at most
+    /// 4 x [`statements::STATEMENT_COUNTERS`] in no order, and the sums over all pairs, listed or not.
+    #[must_use]
+    pub fn statements(&self) -> (Vec<StatementRow>, Sums) {
+        self.statements.list()
+    }
+
     /// The identity's tally, which is shown by the next fold; or the one of a held account ([`HELD`]), which is not.
     fn tally(&mut self, identity: u32) -> &mut IdentityTally {
         if identity & HELD != 0
@@ -214,6 +244,7 @@ impl Ledger {
         for _ in 0..if stale { 2 } else { 1 } {
             self.expensive.rotate();
             self.hitters.rotate();
+            self.statements.rotate();
         }
         self.generation_ends = now.after(GENERATION);
     }

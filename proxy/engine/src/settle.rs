@@ -119,7 +119,7 @@ impl Engine {
             }
         }
         match self.clients[slot].held {
-            Some(account) => self.ledger.record_held(account, &entry),
+            Some(account) => self.ledger.record_held(account, &entry, None),
             None => self.ledger.record(&entry, &known.identity.name, listener),
         }
         known.requests -= 1;

@@ -289,6 +289,7 @@ impl CqlEngine {
         let about = super::rules::About::prepared(&key, &mut self.statements);
         let prepared = Prepared {
             about,
+            named: request.named.clone().unwrap_or_else(|| known.named(key.keyspace.clone())),
             id: located.id.of(body).into(),
             keyspace: key.keyspace.clone(),
             text: (*key.text).into(),

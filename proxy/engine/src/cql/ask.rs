@@ -12,7 +12,7 @@ use super::prepared::Key;
 use super::request::{Purpose, Request, Stage};
 use super::statements::{Known, tables};
 use super::target::{Finder, First, Target};
-use crate::ledger::Outcome;
+use crate::ledger::{self, Outcome};
 use crate::units::{ClientId, Instant, Operations};
 use std::sync::Arc;
 use weir_cql::envelope::{Header, Opcode};
@@ -30,6 +30,7 @@ pub(super) struct Draft {
     pub(super) envelope: Vec<u8>,
     pub(super) prepared: Option<Arc<super::prepared::Prepared>>,
     pub(super) known: Option<Arc<Known>>,
+    pub(super) named: Option<ledger::Statement>,
     pub(super) idempotent: bool,
     /// The partition, and whether replicas are asked in their own order.
     pub(super) target: Option<Target>,
@@ -48,6 +49,7 @@ impl Draft {
             envelope,
             prepared: None,
             known: None,
+            named: None,
             idempotent: false,
             target: None,
             ordered: false,
@@ -106,6 +108,7 @@ impl CqlEngine {
         let system = system_of(&known, text, own_keyspace.or(keyspace.as_deref().map(str::as_bytes)));
         let scan = self.scan_operations(id);
         let mut draft = Draft {
+            named: Some(known.named(own_keyspace.map_or_else(|| keyspace.clone(), text_of))),
             idempotent: known.idempotent,
             operations: known.operations(&query.parameters.values, body, scan),
             ..Draft::new(known.method, header, Vec::new())
@@ -230,6 +233,7 @@ impl CqlEngine {
             purpose: Purpose::Prepare(key),
             rewrite,
             idempotent: true,
+            named: Some(known.named(chosen)),
             known: Some(known),
             // the payload of the client, if any, is not passed on: what is prepared is everybody's
             ..Draft::new(Method::Prepare, header, envelope(&without_payload(header), &sent))
@@ -266,6 +270,7 @@ impl CqlEngine {
                 known.operations(&execute.parameters.values, body, scan)
             },
             known: Some(known.clone()),
+            named: Some(prepared.named.clone()),
             ..Draft::new(if system { Method::System } else { known.method }, header, envelope(header, body))
         })
         .map(|draft| Draft { prepared: Some(prepared), ..draft }))
@@ -281,11 +286,15 @@ impl CqlEngine {
         let cluster = self.clients[id.slot as usize].cluster;
         let mut idempotent = batch.head.kind != weir_cql::request::BatchKind::Counter;
         let (mut unqualified, mut ordered, mut first) = (false, false, None);
+        let keyspace = self.clients[id.slot as usize].keyspace.clone();
+        let chosen = batch.keyspace.map_or_else(|| keyspace.clone(), |span| text_of(span.of(body)));
+        let mut named = None;
         for part in batch.statements(body) {
             let source = part.source.of(body);
             if part.prepared {
                 let prepared = self.clusters[cluster.0 as usize].registry.get(source);
                 idempotent &= prepared.as_ref().is_some_and(|prepared| prepared.known.idempotent);
+                named = named.or_else(|| Some(prepared.as_ref()?.named.clone()));
                 ordered |= prepared.as_ref().is_some_and(|prepared| prepared.known.conditional);
                 first = first.or_else(|| Some(prepared.map(First::Prepared)));
             } else {
@@ -293,13 +302,13 @@ impl CqlEngine {
                 idempotent &= known.idempotent;
                 ordered |= known.conditional;
                 unqualified |= known.unqualified || known.opaque.is_some();
+                named = named.or_else(|| Some(known.named(chosen.clone())));
                 first = first.or(Some(Some(First::Text(known))));
             }
         }
-        let keyspace = self.clients[id.slot as usize].keyspace.clone();
         let finder = first.flatten().zip(self.finder(id));
-        let chosen = keyspace.as_deref().map(str::as_bytes);
-        let target = finder.and_then(|(first, finder)| finder.batch(batch, &first, chosen, body));
+        let of_client = keyspace.as_deref().map(str::as_bytes);
+        let target = finder.and_then(|(first, finder)| finder.batch(batch, &first, of_client, body));
         let keyspace = keyspace.filter(|_| unqualified && batch.keyspace.is_none());
         let envelope = match keyspace {
             Some(keyspace) if header.version >= Version::V5 => {
@@ -317,6 +326,7 @@ impl CqlEngine {
             None => self::envelope(header, body),
         };
         Ok(Some(Draft {
+            named,
             idempotent,
             target,
             ordered,
@@ -441,6 +451,7 @@ impl CqlEngine {
             shard: None,
             routed: None,
             tried: Tried::default(),
+            named: draft.named,
             idempotent: draft.idempotent,
             attempts: 0,
             repairs: 0,
@@ -489,6 +500,10 @@ fn never_use(known: &Known) -> Result<(), String> {
         return Err("weir: USE is taken as a QUERY of its own, in the form USE keyspace".to_owned());
     }
     Ok(())
+}
+
+fn text_of(keyspace: &[u8]) -> Option<Arc<str>> {
+    std::str::from_utf8(keyspace).ok().map(Arc::from)
 }
 
 fn without_payload(header: &Header) -> Header {

@@ -28,6 +28,8 @@ pub(super) struct Prepared {
     /// As it was sent.
     pub(super) text: Box<[u8]>,
     pub(super) known: Arc<Known>,
+    /// What the ledger books it under.
+    pub(super) named: crate::ledger::Statement,
     pub(super) rewrite: Rewrite,
     /// Which of its values are the partition key, where the server told.
     pub(super) key: Option<BoundKey>,

@@ -1,7 +1,7 @@
 //! One request of a client from its arrival to its answer, and the table of all of them.
 
 use crate::client::Held;
-use crate::ledger::Outcome;
+use crate::ledger::{self, Outcome};
 use crate::units::{ClientId, Instant, LaneId};
 use std::sync::Arc;
 use weir_cql::{StreamId, Version};
@@ -85,6 +85,8 @@ pub(super) struct Request {
     pub(super) routed: Option<Routed>,
     /// Nodes that failed it.
     pub(super) tried: Tried,
+    /// What the ledger books it under; of a batch its first statement.
+    pub(super) named: Option<ledger::Statement>,
     /// May be sent a second time without doing more than the first.
     pub(super) idempotent: bool,
     /// It went to a node: it counts as a part there.

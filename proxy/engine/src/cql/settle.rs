@@ -173,7 +173,7 @@ impl CqlEngine {
         if request.outcome == Outcome::Ok {
             known.learn(request.bytes_out, request.operations);
         }
-        self.ledger.record(&entry, &known.identity.name, listener);
+        self.ledger.record_statement(&entry, &known.identity.name, listener, request.named.as_ref());
         self.callers.request_ended(request.known, &mut self.ledger);
     }
 

@@ -6,11 +6,12 @@
 use super::face::{SystemTable, system_table};
 use super::method::Method;
 use super::rules::RememberedRule;
+use crate::ledger::{self, Form};
 use crate::units::Operations;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use weir_cql::request::{Values, list_count};
-use weir_cql::statement::{self, Body, In, InValues, Modify, OpaqueCause, Statement, Table, Where};
+use weir_cql::statement::{self, Body, In, InValues, Modify, Name, OpaqueCause, Statement, Table, Where};
 
 /// Texts remembered per worker.
 pub(super) const KEPT: usize = 4_096;
@@ -46,9 +47,16 @@ pub(super) struct Known {
     pub(super) opaque: Option<OpaqueCause>,
     /// The rule it was found to be under.
     pub(super) rule: RememberedRule,
+    /// What the ledger knows it by.
+    pub(super) form: Arc<Form>,
 }
 
 impl Known {
+    /// It as the ledger has it, asked with this keyspace chosen.
+    pub(super) fn named(&self, keyspace: Option<Arc<str>>) -> ledger::Statement {
+        ledger::Statement { form: self.form.clone(), keyspace: keyspace.filter(|_| self.unqualified) }
+    }
+
     pub(super) fn read(text: &[u8]) -> Known {
         let statement = statement::read(text);
         let mut method = Method::of(statement.kind);
@@ -60,6 +68,7 @@ impl Known {
             system: None,
             opaque: None,
             rule: RememberedRule::default(),
+            form: Arc::new(form(text, &statement)),
             method,
             statement: statement.clone(),
         };
@@ -156,6 +165,32 @@ impl Statements {
             self.by_text.insert(text.into(), known.clone());
         }
         known
+    }
+}
+
+/// Bytes of a text that its form is made of; what is longer is a list of values, mostly, and is read anew every time.
+const FORM_OF: usize = TEXT_MAX;
+
+/// The form of a text: without its values, and with the table of its (first) statement.
+fn form(text: &[u8], statement: &Statement) -> Form {
+    let mut of = text;
+    if text.len() > FORM_OF {
+        // between two elements of a list, so that the length of the list does not matter
+        let start = &text[..FORM_OF];
+        of = &start[..start.iter().rposition(|byte| *byte == b',').unwrap_or(FORM_OF)];
+    }
+    let found = statement::fingerprint(of);
+    let whole = of.len() == text.len();
+    let shown = if whole { &*found.text } else { found.text.strip_suffix(", ?").unwrap_or(&found.text) };
+    let table = tables(statement).next().map_or_else(String::new, |table| named(table, text));
+    Form::new(shown, found.hash, &table, found.complete && whole)
+}
+
+fn named(table: &Table, text: &[u8]) -> String {
+    let name = |name: Name| String::from_utf8_lossy(&name.normal(text)).into_owned();
+    match table.keyspace {
+        Some(keyspace) => format!("{}.{}", name(keyspace), name(table.name)),
+        None => name(table.name),
     }
 }
 

@@ -4,6 +4,7 @@
 //! costs one comparison.
 
 use super::entry::{Entry, RequestId};
+use super::statements::Statement;
 use crate::units::ListenerId;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub struct Expensive {
     pub listener: ListenerId,
     /// Its numbers; `entry.at` is when it ended.
     pub entry: Entry,
+    /// What it asked, where its protocol has statements.
+    pub statement: Option<Statement>,
 }
 
 /// The largest requests of this generation and the one before.
@@ -33,11 +36,19 @@ pub(crate) struct ExpensiveRequests {
 }
 
 impl ExpensiveRequests {
-    pub(crate) fn offer(&mut self, entry: &Entry, request: RequestId, name: &Arc<str>, listener: ListenerId) {
+    pub(crate) fn offer(
+        &mut self,
+        entry: &Entry,
+        request: RequestId,
+        name: &Arc<str>,
+        listener: ListenerId,
+        statement: Option<&Statement>,
+    ) {
         if self.floor.is_some_and(|floor| entry.operations <= floor) {
             return;
         }
-        let expensive = Expensive { request, name: name.clone(), listener, entry: *entry };
+        let statement = statement.cloned();
+        let expensive = Expensive { request, name: name.clone(), listener, entry: *entry, statement };
         if self.current.len() < KEPT {
             self.current.push(expensive);
         } else if let Some(smallest) = self.current.iter_mut().min_by_key(|kept| kept.entry.operations) {

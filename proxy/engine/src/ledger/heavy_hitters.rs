@@ -4,7 +4,9 @@
 //! and at most W / [`COUNTERS`] too high, and every caller above W / [`COUNTERS`] is in the list. Counting requests
 //! instead would miss the caller weir exists for: a few requests of 15 to 20 thousand keys.
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 /// Counters of one list (k).
@@ -21,67 +23,105 @@ pub struct HeavyHitter {
     pub error: u64,
 }
 
+/// One counter of a list.
 #[derive(Debug)]
-struct Counter {
-    name: Arc<str>,
-    operations: u64,
-    error: u64,
+pub(crate) struct Counter<K, P> {
+    pub(crate) key: K,
+    hash: u64,
+    /// Never too low.
+    pub(crate) weight: u64,
+    /// By how much `weight` may be too high.
+    pub(crate) error: u64,
+    /// What its owner notes beside the weight, since the key got the counter.
+    pub(crate) notes: P,
     /// Where `heap` has it.
     place: usize,
 }
 
-/// One list. An update is one hash look-up and a walk of at most log2(k) steps.
-#[derive(Debug, Default)]
-pub(crate) struct SpaceSaving {
-    by_name: FxHashMap<Arc<str>, usize>,
-    counters: Vec<Counter>,
+/// One list of at most `MAX` counters. An update is one hash look-up and a walk of at most log2(`MAX`) steps.
+#[derive(Debug)]
+pub(crate) struct SpaceSaving<K, const MAX: usize, P = ()> {
+    /// Indexes into `counters`.
+    by_key: HashTable<usize>,
+    counters: Vec<Counter<K, P>>,
     /// Indexes into `counters`; a binary heap with the smallest count on top.
     heap: Vec<usize>,
 }
 
-impl SpaceSaving {
-    pub(crate) fn add(&mut self, name: &Arc<str>, operations: u64) {
-        if operations == 0 {
-            return;
+impl<K, const MAX: usize, P> Default for SpaceSaving<K, MAX, P> {
+    fn default() -> Self {
+        SpaceSaving { by_key: HashTable::new(), counters: Vec::new(), heap: Vec::new() }
+    }
+}
+
+impl<K, const MAX: usize, P: Default> SpaceSaving<K, MAX, P> {
+    /// Adds to the counter of the key with this hash that `is_it` knows; `key` makes it where it gets one. Answers what
+    /// is noted beside it; nothing for a weight of 0.
+    pub(crate) fn add(
+        &mut self,
+        hash: u64,
+        weight: u64,
+        is_it: impl Fn(&K) -> bool,
+        key: impl FnOnce() -> K,
+    ) -> Option<&mut P> {
+        if weight == 0 {
+            return None;
         }
-        let index = match self.by_name.get(&**name) {
+        let index = match self.by_key.find(hash, |&index| is_it(&self.counters[index].key)) {
             Some(&index) => index,
-            None if self.counters.len() < COUNTERS => self.new_counter(name),
-            None => self.take_over(name),
+            None if self.counters.len() < MAX => self.new_counter(hash, key()),
+            None => self.take_over(hash, key()),
         };
         let counter = &mut self.counters[index];
-        counter.operations = counter.operations.saturating_add(operations);
+        counter.weight = counter.weight.saturating_add(weight);
         let place = counter.place;
         self.sift_down(place);
+        Some(&mut self.counters[index].notes)
     }
 
-    /// The count a name that is not in the list may have at most.
-    fn floor(&self) -> u64 {
-        if self.counters.len() < COUNTERS { 0 } else { self.counters[self.heap[0]].operations }
+    pub(crate) fn get(&self, hash: u64, is_it: impl Fn(&K) -> bool) -> Option<&Counter<K, P>> {
+        let index = self.by_key.find(hash, |&index| is_it(&self.counters[index].key))?;
+        Some(&self.counters[*index])
     }
 
-    fn new_counter(&mut self, name: &Arc<str>) -> usize {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Counter<K, P>> {
+        self.counters.iter()
+    }
+
+    /// The weight a key that is not in the list may have at most.
+    pub(crate) fn floor(&self) -> u64 {
+        if self.counters.len() < MAX { 0 } else { self.count_at(0) }
+    }
+
+    fn new_counter(&mut self, hash: u64, key: K) -> usize {
         let index = self.counters.len();
-        self.by_name.insert(name.clone(), index);
-        self.counters.push(Counter { name: name.clone(), operations: 0, error: 0, place: index });
+        self.counters.push(Counter { key, hash, weight: 0, error: 0, notes: P::default(), place: index });
+        self.list(hash, index);
         self.heap.push(index);
         self.sift_up(index);
         index
     }
 
+    fn list(&mut self, hash: u64, index: usize) {
+        let counters = &self.counters;
+        self.by_key.insert_unique(hash, index, |&index| counters[index].hash);
+    }
+
     /// The smallest counter changes hands; what it counted is the newcomer's error.
-    fn take_over(&mut self, name: &Arc<str>) -> usize {
+    fn take_over(&mut self, hash: u64, key: K) -> usize {
         let index = self.heap[0];
+        if let Ok(listed) = self.by_key.find_entry(self.counters[index].hash, |&listed| listed == index) {
+            listed.remove();
+        }
         let counter = &mut self.counters[index];
-        self.by_name.remove(&*counter.name);
-        self.by_name.insert(name.clone(), index);
-        counter.name = name.clone();
-        counter.error = counter.operations;
+        (counter.key, counter.hash, counter.notes) = (key, hash, P::default());
+        counter.error = counter.weight;
+        self.list(hash, index);
         index
     }
 
     fn count_at(&self, place: usize) -> u64 {
-        self.counters[self.heap[place]].operations
+        self.counters[self.heap[place]].weight
     }
 
     fn swap(&mut self, a: usize, b: usize) {
@@ -118,13 +158,23 @@ impl SpaceSaving {
 /// The lists of this generation and the one before, so that the caller of today is not buried under last week's.
 #[derive(Debug, Default)]
 pub(crate) struct HeavyHitters {
-    current: SpaceSaving,
-    previous: SpaceSaving,
+    current: Callers,
+    previous: Callers,
+}
+
+type Callers = SpaceSaving<Arc<str>, COUNTERS>;
+
+fn hash_of(name: &str) -> u64 {
+    FxBuildHasher.hash_one(name)
+}
+
+fn find<'a>(list: &'a Callers, name: &str) -> Option<&'a Counter<Arc<str>, ()>> {
+    list.get(hash_of(name), |known| **known == *name)
 }
 
 impl HeavyHitters {
     pub(crate) fn add(&mut self, name: &Arc<str>, operations: u64) {
-        self.current.add(name, operations);
+        self.current.add(hash_of(name), operations, |known| **known == **name, || name.clone());
     }
 
     pub(crate) fn rotate(&mut self) {
@@ -134,20 +184,20 @@ impl HeavyHitters {
     /// Both lists added up, largest first: at most 2 x [`COUNTERS`], so that a name above W / [`COUNTERS`] of both
     /// together is never cut off. A list without the name may still have dropped it: its floor counts, as error too.
     pub(crate) fn list(&self) -> Vec<HeavyHitter> {
-        let new = |counter: &&Counter| !self.current.by_name.contains_key(&*counter.name);
-        let names = self.current.counters.iter().chain(self.previous.counters.iter().filter(new));
+        let new = |counter: &&Counter<Arc<str>, ()>| find(&self.current, &counter.key).is_none();
+        let names = self.current.iter().chain(self.previous.iter().filter(new));
         let mut list: Vec<HeavyHitter> = names
             .map(|counter| {
                 let (mut operations, mut error) = (0u64, 0u64);
                 for list in [&self.current, &self.previous] {
-                    let (more, wrong) = match list.by_name.get(&*counter.name) {
-                        Some(&i) => (list.counters[i].operations, list.counters[i].error),
+                    let (more, wrong) = match find(list, &counter.key) {
+                        Some(found) => (found.weight, found.error),
                         None => (list.floor(), list.floor()),
                     };
                     operations = operations.saturating_add(more);
                     error = error.saturating_add(wrong);
                 }
-                HeavyHitter { name: counter.name.clone(), operations, error }
+                HeavyHitter { name: counter.key.clone(), operations, error }
             })
             .collect();
         list.sort_by(|a, b| b.operations.cmp(&a.operations).then_with(|| a.name.cmp(&b.name)));
@@ -159,17 +209,18 @@ impl HeavyHitters {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rustc_hash::FxHashMap;
 
     fn name(n: u32) -> Arc<str> {
         format!("caller-{n}").into()
     }
 
-    fn check_heap(list: &SpaceSaving) {
+    fn check_heap(list: &Callers) {
         for place in 0..list.heap.len() {
             assert_eq!(list.counters[list.heap[place]].place, place);
             assert!(list.count_at(place) >= list.count_at(place.saturating_sub(1) / 2));
         }
-        assert_eq!(list.by_name.len(), list.counters.len());
+        assert_eq!(list.by_key.len(), list.counters.len());
         assert!(list.counters.len() <= COUNTERS);
     }
 

@@ -4,7 +4,8 @@
 //! Only the books wait: limits, queues and answers go on under the connection's principal. Bounds: [`HELD_MAX`] accounts
 //! per worker, each for [`HELD_FOR`] at most; without a free place a request is booked under the listener's name at once.
 
-use super::entry::{Entry, RequestId};
+use super::entry::{Entry, Method, RequestId};
+use super::statements::{Statement, StatementTally, Sums};
 use super::tally::IdentityTally;
 use crate::units::{ClientId, Instant, ListenerId, ServerId, Span};
 use rustc_hash::FxHashMap;
@@ -21,6 +22,8 @@ pub const LARGE: u64 = 100;
 pub const HELD_FOR: Span = Span::millis(1_000);
 /// Requests per account that may enter the list of the most expensive ones.
 pub const EXPENSIVE_KEPT: usize = 4;
+/// Statements per account that are told apart; those of further ones are known as a rest only.
+pub const STATEMENTS_KEPT: usize = 4;
 
 /// Accounts by number are told from identities by this bit.
 pub(crate) const HELD: u32 = 1 << 31;
@@ -38,7 +41,10 @@ pub(crate) struct HeldAccount {
     pub(crate) closed: Option<Instant>,
     pub(crate) tally: IdentityTally,
     pub(crate) operations: u64,
-    pub(crate) expensive: Vec<(Entry, RequestId)>,
+    pub(crate) expensive: Vec<(Entry, RequestId, Option<Statement>)>,
+    pub(crate) statements: Vec<(Method, Statement, StatementTally)>,
+    /// Of statements without a place in `statements`.
+    pub(crate) rest: Sums,
     pub(crate) spent: Vec<(ServerId, u64)>,
 }
 
@@ -53,19 +59,39 @@ impl HeldAccount {
             tally: IdentityTally::default(),
             operations: 0,
             expensive: Vec::new(),
+            statements: Vec::new(),
+            rest: Sums::default(),
             spent: Vec::new(),
         }
     }
 
-    pub(crate) fn record(&mut self, entry: &Entry, request: RequestId) {
+    pub(crate) fn record(&mut self, entry: &Entry, request: RequestId, statement: Option<&Statement>) {
         self.tally.method(entry.method).record(entry, request);
         self.operations = self.operations.saturating_add(entry.operations);
         if self.expensive.len() < EXPENSIVE_KEPT {
-            self.expensive.push((*entry, request));
-        } else if let Some(least) = self.expensive.iter_mut().min_by_key(|(kept, _)| kept.operations)
+            self.expensive.push((*entry, request, statement.cloned()));
+        } else if let Some(least) = self.expensive.iter_mut().min_by_key(|(kept, ..)| kept.operations)
             && least.0.operations < entry.operations
         {
-            *least = (*entry, request);
+            *least = (*entry, request, statement.cloned());
+        }
+        if let Some(statement) = statement {
+            self.record_statement(entry, statement);
+        }
+    }
+
+    fn record_statement(&mut self, entry: &Entry, statement: &Statement) {
+        let known = |(method, kept, _): &&mut (Method, Statement, StatementTally)| {
+            *method == entry.method && kept == statement
+        };
+        if let Some((.., counted)) = self.statements.iter_mut().find(known) {
+            counted.record(entry);
+        } else if self.statements.len() < STATEMENTS_KEPT {
+            let mut counted = StatementTally::default();
+            counted.record(entry);
+            self.statements.push((entry.method, statement.clone(), counted));
+        } else {
+            self.rest.record(entry);
         }
     }
 

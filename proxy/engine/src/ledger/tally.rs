@@ -52,14 +52,14 @@ impl<const N: usize> Default for Buckets<N> {
 }
 
 impl<const N: usize> Buckets<N> {
-    fn add(&mut self, bounds: &[u64], value: u64) {
+    pub(crate) fn add(&mut self, bounds: &[u64], value: u64) {
         let bucket = bucket_of(bounds, value).min(N - 1);
         self.counts[bucket] = self.counts[bucket].saturating_add(1);
         self.touched |= 1 << bucket;
         self.sum = self.sum.saturating_add(value);
     }
 
-    fn merge(&mut self, other: &Buckets<N>) {
+    pub(crate) fn merge(&mut self, other: &Buckets<N>) {
         for (bucket, n) in other.iter() {
             self.counts[bucket] = self.counts[bucket].saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
         }

@@ -12,5 +12,6 @@ mod placed;
 mod prepared;
 mod routing;
 mod simulation;
+mod statements;
 mod stream_through;
 mod wire;
