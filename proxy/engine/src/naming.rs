@@ -13,7 +13,7 @@ use crate::units::{ClientId, Instant, ServerId, Span};
 use std::sync::Arc;
 
 /// Accounts that are overdue are looked for no more often than this.
-const SWEEP: Span = Span::millis(100);
+pub(crate) const SWEEP: Span = Span::millis(100);
 
 /// What became of held accounts. Plain counts since they were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,9 +31,9 @@ pub struct NamingCounts {
 /// The engine's part of naming, apart from the accounts themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Naming {
-    counts: NamingCounts,
+    pub(crate) counts: NamingCounts,
     /// A request over its ceiling waits for its name.
-    urgent: bool,
+    pub(crate) urgent: bool,
     /// When overdue accounts are looked for. 0: nothing is held.
     pub(crate) due: Instant,
 }

@@ -429,6 +429,7 @@ impl CqlEngine {
     }
 
     fn submit(&mut self, id: ClientId, header: &Header, draft: Draft, now: Instant) {
+        self.hold_account(id, draft.operations.0, now);
         let client = &mut self.clients[id.slot as usize];
         client.data |= !matches!(draft.method, Method::System | Method::Use | Method::Prepare);
         let request = Request {

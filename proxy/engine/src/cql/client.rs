@@ -6,6 +6,7 @@
 use super::request::RequestId;
 use crate::buffer::{InputBuffer, OutBuffer};
 use crate::client::CloseHow;
+use crate::ledger::held::HELD;
 use crate::readers::Reader;
 use crate::units::{ClientId, ClusterId, Instant, ListenerId};
 use std::net::SocketAddr;
@@ -19,6 +20,10 @@ pub(super) struct Client {
     pub(super) listener: ListenerId,
     pub(super) cluster: ClusterId,
     pub(super) known: u32,
+    /// Until when the first requests wait for the connection's name.
+    pub(super) unnamed_until: Option<Instant>,
+    /// The account in which they do.
+    pub(super) held: Option<u32>,
     /// The address it dialled, which is the one it is shown.
     pub(super) dialled: SocketAddr,
     /// Version of its last message: what it can read.
@@ -66,6 +71,8 @@ impl Client {
             listener: ListenerId(0),
             cluster: ClusterId(0),
             known: 0,
+            unnamed_until: None,
+            held: None,
             dialled: SocketAddr::from(([127, 0, 0, 1], 0)),
             version: Version::V4,
             ready: false,
@@ -90,6 +97,11 @@ impl Client {
             data: false,
             reader: Reader::new(Instant(0)),
         }
+    }
+
+    /// Where what it does is booked: its identity, or the account that waits for its name.
+    pub(super) fn account(&self) -> u32 {
+        self.held.map_or(self.known, |account| account | HELD)
     }
 
     pub(super) fn dialect(&self) -> Dialect {

@@ -12,7 +12,7 @@ use crate::admit::{Ask, Verdict, admit, book};
 use crate::client::Held;
 use crate::ledger::Outcome;
 use crate::settings::LimitMode;
-use crate::units::{Bytes, ClientId, ClusterId, Instant, LaneId, Operations};
+use crate::units::{Bytes, ClientId, ClusterId, Instant, LaneId, Operations, ServerId};
 use std::cmp::Reverse;
 use weir_cql::Version;
 use weir_cql::response::{ErrorBody, ErrorCode};
@@ -48,10 +48,11 @@ impl CqlEngine {
             return true;
         }
         let known = &self.callers.known[request.known as usize];
+        let account = self.clients[request.client.slot as usize].account();
         let ledger_method = crate::ledger::Method::from(request.method);
         let first_look = request.stage == Stage::New;
         if first_look {
-            self.ledger.asked(request.known, ledger_method, request.operations);
+            self.ledger.asked(account, ledger_method, request.operations);
         }
         let ask = Ask {
             operations: Operations(request.operations),
@@ -72,21 +73,21 @@ impl CqlEngine {
         match verdict {
             Verdict::Admit { over } => {
                 if let Some(kind) = over {
-                    self.ledger.over_limit(request.known, kind, LimitMode::Observe);
+                    self.ledger.over_limit(account, kind, LimitMode::Observe);
                 }
                 request.held = Some(Held { operations: ask.operations, bytes: ask.bytes });
                 true
             }
             Verdict::Wait { wait, kind } => {
                 if first_look {
-                    self.ledger.over_limit(request.known, kind, LimitMode::Pace);
+                    self.ledger.over_limit(account, kind, LimitMode::Pace);
                 }
                 request.stage = Stage::Paced;
                 self.pace(id, now.after(wait));
                 false
             }
             Verdict::Refuse { kind, ceiling } => {
-                self.ledger.over_limit(request.known, kind, LimitMode::Refuse);
+                self.ledger.over_limit(account, kind, LimitMode::Refuse);
                 let text = refusal(kind, &known.identity.name, ask.operations, ceiling);
                 self.answer_error(id, &ErrorBody::plain(ErrorCode::INVALID, &text), Outcome::Refused, now);
                 false
@@ -192,8 +193,14 @@ impl CqlEngine {
         request.attempts = request.attempts.saturating_add(1);
         request.first_sent.get_or_insert(now);
         request.sent = now;
+        let account = self.clients[request.client.slot as usize].held;
+        let account = account.and_then(|account| self.ledger.held_mut().get_mut(account));
         let node = &mut self.nodes[out.info.node.0 as usize];
-        node.spend(request.known, request.operations);
+        node.backend_operations += request.operations;
+        match account {
+            Some(held) => held.spend(ServerId(out.info.node.0), request.operations),
+            None => node.spend(request.known, request.operations),
+        }
         node.operations += request.operations;
         if let Some(group) = node.group_mut(request.version) {
             group.in_flight += 1;

@@ -79,8 +79,7 @@ impl CqlEngine {
         if let Some(name) = declared {
             let identity = &self.callers.known[client.known as usize].identity;
             let identity = Identity { name, ..Identity::clone(identity) };
-            self.clients[id.slot as usize].declared = true;
-            self.rename(id, Arc::new(identity));
+            self.declare(id, Arc::new(identity));
         }
         self.account_local(id, Method::Control, header.envelope_len(), Outcome::Ok, now);
         self.version_needed(id, header.version);

@@ -85,6 +85,17 @@ impl CqlEngine {
                 assert_eq!(kept, 0, "idle clients own no input");
             }
         }
+        let mut held = vec![0; self.callers.known.len()];
+        for (account, waiting) in self.ledger.held().iter() {
+            held[waiting.known as usize] += 1;
+            match waiting.closed {
+                Some(_) => assert_eq!(self.ledger.held().of_gone(waiting.client), Some(account)),
+                None => assert_eq!(self.client(waiting.client).and_then(|client| client.held), Some(account)),
+            }
+        }
+        for (known, held) in self.callers.known.iter().zip(held) {
+            assert_eq!(known.held, held, "held accounts of {}", known.identity.name);
+        }
         assert_eq!(live, self.requests.len(), "every request is its client's");
         for (known, found) in self.callers.known.iter().zip(clients) {
             assert_eq!(known.clients as usize, found, "connections of {}", known.identity.name);

@@ -96,14 +96,13 @@ impl CqlEngine {
     pub fn next_deadline(&self) -> Option<Instant> {
         let scan = (self.next_scan > Instant(0)).then_some(self.next_scan);
         let paced = self.paced.peek().map(|Reverse((due, ..))| *due);
-        match (scan, paced) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let naming = (self.naming.due > Instant(0)).then_some(self.naming.due);
+        [scan, paced, naming].into_iter().flatten().min()
     }
 
     /// Time-outs, stalls, pacing, slow readers. `end_turn` must follow.
     pub fn on_timer(&mut self, now: Instant) {
+        self.book_overdue(now);
         self.paced_due(now);
         if self.next_scan == Instant(0) || now < self.next_scan {
             return;
@@ -186,7 +185,8 @@ impl CqlEngine {
             let Stage::Queued(node) = std::mem::replace(&mut request.stage, Stage::New) else { continue };
             let queued = &mut self.callers.known[request.known as usize].queued;
             *queued = queued.saturating_sub(request.operations);
-            self.ledger.rejected(request.known, Rejected::QueueTimeout, 1);
+            let account = self.clients[request.client.slot as usize].account();
+            self.ledger.rejected(account, Rejected::QueueTimeout, 1);
             let name = self.nodes[node.0 as usize].name.clone();
             self.fail_at(id, Failure::QueueTimeout, &name, now);
         }
@@ -209,8 +209,8 @@ impl CqlEngine {
     /// one request (an answer that was not read), is counted as turned down for this reason.
     pub fn reject_client(&mut self, id: ClientId, why: Rejected) {
         let Some(client) = self.client(id) else { return };
-        let (known, owed) = (client.known, client.live.len().max(1));
-        self.ledger.rejected(known, why, owed as u64);
+        let (account, owed) = (client.account(), client.live.len().max(1));
+        self.ledger.rejected(account, why, owed as u64);
     }
 
     /// Keeps the bound on request bytes, and chooses who is read while it is reached.

@@ -7,7 +7,7 @@
 //! (replies back) -> `settle` (what it cost).
 //! A large reply is passed on while it arrives (`stream_through`). Around them: `lifecycle` (turns, time-outs), `lanes`
 //! (connections come and go), `failover` (what they leave behind, with `budget`), `reload` (new settings),
-//! `topology` (nodes come and go; `placement` is where data lies).
+//! `topology` (nodes come and go; `placement` is where data lies), `naming` (names that arrive after the first requests).
 //!
 //! Like [`crate::Engine`] it has no socket, no clock and no randomness of its own.
 
@@ -25,6 +25,7 @@ mod invariants;
 mod lanes;
 mod lifecycle;
 pub mod method;
+mod naming;
 mod node;
 pub mod placement;
 mod prepared;
@@ -57,6 +58,7 @@ use crate::client::{ClientSummary, CloseHow};
 use crate::invalid::Invalid;
 use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::CutCause;
+use crate::naming::Naming;
 use crate::readers::Reader;
 use crate::settings::{Backend, ClusterSettings, Settings};
 use crate::units::{ClientId, ClusterId, Instant, LaneId, ListenerId};
@@ -110,6 +112,7 @@ pub struct CqlEngine {
     workers: u64,
     callers: Callers,
     ledger: Ledger,
+    naming: Naming,
     clients: Vec<Client>,
     free: Vec<u32>,
     requests: Requests,
@@ -160,6 +163,7 @@ impl CqlEngine {
             workers: u64::from(workers.max(1)),
             callers: Callers::new(budgets),
             ledger: Ledger::new(seed),
+            naming: Naming::default(),
             clients: Vec::new(),
             free: Vec::new(),
             requests: Requests::default(),
@@ -229,20 +233,6 @@ impl CqlEngine {
             ..Client::closed()
         };
         ClientId { slot, generation }
-    }
-
-    /// Attribution arrived: later requests bear the new name, unless the client declared one itself. Requests under way
-    /// keep the old one.
-    pub fn rename_client(&mut self, id: ClientId, identity: Arc<Identity>) {
-        if self.client(id).is_some_and(|client| !client.declared) {
-            self.rename(id, identity);
-        }
-    }
-
-    fn rename(&mut self, id: ClientId, identity: Arc<Identity>) {
-        let known = self.callers.learn(identity, &self.settings, &mut self.ledger);
-        let old = std::mem::replace(&mut self.clients[id.slot as usize].known, known);
-        self.callers.leave(old, &mut self.ledger);
     }
 
     /// Whether this socket should be read at all; asked again whenever the client is dirty.
@@ -325,13 +315,16 @@ impl CqlEngine {
         let crowded = self.replies_crowded();
         self.abandon_all(id, now);
         let client = &mut self.clients[id.slot as usize];
-        let (requests, known) = (client.requests, client.known);
+        let (requests, known, account) = (client.requests, client.known, client.held);
         self.reply_bytes = self.reply_bytes.saturating_sub(client.unread());
         let held = client.input.capacity() + client.plain.capacity();
         self.input_bytes = self.input_bytes.saturating_sub(held);
         let generation = client.generation.wrapping_add(1);
         *client = Client { generation, ..Client::closed() };
         self.free.push(id.slot);
+        if let Some(account) = account {
+            self.ledger.held_mut().leave(account, now);
+        }
         self.callers.leave(known, &mut self.ledger);
         self.pump_due |= crowded && !self.replies_crowded();
         ClientSummary { requests }

@@ -241,14 +241,13 @@ impl Node {
         self.groups[version_index(version)].as_mut()
     }
 
-    /// Notes operations sent on somebody's account.
+    /// Notes on whose account operations were sent.
     pub(super) fn spend(&mut self, known: u32, operations: u64) {
         let slot = known as usize;
         if self.spent.len() <= slot {
             self.spent.resize(slot + 1, 0);
         }
         self.spent[slot] += operations;
-        self.backend_operations += operations;
     }
 }
 

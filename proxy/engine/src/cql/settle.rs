@@ -143,7 +143,8 @@ impl CqlEngine {
     }
 
     fn account(&mut self, request: &Request, now: Instant) {
-        let listener = self.clients[request.client.slot as usize].listener;
+        let client = &self.clients[request.client.slot as usize];
+        let (listener, account) = (client.listener, client.held);
         let queue_wait = request.first_sent.map_or(Span(0), |sent| sent.since(request.arrived));
         let entry = Entry {
             identity: request.known,
@@ -173,7 +174,11 @@ impl CqlEngine {
         if request.outcome == Outcome::Ok {
             known.learn(request.bytes_out, request.operations);
         }
-        self.ledger.record_statement(&entry, &known.identity.name, listener, request.named.as_ref());
+        let statement = request.named.as_ref();
+        match account {
+            Some(account) => self.ledger.record_held(account, &entry, statement),
+            None => self.ledger.record_statement(&entry, &known.identity.name, listener, statement),
+        }
         self.callers.request_ended(request.known, &mut self.ledger);
     }
 
@@ -186,6 +191,7 @@ impl CqlEngine {
         outcome: Outcome,
         now: Instant,
     ) {
+        self.hold_account(id, 0, now);
         let client = &self.clients[id.slot as usize];
         let entry = Entry {
             identity: client.known,
@@ -205,7 +211,10 @@ impl CqlEngine {
             at: now,
         };
         let name = &self.callers.known[client.known as usize].identity.name;
-        self.ledger.record(&entry, name, client.listener);
+        match client.held {
+            Some(account) => self.ledger.record_held(account, &entry, None),
+            None => self.ledger.record(&entry, name, client.listener),
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl CqlEngine {
                     clients: known.clients,
                 })
                 .collect(),
-            held_accounts: 0,
+            held_accounts: self.ledger.held().len(),
             clients: self.clients.len() - self.free.len(),
             reply_bytes: self.reply_bytes,
             input_bytes: self.input_bytes,

@@ -7,6 +7,7 @@ mod handshake;
 mod hostile;
 mod keyspaces;
 mod limits;
+mod naming;
 mod node;
 mod placed;
 mod prepared;

@@ -59,23 +59,17 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn reject_client(&mut self, id: ClientId, why: Rejected);
 
     /// Somebody is finding out who it belongs to.
-    fn await_name(&mut self, _id: ClientId, _now: Instant) {}
+    fn await_name(&mut self, id: ClientId, now: Instant);
     /// The identity of a closed connection whose requests are not booked yet.
-    fn held_identity(&self, _id: ClientId) -> Option<Arc<Identity>> {
-        None
-    }
+    fn held_identity(&self, id: ClientId) -> Option<Arc<Identity>>;
     /// The answer, read from the system at `read_at`; `None`: no better name than it has.
     fn name_client(&mut self, id: ClientId, name: Option<Arc<Identity>>, read_at: Instant);
     /// Whether an answer is urgent.
-    fn take_urgent(&mut self) -> bool {
-        false
-    }
+    fn take_urgent(&mut self) -> bool;
     /// What became of held accounts.
-    fn take_naming_counts(&mut self) -> NamingCounts {
-        NamingCounts::default()
-    }
+    fn take_naming_counts(&mut self) -> NamingCounts;
     /// Books every held account as it is: the worker ends.
-    fn book_held(&mut self) {}
+    fn book_held(&mut self);
 
     /// Every lane that should be connected.
     fn lanes(&self) -> impl Iterator<Item = (LaneId, &Self::Lane)>;
@@ -201,6 +195,24 @@ macro_rules! shared_calls {
         }
         fn reject_client(&mut self, id: ClientId, why: Rejected) {
             <$engine>::reject_client(self, id, why);
+        }
+        fn await_name(&mut self, id: ClientId, now: Instant) {
+            <$engine>::await_name(self, id, now);
+        }
+        fn held_identity(&self, id: ClientId) -> Option<Arc<Identity>> {
+            <$engine>::held_identity(self, id)
+        }
+        fn name_client(&mut self, id: ClientId, name: Option<Arc<Identity>>, read_at: Instant) {
+            <$engine>::name_client(self, id, name, read_at);
+        }
+        fn take_urgent(&mut self) -> bool {
+            <$engine>::take_urgent(self)
+        }
+        fn take_naming_counts(&mut self) -> NamingCounts {
+            <$engine>::take_naming_counts(self)
+        }
+        fn book_held(&mut self) {
+            <$engine>::book_held(self);
         }
         fn lanes(&self) -> impl Iterator<Item = (LaneId, &Self::Lane)> {
             <$engine>::lanes(self)

@@ -12,7 +12,7 @@ use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
 use weir_engine::settings::{Address, Backend, Settings};
 use weir_engine::units::{ClientId, ClusterId, Instant, LaneId, ListenerId, Span};
-use weir_engine::{ClientSummary, CloseHow, CutCause, Desync, EngineSnapshot, OutBuffer};
+use weir_engine::{ClientSummary, CloseHow, CutCause, Desync, EngineSnapshot, NamingCounts, OutBuffer};
 
 impl DataPath for CqlEngine {
     const PROTOCOL: Protocol = Protocol::Cql;
@@ -34,11 +34,6 @@ impl DataPath for CqlEngine {
     }
     fn client_wrote(&mut self, id: ClientId, n: usize, _now: Instant) {
         CqlEngine::client_wrote(self, id, n);
-    }
-    fn name_client(&mut self, id: ClientId, name: Option<Arc<Identity>>, _read_at: Instant) {
-        if let Some(identity) = name {
-            self.rename_client(id, identity);
-        }
     }
     fn take_lanes_added(&mut self) -> bool {
         CqlEngine::take_lanes_added(self)

@@ -37,24 +37,6 @@ impl DataPath for Engine {
     fn client_wrote(&mut self, id: ClientId, n: usize, now: Instant) {
         Engine::client_wrote(self, id, n, now);
     }
-    fn await_name(&mut self, id: ClientId, now: Instant) {
-        Engine::await_name(self, id, now);
-    }
-    fn held_identity(&self, id: ClientId) -> Option<Arc<Identity>> {
-        Engine::held_identity(self, id)
-    }
-    fn name_client(&mut self, id: ClientId, name: Option<Arc<Identity>>, read_at: Instant) {
-        Engine::name_client(self, id, name, read_at);
-    }
-    fn take_urgent(&mut self) -> bool {
-        Engine::take_urgent(self)
-    }
-    fn take_naming_counts(&mut self) -> NamingCounts {
-        Engine::take_naming_counts(self)
-    }
-    fn book_held(&mut self) {
-        Engine::book_held(self);
-    }
     fn lane_failed(&mut self, id: LaneId, sign_in: bool, now: Instant) {
         if sign_in {
             Engine::lane_sign_in_failed(self, id, now);
