@@ -168,6 +168,9 @@ pub struct TopArgs {
     /// Print one table and leave.
     #[arg(long)]
     pub once: bool,
+    /// Show callers' statements instead of callers; the key s changes between both.
+    #[arg(long)]
+    pub statements: bool,
     /// Print JSON: one object with --once, otherwise one per line and second.
     #[arg(long)]
     pub json: bool,

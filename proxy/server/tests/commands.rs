@@ -1,6 +1,9 @@
 //! What `weir top`, `weir explain` and `weir limits list` show, as golden text; and that outside strings cannot leave
 //! their place on a terminal or in a shell.
 
+#[path = "commands/statements.rs"]
+mod statements;
+
 use std::path::Path;
 use weir::admin::model::{
     CallerRow, ConfigReport, ControlRow, ExpensiveRow, HeavyRow, Instance, LaneRow, Largest, Limited,
@@ -168,6 +171,7 @@ fn april() -> Snapshot {
             switched_off: vec!["split".into()],
             ..ListenerRow::default()
         }],
+        ..Snapshot::default()
     }
 }
 
@@ -200,7 +204,7 @@ fn overrides() -> LimitsReport {
 }
 
 fn plain(width: usize) -> Look {
-    Look { width, height: None, colour: false }
+    Look { width, height: None, colour: false, statements: false }
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub expensive: Vec<ExpensiveRow>,
     /// Names by work whether or not they have a row in `callers`, heaviest first.
     pub heavy_hitters: Vec<HeavyRow>,
+    /// Callers' statements by work of late, most first; the last one, of `_other`, is the rest. Protocols with statements
+    /// only.
+    pub statements: Vec<StatementRow>,
     /// Pools with their servers, then clusters with their nodes.
     pub pools: Vec<PoolRow>,
     /// Listeners.
@@ -225,6 +228,53 @@ pub struct ExpensiveRow {
     pub outcome: String,
     /// Names it in exemplars and logs.
     pub request_id: String,
+    /// The statement without its values; of a batch its first. Nothing where the protocol has none.
+    pub statement: Option<String>,
+    /// The table it is about, as far as it is known.
+    pub table: Option<String>,
+}
+
+/// One caller and one of its statements, over the last five to ten minutes. What is not listed is in the row of `_other`,
+/// which has no statement, rates or sizes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatementRow {
+    /// Who asks.
+    pub caller: String,
+    /// Through which listener.
+    pub listener: String,
+    /// What is done with the statement.
+    pub method: String,
+    /// The text without its values, at most 512 bytes; of a batch the text of its first statement.
+    pub statement: String,
+    /// `keyspace.table`, as far as it is known.
+    pub table: String,
+    /// Requests.
+    pub requests: u64,
+    /// Of those, the ones that did not end well.
+    pub failed: u64,
+    /// Keys asked.
+    pub operations: u64,
+    /// Rows of replies.
+    pub rows: u64,
+    /// Bytes of requests.
+    pub bytes_in: u64,
+    /// Bytes of replies.
+    pub bytes_out: u64,
+    /// Time at the backend, microseconds.
+    pub backend_us: u64,
+    /// Requests per second now.
+    pub requests_per_second: f64,
+    /// Keys per second now.
+    pub operations_per_second: f64,
+    /// Keys that half of the requests stay within: the upper bound of a bucket of `weir_request_operations`.
+    pub request_operations_p50: u64,
+    /// Keys of the largest request.
+    pub largest: u64,
+    /// Its part of the work of all statements: for each request the most of keys, rows and 16 KiB of reply.
+    pub work_share: f64,
+    /// Its part of the time at the backend.
+    pub time_share: f64,
 }
 
 /// One name by work, from the Space-Saving list: its true count lies between `operations - error` and `operations`.

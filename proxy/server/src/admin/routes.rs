@@ -18,7 +18,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const INDEX: &str = "\
 /metrics /healthz /readyz
-/snapshot /callers /expensive /pools /config
+/snapshot /callers /expensive /statements /pools /config
 /limits (GET; POST sets, DELETE clears) /switch (POST) /reload (POST)
 ";
 
@@ -31,6 +31,7 @@ const PATHS: &[(&str, &[Method], bool)] = &[
     ("/snapshot", &[Method::GET], false),
     ("/callers", &[Method::GET], false),
     ("/expensive", &[Method::GET], false),
+    ("/statements", &[Method::GET], false),
     ("/pools", &[Method::GET], false),
     ("/config", &[Method::GET], false),
     ("/limits", &[Method::GET, Method::POST, Method::DELETE], false),
@@ -88,6 +89,7 @@ where
         "/snapshot" => json(&plane.snapshot().await),
         "/callers" => json(&plane.snapshot().await.callers),
         "/expensive" => json(&plane.snapshot().await.expensive),
+        "/statements" => json(&plane.snapshot().await.statements),
         "/pools" => json(&plane.snapshot().await.pools),
         "/config" => json(&plane.config()),
         "/limits" => json(&plane.limits()),

@@ -5,9 +5,10 @@ mod advice;
 
 pub use advice::Advice;
 
+use super::statement::{asked as asked_for, brief};
 use super::text::{bytes, grouped, length, micros, rate, share, shell, utc};
 use super::{Failure, client, json_line, print};
-use crate::admin::model::{CallerRow, ExpensiveRow, HeavyRow, Largest, LimitsReport, Snapshot};
+use crate::admin::model::{CallerRow, ExpensiveRow, HeavyRow, Largest, LimitsReport, Snapshot, StatementRow};
 use crate::cli::ExplainArgs;
 use crate::config::problem::Escaped;
 use crate::overrides::{Class, Mode, Override, Target};
@@ -18,6 +19,8 @@ use std::fmt::Write as _;
 const REQUESTS_SHOWN: usize = 3;
 /// Callers above their ceiling that are told of a listener.
 const ABOVE_SHOWN: usize = 5;
+/// Statements that are told.
+const STATEMENTS_SHOWN: usize = 3;
 
 /// Everything that is known about a caller.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +35,8 @@ pub struct Explanation {
     pub heavy: Option<HeavyRow>,
     /// Its most expensive requests of late, largest first.
     pub expensive: Vec<ExpensiveRow>,
+    /// Its statements with the most work of late, most first.
+    pub statements: Vec<StatementRow>,
     /// Overrides of its limits.
     pub overrides: Vec<Override>,
     /// Commands to copy.
@@ -55,6 +60,8 @@ pub struct Above {
     pub largest: Largest,
     /// Its ceiling now.
     pub ceiling: u64,
+    /// The statement of that request, as far as it is known.
+    pub statement: Option<String>,
 }
 
 pub(super) async fn run(args: &ExplainArgs) -> Result<u8, Failure> {
@@ -108,6 +115,9 @@ pub fn explain(
         snapshot.expensive.iter().filter(|row| is_own(&row.caller)).cloned().collect();
     expensive.sort_by_key(|row| std::cmp::Reverse(row.operations));
     expensive.truncate(REQUESTS_SHOWN);
+    let mut statements: Vec<_> =
+        snapshot.statements.iter().filter(|row| is_own(&row.caller)).cloned().collect();
+    statements.truncate(STATEMENTS_SHOWN);
     if own.is_empty() && heavy.is_none() && expensive.is_empty() {
         return None;
     }
@@ -138,6 +148,7 @@ pub fn explain(
         rows: own,
         heavy,
         expensive,
+        statements,
         overrides,
         commands: Vec::new(),
         now_unix_ms: snapshot.taken_at_unix_ms,
@@ -153,6 +164,25 @@ fn largest(found: &Explanation) -> Option<Largest> {
     of_rows.max_by_key(|largest| largest.operations)
 }
 
+/// The statement of a caller's request of this size, as it is told in a sentence.
+fn statement_of(
+    caller: &str,
+    largest: &Largest,
+    expensive: &[ExpensiveRow],
+    statements: &[StatementRow],
+) -> Option<String> {
+    let asked = expensive.iter().find(|row| {
+        row.caller == caller && row.method == largest.method && row.operations == largest.operations
+    });
+    if let Some((statement, asked)) = asked.and_then(|asked| Some((asked.statement.as_deref()?, asked))) {
+        return Some(asked_for(&asked.method, statement, asked.table.as_deref().unwrap_or_default()));
+    }
+    let row = statements.iter().find(|row| {
+        row.caller == caller && row.method == largest.method && row.largest == largest.operations
+    });
+    row.map(|row| asked_for(&row.method, &row.statement, &row.table))
+}
+
 /// The callers that were seen above their ceiling on a listener, those that it could not name left out.
 fn above(listener: &str, snapshot: &Snapshot) -> Vec<Above> {
     let named = snapshot.callers.iter().filter(|row| row.listener == listener && row.caller != listener);
@@ -161,7 +191,8 @@ fn above(listener: &str, snapshot: &Snapshot) -> Vec<Above> {
             let ceiling = row.limits.operations_per_request?;
             let sizes = [&row.largest_last_minute, &row.largest_ever];
             let largest = sizes.into_iter().flatten().find(|largest| largest.operations > ceiling)?;
-            Some(Above { caller: row.caller.clone(), largest: largest.clone(), ceiling })
+            let statement = statement_of(&row.caller, largest, &snapshot.expensive, &snapshot.statements);
+            Some(Above { caller: row.caller.clone(), largest: largest.clone(), ceiling, statement })
         })
         .collect();
     above.sort_by_key(|one| std::cmp::Reverse(one.largest.operations));
@@ -205,7 +236,8 @@ fn summary(found: &Explanation) -> String {
     let Some(largest) = largest(found) else {
         return format!("{name} has asked for nothing of late");
     };
-    let method = Escaped(&largest.method);
+    let statement = statement_of(&row.caller, &largest, &found.expensive, &found.statements);
+    let method = statement.unwrap_or_else(|| Escaped(&largest.method).to_string());
     let since = first_seen(row);
     let asked = grouped(largest.operations);
     match row.limits.operations_per_request {
@@ -242,7 +274,7 @@ impl Explanation {
                 "{}: {} operations in one {}, {:.1} times its ceiling of {}",
                 Escaped(&one.caller),
                 grouped(one.largest.operations),
-                Escaped(&one.largest.method),
+                one.statement.clone().unwrap_or_else(|| Escaped(&one.largest.method).to_string()),
                 one.largest.operations as f64 / one.ceiling.max(1) as f64,
                 grouped(one.ceiling)
             );
@@ -258,6 +290,9 @@ impl Explanation {
             };
             let most = grouped(heavy.operations);
             field(&mut text, "by work", &format!("{least}{most} operations in the heavy-hitter list"));
+        }
+        for (index, row) in self.statements.iter().enumerate() {
+            field(&mut text, if index == 0 { "statements" } else { "" }, &statement(row));
         }
         for (index, request) in self.expensive.iter().enumerate() {
             field(&mut text, if index == 0 { "expensive" } else { "" }, &expensive(request));
@@ -390,9 +425,27 @@ fn since_start(row: &CallerRow) -> String {
     )
 }
 
-fn expensive(row: &ExpensiveRow) -> String {
+fn statement(row: &StatementRow) -> String {
     format!(
-        "{} {} of {} operations in {} chunks, {} (queued {}, backend {}), {}, request {}",
+        "{}: {} keys in {} requests (half within {}, largest {}), {} rows, {}; {} of all work, {} of the backend's time",
+        asked_for(&row.method, &row.statement, &row.table),
+        grouped(row.operations),
+        grouped(row.requests),
+        grouped(row.request_operations_p50),
+        grouped(row.largest),
+        grouped(row.rows),
+        bytes(row.bytes_out),
+        share(row.work_share),
+        share(row.time_share),
+    )
+}
+
+fn expensive(row: &ExpensiveRow) -> String {
+    let statement = row.statement.as_deref().map_or_else(String::new, |statement| {
+        format!(": {}", brief(statement, row.table.as_deref().unwrap_or_default()))
+    });
+    format!(
+        "{} {} of {} operations in {} chunks, {} (queued {}, backend {}), {}, request {}{statement}",
         utc(row.at_unix_ms / 1_000),
         Escaped(&row.method),
         grouped(row.operations),

@@ -8,6 +8,7 @@
 mod explain;
 mod fingerprint;
 mod limits;
+mod statement;
 mod switch;
 mod tap;
 pub mod text;

@@ -3,6 +3,7 @@
 //! It asks for weir's ring of expensive requests twice a second and prints what is new. What weir does not put into the
 //! ring is not seen, and in a burst larger than the ring the oldest are missed: it is a look, not a record.
 
+use super::statement::brief;
 use super::text::{bytes, grouped, left, micros, utc};
 use super::{Failure, client, json_line, print};
 use crate::admin::model::ExpensiveRow;
@@ -37,8 +38,11 @@ pub(super) async fn run(args: &TapArgs) -> Result<u8, Failure> {
 /// One request in a line.
 #[must_use]
 pub fn line(row: &ExpensiveRow) -> String {
+    let statement = row.statement.as_deref().map_or_else(String::new, |statement| {
+        format!(" {}", brief(statement, row.table.as_deref().unwrap_or_default()))
+    });
     format!(
-        "{} {} {} {:>8} operations {:>6} hits {:>9} out {:>9} (queued {}) {} {}\n",
+        "{} {} {} {:>8} operations {:>6} hits {:>9} out {:>9} (queued {}) {} {}{statement}\n",
         utc(row.at_unix_ms / 1_000),
         left(&row.caller, 24),
         left(&row.method, 6),

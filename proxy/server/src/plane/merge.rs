@@ -1,6 +1,7 @@
 //! Many workers' looks as one snapshot.
 
 mod backends;
+mod statements;
 
 use crate::admin::model::{
     CallerRow, ExpensiveRow, HeavyRow, Instance, Largest, Limited, LimitsView, ListenerRow, Snapshot, Totals,
@@ -62,6 +63,7 @@ pub(super) fn snapshot(view: &View<'_>, looks: &[Look]) -> Snapshot {
         },
         expensive: expensive(view, looks),
         heavy_hitters: heavy(looks),
+        statements: statements::rows(view, looks, now),
         pools: backends::rows(&view.in_force.settings, view.posted, looks),
         callers,
         listeners,
@@ -206,19 +208,12 @@ fn expensive(view: &View<'_>, looks: &[Look]) -> Vec<ExpensiveRow> {
     all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.entry.operations));
     all.truncate(EXPENSIVE_SHOWN);
     all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.entry.at));
-    let listener = |id: ListenerId| {
-        view.in_force
-            .settings
-            .listeners
-            .get(id.0 as usize)
-            .map_or_else(String::new, |own| own.name.to_string())
-    };
     let row = |(protocol, kept): (Protocol, &weir_engine::ledger::Expensive)| {
         let entry = &kept.entry;
         ExpensiveRow {
             at_unix_ms: view.clock.unix_ms(entry.at),
             caller: kept.name.to_string(),
-            listener: listener(kept.listener),
+            listener: listener_name(view, kept.listener),
             method: protocol.method(entry.method).to_owned(),
             operations: entry.operations,
             chunks: u64::from(entry.chunks),
@@ -233,9 +228,20 @@ fn expensive(view: &View<'_>, looks: &[Look]) -> Vec<ExpensiveRow> {
             total_us: entry.total.0,
             outcome: entry.outcome.label().to_owned(),
             request_id: kept.request.to_string(),
+            statement: kept.statement.as_ref().map(|statement| statement.text().to_owned()),
+            table: kept
+                .statement
+                .as_ref()
+                .map(|statement| statement.table())
+                .filter(|table| !table.is_empty()),
         }
     };
     all.into_iter().map(row).collect()
+}
+
+fn listener_name(view: &View<'_>, id: ListenerId) -> String {
+    let listener = view.in_force.settings.listeners.get(id.0 as usize);
+    listener.map_or_else(String::new, |own| own.name.to_string())
 }
 
 fn heavy(looks: &[Look]) -> Vec<HeavyRow> {

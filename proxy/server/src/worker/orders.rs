@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use weir_engine::EngineSnapshot;
-use weir_engine::ledger::{Expensive, HeavyHitter};
+use weir_engine::ledger::{Expensive, HeavyHitter, StatementRow, Sums};
 use weir_engine::settings::{Backend, Settings};
 use weir_engine::units::{ClientId, Instant};
 
@@ -125,6 +125,8 @@ pub struct Look {
     pub expensive: Vec<Expensive>,
     /// Its heaviest callers.
     pub heavy: Vec<HeavyHitter>,
+    /// Its callers' statements with the most work or time, and the sums over all of them.
+    pub statements: (Vec<StatementRow>, Sums),
     /// Its servers, as the sockets see them.
     pub upstreams: Vec<Upstream>,
     /// By listener.

@@ -178,6 +178,7 @@ impl<P: DataPath> Worker<P> {
             rows: self.books.rows().to_vec(),
             expensive: self.engine.ledger().expensive().cloned().collect::<Vec<Expensive>>(),
             heavy: self.engine.ledger().heavy_hitters(),
+            statements: self.engine.ledger().statements(),
             upstreams: self.gauges.upstreams(&self.lanes),
             doors: self.doors.iter().map(door).collect(),
             churns: self.churns.looks(now),

@@ -132,33 +132,3 @@ fn texts_are_cut_and_say_so() {
     assert!(long.text.len() <= STATEMENT_TEXT_MAX && long.text.ends_with("é..."));
     assert_eq!(&*Form::new("select a from", 0, "", false).text, "select a from...");
 }
-
-/// What the books of a statement cost per request. Only with optimisations do the figures mean anything:
-/// `CARGO_PROFILE_TEST_OPT_LEVEL=3 cargo test -p weir-engine --lib cost_of -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures time"]
-fn cost_of_a_statement_per_request() {
-    let names: Vec<Arc<str>> = (0..20).map(|n| format!("caller-{n}").into()).collect();
-    for forms in [1, 40, 4_000] {
-        let statements: Vec<Statement> = (0..forms).map(statement).collect();
-        let time = |with: bool| {
-            let mut ledger = Ledger::new(1);
-            let rounds = 2_000_000u64;
-            let start = std::time::Instant::now();
-            for i in 0..rounds {
-                let statement = &statements[(i % forms) as usize];
-                let entry = entry(1 + i % 3, Instant(i));
-                ledger.record_statement(
-                    &entry,
-                    &names[(i / 7 % 20) as usize],
-                    DOOR,
-                    with.then_some(statement),
-                );
-            }
-            start.elapsed().as_nanos() as f64 / rounds as f64
-        };
-        let (without, with) = (time(false), time(true));
-        println!("{forms} forms x 20 callers: {without:.0} ns without, {with:.0} ns with");
-        assert!(with - without < 1_000.0);
-    }
-}

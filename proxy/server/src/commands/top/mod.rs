@@ -1,6 +1,7 @@
 //! `weir top`: who asks for how much work, live.
 
 pub mod render;
+pub mod statements;
 mod terminal;
 
 use super::{Failure, client, json_line, print};
@@ -32,14 +33,15 @@ pub(super) async fn run(args: &TopArgs) -> Result<u8, Failure> {
     }
     if args.once {
         let width = if terminal { terminal::size().0 } else { PLAIN_WIDTH };
-        print(&render(&snapshot, &Look { width, height: None, colour: terminal && colours() }))?;
+        let look = Look { width, height: None, colour: terminal && colours(), statements: args.statements };
+        print(&render(&snapshot, &look))?;
         return Ok(0);
     }
     if !terminal || !std::io::stdin().is_terminal() {
         let text = "this is no terminal: use weir top --once, or --json".to_owned();
         return Err(Failure { text, code: 2 });
     }
-    live(&client, snapshot).await
+    live(&client, snapshot, args.statements).await
 }
 
 /// Whether the reader wants colours (no-color.org).
@@ -48,20 +50,22 @@ fn colours() -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-async fn live(client: &Client, mut snapshot: Snapshot) -> Result<u8, Failure> {
+async fn live(client: &Client, mut snapshot: Snapshot, mut statements: bool) -> Result<u8, Failure> {
     let mut terminal = Terminal::enter()?;
     let mut ticks = tokio::time::interval(REFRESH);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut trouble: Option<String> = None;
     loop {
         let (width, height) = terminal::size();
-        let look = Look { width, height: Some(height - usize::from(trouble.is_some())), colour: colours() };
+        let height = Some(height - usize::from(trouble.is_some()));
+        let look = Look { width, height, colour: colours(), statements };
         terminal.show(trouble.as_deref(), &render(&snapshot, &look))?;
         // Both branches may be dropped at any time: a tick that is missed comes later, a key stays in its queue.
         tokio::select! {
             event = terminal.event() => match event {
                 Event::Leave => return Ok(0),
                 Event::Resized => {}
+                Event::Statements => statements = !statements,
             },
             _ = ticks.tick() => {
                 // Leaving must not wait for an answer. A dropped question closes its connection.
@@ -70,7 +74,11 @@ async fn live(client: &Client, mut snapshot: Snapshot) -> Result<u8, Failure> {
                         Ok(fresh) => (snapshot, trouble) = (fresh, None),
                         Err(error) => trouble = Some(format!("{error}; what follows is old, trying again")),
                     },
-                    event = terminal.event() => if event == Event::Leave { return Ok(0) },
+                    event = terminal.event() => match event {
+                        Event::Leave => return Ok(0),
+                        Event::Resized => {}
+                        Event::Statements => statements = !statements,
+                    },
                 }
             }
         }

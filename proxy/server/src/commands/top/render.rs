@@ -5,6 +5,7 @@
 //! `REQS` are the parts of all operations and of all requests: who has much of one and little of the other hides big
 //! batches. At 80 columns everything is there; wider terminals get longer names and more columns.
 
+use super::statements;
 use crate::admin::model::{CallerRow, ServerRow, Snapshot};
 use crate::commands::text::{grouped, left, length, rate, right, share, short};
 use crate::config::problem::Escaped;
@@ -19,10 +20,12 @@ pub struct Look {
     pub height: Option<usize>,
     /// Colours.
     pub colour: bool,
+    /// Statements instead of callers.
+    pub statements: bool,
 }
 
 /// Columns below which lines are cut rather than laid out anew.
-const NARROWEST: usize = 80;
+pub(super) const NARROWEST: usize = 80;
 /// From here on the wide columns are shown.
 const WIDE: usize = 112;
 
@@ -39,10 +42,15 @@ pub fn render(snapshot: &Snapshot, look: &Look) -> String {
     let head = head(snapshot, look);
     let pools = pools(snapshot, look);
     let hitters = hitters(snapshot, look);
-    let mut table: Vec<String> = vec![style(look, "1", &caller_titles(look))];
-    table.extend(callers.iter().map(|row| caller(row, look)));
-    if callers.is_empty() {
-        table.push("no caller yet".to_owned());
+    let mut table: Vec<String> = Vec::new();
+    if look.statements {
+        table.extend(statements::table(snapshot, look));
+    } else {
+        table.push(style(look, "1", &caller_titles(look)));
+        table.extend(callers.iter().map(|row| caller(row, look)));
+        if callers.is_empty() {
+            table.push("no caller yet".to_owned());
+        }
     }
     if let Some(height) = look.height {
         let others = head.len() + pools.len() + hitters.len();
@@ -253,10 +261,10 @@ fn server_line(pool: &str, server: &ServerRow, width: usize, look: &Look) -> Str
 }
 
 /// Text of ours that is cut, and not filled.
-fn left_cut(text: &str, width: usize) -> String {
+pub(super) fn left_cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width { text.to_owned() } else { left(text, width) }
 }
 
-fn style(look: &Look, code: &str, text: &str) -> String {
+pub(super) fn style(look: &Look, code: &str, text: &str) -> String {
     if look.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 pub(super) enum Event {
     Leave,
     Resized,
+    /// Show statements instead of callers, or callers again.
+    Statements,
 }
 
 pub(super) struct Terminal {
@@ -35,13 +37,13 @@ impl Terminal {
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
         raw.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
-        // One key is enough: it is `q`, or it is of no interest. The thread ends with the process.
+        // One key is enough: it is `q` or `s`, or it is of no interest. The thread ends with the process.
         let (sender, keys) = mpsc::channel(1);
         let terminal = Terminal { before, keys, resized, ended };
         std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
             for byte in io::stdin().lock().bytes() {
                 let Ok(byte) = byte else { return };
-                if matches!(byte, b'q' | b'Q' | 3 | 4) && sender.blocking_send(byte).is_err() {
+                if matches!(byte, b'q' | b'Q' | b's' | b'S' | 3 | 4) && sender.blocking_send(byte).is_err() {
                     return;
                 }
             }
@@ -67,7 +69,10 @@ impl Terminal {
     /// Waits for the reader. Cancel-safe: nothing is taken that is not answered.
     pub(super) async fn event(&mut self) -> Event {
         tokio::select! {
-            _ = self.keys.recv() => Event::Leave,
+            key = self.keys.recv() => match key {
+                Some(b's' | b'S') => Event::Statements,
+                _ => Event::Leave,
+            },
             _ = self.ended.recv() => Event::Leave,
             _ = self.resized.recv() => Event::Resized,
         }
