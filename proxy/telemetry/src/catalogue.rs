@@ -5,8 +5,9 @@
 //! that page. To add a metric, add an entry here and a field in `families.rs`.
 
 use crate::vocabulary::{
-    CloseHow, ConnectionState, Direction, FlushResult, LimitKind, LimitMode, LookupResult, NamingResult,
-    OpenResult, Outcome, PlacementFailure, PrepareResult, RejectReason, SizeClass,
+    CloseHow, ConnectionState, Direction, FailoverCause, FlushResult, LimitKind, LimitMode, LookupResult,
+    NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult, RejectReason, RouteResult,
+    SizeClass,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -229,6 +230,14 @@ catalogue! {
         "Stream ids that wait for a reply nobody wants any more";
     CQL_CONTROL_ONLY_CLIENTS = Gauge "weir_cql_control_only_clients" [CLUSTER]
         "Connections registered for events whose caller sends no statements through weir: a driver that went past it";
+    CQL_ROUTED_REQUESTS = Counter "weir_cql_routed_requests_total" [CLUSTER, label("result", Values::Listed(RouteResult::NAMES))]
+        "Requests sent to a node, by how it was found: replica, other_rack, remote (data center), no_token (partition unknown), fallback";
+    CQL_FAILOVERS = Counter "weir_cql_failovers_total" [CLUSTER, label("cause", Values::Listed(FailoverCause::NAMES))]
+        "Requests that went to another node than first chosen, by cause";
+    CQL_RETRIES_REFUSED = Counter "weir_cql_retries_refused_total" [CLUSTER]
+        "Requests that were not sent again because retry_percent of the last ten seconds was spent";
+    CQL_NODES = Gauge "weir_cql_nodes" [CLUSTER, label("state", Values::Listed(NodeState::NAMES))]
+        "Nodes of a cluster by state, each counted once by every worker: up, down, left_out (beyond nodes_max, or no contact without discover)";
     CQL_CONTROL_UP = Gauge "weir_cql_control_up" [CLUSTER]
         "1 when the cluster answered the control connection when it was last asked (every 30 s), else 0; none without discover";
     CQL_PLACEMENT_NODES = Gauge "weir_cql_placement_nodes" [CLUSTER]

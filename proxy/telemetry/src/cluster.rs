@@ -4,7 +4,7 @@ use crate::control::ControlMetrics;
 use crate::counters::GaugeShare;
 use crate::families::Families;
 use crate::labels::Label;
-use crate::vocabulary::PrepareResult;
+use crate::vocabulary::{FailoverCause, NodeState, PrepareResult, RouteResult};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use std::sync::Arc;
@@ -23,6 +23,10 @@ pub struct ClusterMetrics {
     gathered: Gauge,
     orphaned: Gauge,
     control_only: Gauge,
+    routed: [Counter; RouteResult::COUNT],
+    failovers: [Counter; FailoverCause::COUNT],
+    retries_refused: Counter,
+    nodes: [Gauge; NodeState::COUNT],
 }
 
 impl ClusterMetrics {
@@ -31,7 +35,16 @@ impl ClusterMetrics {
         let prepares = std::array::from_fn(|result| {
             families.cql_prepares.series([name.clone(), PrepareResult::ALL[result].name().into()])
         });
+        let with = |label: &'static str| [name.clone(), label.into()];
         ClusterMetrics {
+            routed: std::array::from_fn(|how| {
+                families.cql_routed_requests.series(with(RouteResult::ALL[how].name()))
+            }),
+            failovers: std::array::from_fn(|cause| {
+                families.cql_failovers.series(with(FailoverCause::ALL[cause].name()))
+            }),
+            retries_refused: families.cql_retries_refused.series([name.clone()]),
+            nodes: std::array::from_fn(|state| families.cql_nodes.series(with(NodeState::ALL[state].name()))),
             name: name.clone(),
             families: families.clone(),
             prepares,
@@ -54,6 +67,27 @@ impl ClusterMetrics {
     /// Statements prepared again for a node that had forgotten them.
     pub fn reprepares(&self, count: u64) {
         self.reprepares.inc_by(count);
+    }
+
+    /// Requests sent to a node found in this way.
+    pub fn routed(&self, how: RouteResult, count: u64) {
+        self.routed[how.index()].inc_by(count);
+    }
+
+    /// Requests that went to another node.
+    pub fn failovers(&self, cause: FailoverCause, count: u64) {
+        self.failovers[cause.index()].inc_by(count);
+    }
+
+    /// Requests that were not sent again although they might have been.
+    pub fn retries_refused(&self, count: u64) {
+        self.retries_refused.inc_by(count);
+    }
+
+    /// One worker's part of the nodes in this state.
+    #[must_use]
+    pub fn nodes(&self, state: NodeState) -> GaugeShare {
+        GaugeShare::new(self.nodes[state.index()].clone())
     }
 
     /// Statements forgotten for want of room.

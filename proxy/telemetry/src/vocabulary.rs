@@ -251,6 +251,50 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// How a request of CQL found its node.
+    RouteResult {
+        /// A replica in the local data center, and in the local rack where one is named.
+        Replica = "replica",
+        /// A replica in another rack of the local data center.
+        OtherRack = "other_rack",
+        /// A node of another data center.
+        Remote = "remote",
+        /// Any node: its partition could not be told.
+        NoToken = "no_token",
+        /// Any node: no replica of its partition is near, up and known.
+        Fallback = "fallback",
+    }
+}
+
+vocabulary! {
+    /// How a node of a cluster stands.
+    NodeState {
+        /// A connection to it works.
+        Up = "up",
+        /// None does.
+        Down = "down",
+        /// The cluster tells of it, but weir does not connect to it.
+        LeftOut = "left_out",
+    }
+}
+
+vocabulary! {
+    /// Why a request of CQL went to another node than first chosen.
+    FailoverCause {
+        /// The connection was lost while it waited for its answer.
+        Lost = "lost",
+        /// It waited for a node that cannot be reached any more.
+        Down = "down",
+        /// The node sees too few replicas.
+        Unavailable = "unavailable",
+        /// The node sheds load.
+        Overloaded = "overloaded",
+        /// The node is not ready yet.
+        Bootstrapping = "bootstrapping",
+    }
+}
+
+vocabulary! {
     /// Why a cluster's control plane could not read where data lies.
     PlacementFailure {
         /// No node could be connected to.

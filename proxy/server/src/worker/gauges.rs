@@ -9,7 +9,9 @@ use weir_engine::EngineSnapshot;
 use weir_engine::cql::ClusterCounts;
 use weir_engine::settings::{Backend as Behind, Settings};
 use weir_engine::units::Instant;
-use weir_telemetry::{ClusterMetrics, GaugeShare, PrepareResult, Telemetry};
+use weir_telemetry::{
+    ClusterMetrics, FailoverCause, GaugeShare, NodeState, PrepareResult, RouteResult, Telemetry,
+};
 
 /// Gauges of one backend, over all pools that name it.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ struct Cluster {
     orphans: GaugeShare,
     gathered: GaugeShare,
     control_only: GaugeShare,
+    nodes: [GaugeShare; NodeState::COUNT],
     seen: ClusterCounts,
 }
 
@@ -106,6 +109,7 @@ impl Gauges {
                     orphans: metrics.orphaned_streams(),
                     gathered: metrics.gathered_bytes(),
                     control_only: metrics.control_only_clients(),
+                    nodes: std::array::from_fn(|state| metrics.nodes(NodeState::ALL[state])),
                     seen: ClusterCounts::default(),
                     metrics,
                 }
@@ -114,6 +118,8 @@ impl Gauges {
             shown.orphans.set(now.orphans as u64);
             shown.gathered.set(now.gathered as u64);
             shown.control_only.set(now.control_only as u64);
+            let states = [now.nodes_up, now.nodes - now.nodes_up, now.nodes_left_out];
+            shown.nodes.iter_mut().zip(states).for_each(|(share, nodes)| share.set(nodes as u64));
             let (metrics, before) = (&shown.metrics, &shown.seen);
             let since = |now: u64, before: u64| now.saturating_sub(before);
             metrics.prepares(PrepareResult::Cached, since(now.prepared_hits, before.prepared_hits));
@@ -121,6 +127,15 @@ impl Gauges {
             metrics.reprepares(since(now.repaired, before.repaired));
             metrics.streamed(since(now.streamed, before.streamed), since(now.broken, before.broken));
             metrics.evicted(since(now.prepared_evicted, before.prepared_evicted));
+            for (how, (now, before)) in RouteResult::ALL.iter().zip(now.routed.iter().zip(before.routed)) {
+                metrics.routed(*how, since(*now, before));
+            }
+            for (cause, (now, before)) in
+                FailoverCause::ALL.iter().zip(now.failovers.iter().zip(before.failovers))
+            {
+                metrics.failovers(*cause, since(*now, before));
+            }
+            metrics.retries_refused(since(now.retries_refused, before.retries_refused));
             shown.seen = now.clone();
         }
     }
@@ -168,5 +183,18 @@ impl Gauges {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_engine::cql;
+
+    #[test]
+    fn the_engine_and_telemetry_count_the_same_things_in_the_same_order() {
+        assert_eq!(cql::Routed::ALL.map(cql::Routed::label), *RouteResult::NAMES);
+        assert_eq!(cql::FailoverCause::ALL.map(cql::FailoverCause::label), *FailoverCause::NAMES);
+        assert_eq!(*NodeState::NAMES, ["up", "down", "left_out"]);
     }
 }

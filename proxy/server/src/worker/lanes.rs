@@ -20,34 +20,67 @@ impl<P: DataPath> Worker<P> {
     pub(super) fn add_lanes(&mut self) {
         let live: Vec<(LaneId, P::Lane)> = self.engine.lanes().map(|(id, info)| (id, info.clone())).collect();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
-            lane.retired = !live.iter().any(|(id, _)| id.0 as usize == index);
+            let is_live = live.iter().any(|(id, _)| id.0 as usize == index);
+            // one that is gone for good stays so, whoever has its number now
+            lane.retired = !is_live || lane.counted.is_none();
         }
         for (id, info) in live {
             let index = id.0 as usize;
-            // Lanes are numbered in the order they are laid out and never taken out.
-            if let Some(lane) = self.lanes.get_mut(index) {
+            match self.lanes.get_mut(index) {
                 // a cluster may have another number now
-                lane.info = info;
-            } else if index == self.lanes.len() {
-                let name = info.address().to_string().into();
-                let backend = self.telemetry.backend(&info.address().to_string());
-                let seed = self.seed ^ (u64::from(id.0) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                self.lanes.push(LaneSocket {
-                    counted: Some(backend.connection(ConnectionState::Connecting)),
-                    source: Source::new(&self.mailbox.ready, Token::Lane(id.0)),
-                    link: Link::Gone,
-                    backoff: Backoff::new(seed),
-                    retired: false,
-                    opens: 0,
-                    open_errors: 0,
-                    last_error: None,
-                    name,
-                    backend,
-                    info,
-                });
-                self.dial(id);
+                Some(lane) if !lane.retired => lane.info = info,
+                // the engine gave the number of a connection that is gone to another one
+                Some(_) => {
+                    self.lanes[index] = self.lane_socket(id, info);
+                    self.dial(id);
+                }
+                None => {
+                    // numbers between are of lanes that went before anybody saw them
+                    while self.lanes.len() < index {
+                        let unseen = LaneId(super::to_u32(self.lanes.len()));
+                        let mut lane = self.lane_socket(unseen, info.clone());
+                        (lane.retired, lane.counted) = (true, None);
+                        self.lanes.push(lane);
+                    }
+                    let lane = self.lane_socket(id, info);
+                    self.lanes.push(lane);
+                    self.dial(id);
+                }
             }
         }
+        for index in 0..self.lanes.len() {
+            let lane = &self.lanes[index];
+            if lane.retired && matches!(lane.link, Link::Gone) {
+                self.lane_over(LaneId(super::to_u32(index)));
+            }
+        }
+    }
+
+    fn lane_socket(&self, id: LaneId, info: P::Lane) -> LaneSocket<P::Lane> {
+        let name: std::sync::Arc<str> = info.address().to_string().into();
+        let backend = self.telemetry.backend(&name);
+        let seed = self.seed ^ (u64::from(id.0) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        LaneSocket {
+            counted: Some(backend.connection(ConnectionState::Connecting)),
+            source: Source::new(&self.mailbox.ready, Token::Lane(id.0)),
+            link: Link::Gone,
+            backoff: Backoff::new(seed),
+            retired: false,
+            opens: 0,
+            open_errors: 0,
+            last_error: None,
+            name,
+            backend,
+            info,
+        }
+    }
+
+    /// Nothing is left of a lane that the engine does not want any more: its number may be another one's.
+    fn lane_over(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0 as usize];
+        lane.link = Link::Gone;
+        lane.counted = None;
+        self.engine.lane_gone(id);
     }
 
     /// Starts an attempt; it is polled next turn.
@@ -86,9 +119,7 @@ impl<P: DataPath> Worker<P> {
         let lane = &mut self.lanes[id.0 as usize];
         if lane.retired {
             // the settings have changed since it was dialled
-            lane.link = Link::Gone;
-            lane.counted = None;
-            return;
+            return self.lane_over(id);
         }
         lane.link = Link::Up(stream);
         lane.opens += 1;
@@ -127,9 +158,7 @@ impl<P: DataPath> Worker<P> {
     fn wait(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0 as usize];
         if lane.retired {
-            lane.link = Link::Gone;
-            lane.counted = None;
-            return;
+            return self.lane_over(id);
         }
         let patience = lane.info.patience(&self.in_force.settings);
         let at = self.now.after(lane.backoff.failed(patience.reconnect_min, patience.reconnect_max));

@@ -38,6 +38,9 @@ impl DataPath for CqlEngine {
     fn take_lanes_added(&mut self) -> bool {
         CqlEngine::take_lanes_added(self)
     }
+    fn lane_gone(&mut self, id: LaneId) {
+        CqlEngine::lane_gone(self, id);
+    }
     fn lane_failed(&mut self, id: LaneId, _sign_in: bool, now: Instant) {
         CqlEngine::lane_failed(self, id, now);
     }
