@@ -34,6 +34,8 @@ pub struct Connected {
     pub stream: Stream,
     /// Bytes that came before anything was asked, as if they were read next.
     pub early: Vec<u8>,
+    /// The shard of the node that serves it, where it tells.
+    pub shard: Option<u16>,
 }
 
 /// Why an attempt failed.

@@ -39,6 +39,8 @@ pub struct LaneInfo {
     pub registers: bool,
     /// The shard to ask the node for; `None`: any.
     pub shard: Option<ShardDial>,
+    /// The node has shards: it tells which one serves the connection (see [`super::CqlEngine::lane_on_shard`]).
+    pub tells_shard: bool,
 }
 
 /// How a shard is asked for: by the source port of a connection to the shard-aware port.

@@ -190,6 +190,7 @@ impl CqlEngine {
     fn add_lanes(&mut self, id: NodeId, version: Version, registers: bool) -> Vec<LaneId> {
         let node = &self.nodes[id.0 as usize];
         let settings = &self.clusters[node.cluster.0 as usize].settings;
+        let tells_shard = node.placed.as_ref().is_some_and(|placed| placed.sharding.is_some());
         let mut ids = Vec::new();
         for (index, shard) in dials(node.placed.as_ref(), settings).enumerate() {
             let info = LaneInfo {
@@ -200,6 +201,7 @@ impl CqlEngine {
                 auth_file: settings.auth_file.clone(),
                 registers: registers && index == 0,
                 shard,
+                tells_shard,
             };
             let lane = Lane::new(info, settings);
             ids.push(match self.free_lanes.pop() {

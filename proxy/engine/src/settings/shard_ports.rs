@@ -14,7 +14,7 @@ pub struct ShardPorts {
 
 impl ShardPorts {
     /// The ports that lead to this shard of so many, in ascending order.
-    pub fn of_shard(self, shard: u16, shards: NonZeroU16) -> impl Iterator<Item = u16> {
+    pub fn of_shard(self, shard: u16, shards: NonZeroU16) -> impl Iterator<Item = u16> + Clone {
         let (shards, shard) = (u32::from(shards.get()), u32::from(shard));
         let first = u32::from(self.first);
         let start = first + (shard + shards - first % shards) % shards;

@@ -190,6 +190,7 @@ fn holds(kind: Kind) -> String {
         Kind::Names(most) => format!("list of names, at most {}", show_count(most as u64)),
         Kind::Table => "`\"keyspace.table\"`".to_owned(),
         Kind::Fingerprint => "16 hexadecimal digits".to_owned(),
+        Kind::Ports => "`\"A-B\"`, ports from 1,024".to_owned(),
         Kind::Path => "path".to_owned(),
         Kind::Address => "address".to_owned(),
         Kind::Addresses(most) => format!("address, or a list of at most {most}"),

@@ -8,7 +8,9 @@ use super::quantity::{show_bytes, show_count, show_span};
 use std::path::PathBuf;
 use std::sync::Arc;
 use weir_cql::Version;
-use weir_engine::settings::{Address, CallerClass, FlushPolicy, LimitMode, RingDialect, ServerSettings};
+use weir_engine::settings::{
+    Address, CallerClass, FlushPolicy, LimitMode, RingDialect, ServerSettings, ShardPorts,
+};
 use weir_engine::units::{Bytes, Operations, Span};
 
 /// One key of a section whose values live in a `T`.
@@ -54,6 +56,8 @@ pub enum Kind {
     Table,
     /// 16 hexadecimal digits.
     Fingerprint,
+    /// Source ports: `"A-B"`, both at least 1,024.
+    Ports,
     /// An absolute path.
     Path,
     /// One address.
@@ -109,6 +113,8 @@ pub enum Value {
     Text(Arc<str>),
     /// Names.
     Names(Vec<Arc<str>>),
+    /// Source ports.
+    Ports(ShardPorts),
     /// Addresses.
     Addresses(Vec<Address>),
     /// Permission bits.
@@ -132,6 +138,7 @@ impl Value {
             Value::Flag(on) => on.to_string(),
             Value::Word(word) => format!("\"{word}\""),
             Value::Text(text) => quoted(text),
+            Value::Ports(ports) => format!("\"{}\"", show_ports(*ports)),
             Value::Names(names) => list(names.iter().map(|name| quoted(name))),
             Value::Addresses(all) => match (all.as_slice(), kind) {
                 ([one], _) => quoted(&one.to_string()),
@@ -157,6 +164,7 @@ impl Value {
             Value::Flag(on) => json!(on),
             Value::Word(word) => json!(word),
             Value::Text(text) => json!(&**text),
+            Value::Ports(ports) => json!(show_ports(*ports)),
             Value::Names(names) => names.iter().map(|name| json!(&**name)).collect(),
             Value::Addresses(all) => all.iter().map(|address| json!(address.to_string())).collect(),
             Value::Mode(bits) => json!(format!("{bits:04o}")),
@@ -175,6 +183,10 @@ impl Value {
             Value::Flush(FlushPolicy::Prefix(prefix)) => json!({ "prefix": &**prefix }),
         }
     }
+}
+
+fn show_ports(ports: ShardPorts) -> String {
+    format!("{}-{}", ports.first, ports.last)
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
@@ -247,6 +259,7 @@ field!(Vec<Arc<str>>, Names, |this| this.clone(), |held| Some(held));
 field!(Vec<Address>, Addresses, |this| this.clone(), |held| Some(held));
 field!(Address, Addresses, |this| vec![this.clone()], |held| held.into_iter().next());
 field!(Vec<ServerSettings>, Servers, |this| this.clone(), |held| Some(held));
+field!(ShardPorts, Ports, |this| *this, |held| Some(held));
 field!(FlushPolicy, Flush, |this| this.clone(), |held| Some(held));
 
 /// Permission bits, told apart from other numbers.

@@ -8,7 +8,7 @@ use super::schema::{Kind, Value};
 use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeValue;
-use weir_engine::settings::{Address, FlushPolicy, ServerSettings};
+use weir_engine::settings::{Address, FlushPolicy, ServerSettings, ShardPorts};
 use weir_engine::units::{Bytes, Span};
 
 /// Bytes of a path in the file.
@@ -73,6 +73,7 @@ fn read_single(kind: Kind, value: &DeValue<'_>) -> Result<Value, Wrong> {
         Kind::Name => name(text(value, "a name")?).map(Value::Text),
         Kind::Table => table(text(value, "a table")?).map(Value::Text),
         Kind::Fingerprint => fingerprint(text(value, "a fingerprint")?).map(Value::Text),
+        Kind::Ports => ports(text(value, "ports, as in \"50000-59999\",")?).map(Value::Ports),
         Kind::Path => absolute_path(text(value, "a path")?).map(Value::Text),
         Kind::Address => address(text(value, "an address")?).map(|address| Value::Addresses(vec![address])),
         Kind::FileMode => file_mode(value).map(Value::Mode),
@@ -231,6 +232,17 @@ fn fingerprint(text: &str) -> Result<Arc<str>, Wrong> {
         format!("{} is not a fingerprint", shortened(text)),
         "write the 16 hexadecimal digits that weir fingerprint prints",
     ))
+}
+
+/// `A-B`. Ports below 1,024 take a privilege that weir does not have.
+fn ports(text: &str) -> Result<ShardPorts, Wrong> {
+    let read = || {
+        let (first, last) = text.split_once('-')?;
+        let ports = ShardPorts { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? };
+        (ports.first >= 1_024 && ports.first <= ports.last).then_some(ports)
+    };
+    let wrong = || format!("{} is no range of ports", shortened(text));
+    read().ok_or_else(|| Wrong::help(wrong(), "write the lowest and the highest, from 1024: \"50000-59999\""))
 }
 
 fn absolute_path(text: &str) -> Result<Arc<str>, Wrong> {

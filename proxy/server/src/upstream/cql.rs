@@ -8,6 +8,7 @@
 //! Bounds: [`ANSWER_MAX`] for an answer, [`EARLY_MAX`] for events meanwhile, [`ROUNDS_MAX`] challenges.
 
 mod options;
+mod shard;
 
 pub use options::supported;
 
@@ -39,12 +40,15 @@ const EVENTS: [&str; 3] = ["SCHEMA_CHANGE", "STATUS_CHANGE", "TOPOLOGY_CHANGE"];
 #[must_use]
 pub fn start(info: LaneInfo, timeout: Span) -> Connecting {
     Connecting::within(timeout, async move {
-        let mut stream = dial(&info.address).await?;
-        let early = match &mut stream {
+        let mut stream = match info.shard {
+            Some(shard) => shard::dial(&info.address, shard).await?,
+            None => dial(&info.address).await?,
+        };
+        let (early, shard) = match &mut stream {
             Stream::Tcp(stream) => Handshake::new(stream, info.version).run(&info).await?,
             Stream::Unix(stream) => Handshake::new(stream, info.version).run(&info).await?,
         };
-        Ok(Connected { stream, early })
+        Ok(Connected { stream, early, shard })
     })
 }
 
@@ -71,8 +75,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         Handshake { stream, version, segments: None, plain: Vec::new(), early: Vec::new() }
     }
 
-    /// Everything up to the first request; the events that came meanwhile, as they are on the wire.
-    async fn run(mut self, info: &LaneInfo) -> Result<Vec<u8>, ConnectError> {
+    /// Everything up to the first request; the events that came meanwhile, as they are on the wire, and the shard.
+    async fn run(mut self, info: &LaneInfo) -> Result<(Vec<u8>, Option<u16>), ConnectError> {
+        let shard = if info.tells_shard { self.shard().await? } else { None };
         let options = [
             ("CQL_VERSION", CQL_VERSION),
             ("DRIVER_NAME", "weir"),
@@ -95,11 +100,11 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         }
         self.early.extend_from_slice(&self.plain);
         if self.segments.is_none() || self.early.is_empty() {
-            return Ok(self.early);
+            return Ok((self.early, shard));
         }
         let mut wrapped = Vec::with_capacity(self.early.len() + 16);
         match write_segments(&self.early, false, &mut wrapped) {
-            Ok(whole) if whole == self.early.len() => Ok(wrapped),
+            Ok(whole) if whole == self.early.len() => Ok((wrapped, shard)),
             Ok(_) => Err(unreadable("an event that is not whole")),
             Err(reason) => Err(unreadable(reason.label())),
         }
@@ -282,6 +287,7 @@ mod tests {
             auth_file: auth_file.map(Into::into),
             registers: true,
             shard: None,
+            tells_shard: false,
         }
     }
 
@@ -289,7 +295,7 @@ mod tests {
     async fn handshake(
         info: LaneInfo,
         answers: Vec<Vec<u8>>,
-    ) -> (Result<Vec<u8>, ConnectError>, Vec<(Opcode, Vec<u8>)>) {
+    ) -> (Result<(Vec<u8>, Option<u16>), ConnectError>, Vec<(Opcode, Vec<u8>)>) {
         let (mut weir, node) = tokio::io::duplex(1 << 20);
         let version = info.version;
         let node = tokio::spawn(node_with(node, version, answers));
@@ -367,7 +373,7 @@ mod tests {
             assert_eq!(opcodes, [Opcode::Startup, Opcode::Register], "{version:?}");
             let startup = Startup { options: Cursor::new(&asked[0].1).string_map().expect("a map") };
             assert_eq!(startup.get(&asked[0].1, "CQL_VERSION"), Some(CQL_VERSION.as_bytes()));
-            let mut early = outcome.expect("connected");
+            let (mut early, _) = outcome.expect("connected");
             if version < Version::V5 {
                 // the second is still in the socket
                 assert_eq!(early, event(version));
@@ -393,7 +399,7 @@ mod tests {
             own::auth_success(&mut success, version, StreamId(0), None);
             let answers = vec![asks.clone(), success, ready(version)];
             let (outcome, asked) = handshake(info(version, Some(&path)), answers).await;
-            assert_eq!(outcome.expect("connected"), b"");
+            assert_eq!(outcome.expect("connected").0, b"");
             assert_eq!(asked[1].0, Opcode::AuthResponse);
             assert_eq!(asked[1].1[4..], *b"\0user\0secret of mine");
 

@@ -115,7 +115,7 @@ impl<P: DataPath> Worker<P> {
     }
 
     fn lane_connected(&mut self, id: LaneId, connected: Connected) {
-        let Connected { stream, early } = connected;
+        let Connected { stream, early, shard } = connected;
         let lane = &mut self.lanes[id.0 as usize];
         if lane.retired {
             // the settings have changed since it was dialled
@@ -128,6 +128,9 @@ impl<P: DataPath> Worker<P> {
         if lane.last_error.is_some() {
             let event = Event::new(Severity::Info, "backend_up", "connected").text("backend", &lane.name);
             self.telemetry.events().emit(&event, seconds(self.now));
+        }
+        if let Some(shard) = shard {
+            self.engine.lane_on_shard(id, shard);
         }
         self.engine.lane_up(id, self.now);
         if !early.is_empty()

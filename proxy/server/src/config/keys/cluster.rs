@@ -82,12 +82,23 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
     ),
     key!(
         ClusterSettings,
+        "shard_ports",
+        shard_ports,
+        Kind::Ports,
+        Absent::Words("the node chooses the shard"),
+        Tighter::Neither,
+        "Source ports of connections to nodes that tell their shards (ScyllaDB): each connection asks for its shard by one, at \
+         the node's shard-aware port. A shard gets one port in so many as the node has shards. Only where no NAT is between."
+    ),
+    key!(
+        ClusterSettings,
         "connections_per_node",
         connections_per_node,
         Kind::Count(1, 16),
         Absent::Default,
         Tighter::Neither,
-        "Connections to a node, per worker and protocol version that clients use. Fixed: clients cannot add to them."
+        "Connections to a node (to each shard of one that tells its shards), per worker and protocol version that clients use. \
+         Fixed: clients cannot add to them."
     ),
     key!(
         ClusterSettings,
@@ -235,7 +246,8 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Kind::Count(0, 100),
         Absent::Default,
         Tighter::Less,
-        "Idempotent requests sent again after a lost connection, in percent of requests. Others are never sent twice."
+        "Idempotent requests sent again after a lost connection, or to another node after UNAVAILABLE, OVERLOADED or \
+         IS_BOOTSTRAPPING, in percent of the requests of the last ten seconds (and ten more). Others are never sent twice."
     ),
     key!(
         ClusterSettings,

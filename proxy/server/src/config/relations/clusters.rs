@@ -59,7 +59,7 @@ fn contacts(problems: &mut Collector<'_>, path: &str, draft: &Draft<ClusterSetti
 
 /// What needs to know more than the contacts.
 fn told_by_the_cluster(problems: &mut Collector<'_>, path: &str, draft: &Draft<ClusterSettings>) {
-    let needs = ["nodes_max", "local_dc", "local_rack", "remote_failover"];
+    let needs = ["nodes_max", "local_dc", "local_rack", "remote_failover", "shard_ports"];
     for key in needs.into_iter().filter(|key| !draft.held.discover && draft.places.contains_key(key)) {
         let what = "has no effect with discover = false: weir does not ask the cluster where its nodes are";
         problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));

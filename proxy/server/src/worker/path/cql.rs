@@ -38,6 +38,9 @@ impl DataPath for CqlEngine {
     fn take_lanes_added(&mut self) -> bool {
         CqlEngine::take_lanes_added(self)
     }
+    fn lane_on_shard(&mut self, id: LaneId, shard: u16) {
+        CqlEngine::lane_on_shard(self, id, shard);
+    }
     fn lane_gone(&mut self, id: LaneId) {
         CqlEngine::lane_gone(self, id);
     }
