@@ -238,6 +238,8 @@ catalogue! {
         "Requests that were not sent again because retry_percent of the last ten seconds was spent";
     CQL_NODES = Gauge "weir_cql_nodes" [CLUSTER, label("state", Values::Listed(NodeState::NAMES))]
         "Nodes of a cluster by state, each counted once by every worker: up, down, left_out (beyond nodes_max, or no contact without discover)";
+    CQL_SHARD_PORTS_FREE = Gauge "weir_cql_shard_ports_free" [CLUSTER]
+        "Source ports of shard_ports that weir's own connections leave free, for the node and shard with the fewest; 0 without shard_ports";
     CQL_CONTROL_UP = Gauge "weir_cql_control_up" [CLUSTER]
         "1 when the cluster answered the control connection when it was last asked (every 30 s), else 0; none without discover";
     CQL_PLACEMENT_NODES = Gauge "weir_cql_placement_nodes" [CLUSTER]

@@ -27,6 +27,7 @@ pub struct ClusterMetrics {
     failovers: [Counter; FailoverCause::COUNT],
     retries_refused: Counter,
     nodes: [Gauge; NodeState::COUNT],
+    shard_ports_free: Gauge,
 }
 
 impl ClusterMetrics {
@@ -43,6 +44,7 @@ impl ClusterMetrics {
             failovers: std::array::from_fn(|cause| {
                 families.cql_failovers.series(with(FailoverCause::ALL[cause].name()))
             }),
+            shard_ports_free: families.cql_shard_ports_free.series([name.clone()]),
             retries_refused: families.cql_retries_refused.series([name.clone()]),
             nodes: std::array::from_fn(|state| families.cql_nodes.series(with(NodeState::ALL[state].name()))),
             name: name.clone(),
@@ -82,6 +84,11 @@ impl ClusterMetrics {
     /// Requests that were not sent again although they might have been.
     pub fn retries_refused(&self, count: u64) {
         self.retries_refused.inc_by(count);
+    }
+
+    /// Source ports left, over all workers: every worker sets the same number.
+    pub fn shard_ports_free(&self, ports: i64) {
+        self.shard_ports_free.set(ports);
     }
 
     /// One worker's part of the nodes in this state.

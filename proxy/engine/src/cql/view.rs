@@ -3,13 +3,13 @@
 use super::CqlEngine;
 use super::failover::FailoverCause;
 use super::lifecycle::VERSIONS;
-use super::node::{Lane, NodeId};
+use super::node::{Lane, NodeId, ShardDial};
 use super::routing::Routed;
 use crate::multiplex::LaneState;
 use crate::settings::{Backend, Settings};
 use crate::snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerSnapshot};
 use crate::units::{Bytes, Instant, Operations, Span};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 use weir_cql::statement::OpaqueCause;
 
@@ -47,6 +47,9 @@ pub struct ClusterCounts {
     pub nodes: usize,
     /// Those of them with a connection that works.
     pub nodes_up: usize,
+    /// Of the ports of `shard_ports` that lead to one shard, those that the connections of all workers leave free at the
+    /// node and shard with the fewest; below zero when they do not suffice. `None` while no shard is asked for.
+    pub shard_ports_free: Option<i64>,
     /// Nodes that the cluster told of and that are beyond `nodes_max`, or no contacts without `discover`.
     pub nodes_left_out: usize,
 }
@@ -124,6 +127,7 @@ impl CqlEngine {
                 retries_refused: cluster.retries_refused,
                 nodes: cluster.nodes.len(),
                 nodes_up: cluster.nodes.iter().filter(|node| self.node_is_up(**node)).count(),
+                shard_ports_free: self.shard_ports_free(index),
                 nodes_left_out: cluster.placed.iter().filter(|node| node.is_none()).count(),
                 streamed: self.lanes.iter().filter(of_cluster).map(|lane| lane.streamed).sum(),
                 broken: self.lanes.iter().filter(of_cluster).map(|lane| lane.broken).sum(),
@@ -137,6 +141,19 @@ impl CqlEngine {
             }
         });
         counts.collect()
+    }
+
+    fn shard_ports_free(&self, cluster: usize) -> Option<i64> {
+        let lanes = self.lanes().filter(|(_, info)| info.cluster.0 as usize == cluster);
+        let mut taken: FxHashMap<(NodeId, u16), (ShardDial, i64)> = FxHashMap::default();
+        for (info, dial) in lanes.filter_map(|(_, info)| Some((info, info.shard?))) {
+            taken.entry((info.node, dial.shard)).or_insert((dial, 0)).1 += 1;
+        }
+        let free = |(dial, lanes): &(ShardDial, i64)| {
+            let ports = dial.source_ports.of_shard(dial.shard, dial.shards).count() as i64;
+            ports - lanes.saturating_mul(self.workers as i64)
+        };
+        taken.values().map(free).min()
     }
 
     /// Whether any connection to the node works.

@@ -489,6 +489,8 @@ fn each_shard_has_its_connections() {
         shards.sort_unstable();
         let each: Vec<(usize, u16)> = (0..2).flat_map(|n| (0..3).flat_map(move |s| [(n, s); 2])).collect();
         assert_eq!(shards, each);
+        // 333 of the ports lead to shard 2, and two connections of one worker to each node
+        assert_eq!(bench.engine.cluster_counts()[0].shard_ports_free, Some(331));
         for key in 0..100 {
             bench.send(&caller, &wire::execute(Version::V4, 1, &id, &With::values(&[int(key)])));
             bench.turn();
@@ -517,7 +519,8 @@ fn without_source_ports_the_node_says_which_shard_a_connection_got() {
     bench.settle();
     let lanes: Vec<usize> = lanes_of(&bench, 0);
     assert_eq!(lanes.len(), 4, "one for each shard");
-    assert!(bench.engine.lanes().all(|(_, info)| info.shard.is_none()));
+    assert!(bench.engine.lanes().all(|(_, info)| info.shard.is_none() && info.tells_shard));
+    assert_eq!(bench.engine.cluster_counts()[0].shard_ports_free, None);
     for (place, lane) in lanes.iter().enumerate() {
         bench.engine.lane_on_shard(LaneId(*lane as u32), 3 - place as u16);
     }

@@ -309,12 +309,13 @@ mod tests {
         version: Version,
         answers: Vec<Vec<u8>>,
     ) -> Vec<(Opcode, Vec<u8>)> {
-        let mut asked = Vec::new();
+        let mut asked: Vec<(Opcode, Vec<u8>)> = Vec::new();
         let (mut input, mut plain) = (Vec::new(), Vec::new());
         let mut segments = SegmentDecoder::new(false, ANSWER_MAX);
         let mut answers = answers.into_iter();
         while stream.read_buf(&mut input).await.is_ok_and(|length| length > 0) {
-            let in_segments = version >= Version::V5 && !asked.is_empty();
+            let started = asked.iter().any(|(opcode, _)| *opcode == Opcode::Startup);
+            let in_segments = version >= Version::V5 && started;
             if in_segments {
                 while let SegmentStep::Segment { consumed } = segments.decode(&input, &mut plain) {
                     input.drain(..consumed);
@@ -384,6 +385,26 @@ mod tests {
             assert_eq!(step, SegmentStep::Segment { consumed: early.len() });
             assert_eq!(plain, [event(version), event(version)].concat());
             early.clear();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_with_shards_is_asked_which_one_it_is() {
+        for version in [Version::V3, Version::V4, Version::V5] {
+            for (told, want) in [(Some("11"), Some(11)), (Some("x"), None), (None, None)] {
+                let mut supported = Vec::new();
+                let value: &[&str] = told.as_slice();
+                let options = [("SCYLLA_NR_SHARDS", &["12"][..]), ("SCYLLA_SHARD", value)];
+                own::supported(&mut supported, version, StreamId(0), options);
+                let asks = LaneInfo { tells_shard: true, registers: false, ..info(version, None) };
+                let (outcome, asked) = handshake(asks, vec![supported, ready(version)]).await;
+                assert_eq!(outcome.expect("connected").1, want);
+                let opcodes: Vec<Opcode> = asked.iter().map(|(opcode, _)| *opcode).collect();
+                assert_eq!(opcodes, [Opcode::Options, Opcode::Startup], "{version:?}");
+            }
+            let asks = LaneInfo { tells_shard: true, ..info(version, None) };
+            let (outcome, _) = handshake(asks, vec![ready(version)]).await;
+            assert!(outcome.expect_err("no answer to OPTIONS").what.contains("OPTIONS"));
         }
     }
 

@@ -135,6 +135,7 @@ impl Gauges {
             {
                 metrics.failovers(*cause, since(*now, before));
             }
+            metrics.shard_ports_free(now.shard_ports_free.unwrap_or(0));
             metrics.retries_refused(since(now.retries_refused, before.retries_refused));
             shown.seen = now.clone();
         }
