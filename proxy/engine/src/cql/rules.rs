@@ -184,6 +184,7 @@ mod tests {
             id: [1].into(),
             keyspace: key.keyspace.clone(),
             text: (*key.text).into(),
+            named: statements.read(text.as_bytes()).named(key.keyspace.clone()),
             known: statements.read(text.as_bytes()),
             rewrite: super::super::face::Rewrite::None,
             key: None,
