@@ -13,7 +13,7 @@ use scylla::response::PagingState;
 use scylla::statement::batch::{Batch, BatchType};
 use std::ops::ControlFlow;
 use support::{Weir, own_name, wait_for};
-use support_cql::{SOON, before, cassandra, counted, create_keyspace, keyspace, sockets_to};
+use support_cql::{CONTROL, SOON, before, cassandra, counted, create_keyspace, keyspace, sockets_to};
 use tokio::sync::Mutex;
 
 /// Rows written one by one.
@@ -198,8 +198,10 @@ async fn no_connection_of_a_driver_goes_past_weir() {
     assert!(connected >= 40, "{connected} sockets to weir, which has {clients}");
     assert_eq!(past_weir(), 0, "none goes to the node");
     let workers = weir.control("/snapshot")["instance"]["workers"].as_u64().expect("their number");
-    let upstream = sockets_to(weir.process.pid(), &node) as u64;
-    assert_eq!(upstream, workers, "one connection per node and worker");
+    wait_for("one connection per node and worker, and the control connection", SOON, || {
+        let upstream = sockets_to(weir.process.pid(), &node);
+        (upstream == workers as usize + CONTROL).then_some(())
+    });
     assert_eq!(weir.metric("weir_backend_connections", &["state=\"ready\""]) as u64, workers);
     let past = wait_for("no caller is without data", SOON, || {
         weir.series("weir_cql_control_only_clients", &[]).filter(|count| *count == 0.0)

@@ -5,8 +5,10 @@ mod support;
 mod support_cql;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use support::Weir;
-use support_cql::{Cql, With, before, cassandra, counted, create_keyspace, int, keyspace, list, sockets_to};
+use support::{Weir, wait_for};
+use support_cql::{
+    CONTROL, Cql, SOON, With, before, cassandra, counted, create_keyspace, int, keyspace, list, sockets_to,
+};
 use weir_cql::Version;
 use weir_cql::envelope::Opcode;
 use weir_cql::response::{ErrorCode, Response, supported};
@@ -229,7 +231,9 @@ fn two_hundred_clients_in_twenty_keyspaces_share_the_sockets_of_one() {
         }
     }
     assert_eq!(counted(&weir, "weir_client_connections", &[("listener", "cql")], 200.0), 200.0);
-    assert_eq!(sockets_to(weir.process.pid(), &node), workers(&weir) * 2, "sockets to the node");
+    wait_for("sockets to the node: those with data and the control connection", SOON, || {
+        (sockets_to(weir.process.pid(), &node) == workers(&weir) * 2 + CONTROL).then_some(())
+    });
     let ready = weir.metric("weir_backend_connections", &["state=\"ready\""]);
     let all = weir.metrics();
     let states: Vec<&str> =

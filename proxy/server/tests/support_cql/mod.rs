@@ -18,6 +18,9 @@ use std::time::Duration;
 /// How long something that is "at once" may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(10);
 
+/// The control connection: one per weir and cluster, to one of the nodes.
+pub const CONTROL: usize = 1;
+
 /// Where the node of this test run listens; `None`, said aloud with the reason, where there is none.
 pub fn cassandra(what: &str) -> Option<String> {
     let address = std::env::var("WEIR_TEST_CASSANDRA").ok();
