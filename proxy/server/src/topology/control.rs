@@ -32,6 +32,7 @@ pub(super) async fn keep(cluster: ClusterSettings, post: Arc<Post>, seed: u64) {
         known: post.known().as_deref().map(addresses).unwrap_or_default(),
         schema: Schema::Columns,
         lowered: None,
+        attempts: 0,
         shards: Shards::default(),
         cluster,
         post,
@@ -57,6 +58,8 @@ struct Control {
     /// Nodes the cluster had: one of them may answer where no contact does.
     known: Vec<SocketAddr>,
     schema: Schema,
+    /// Since the cluster was found last.
+    attempts: usize,
     /// When less than the whole schema had to do.
     lowered: Option<Instant>,
     shards: Shards,
@@ -65,12 +68,13 @@ struct Control {
 impl Control {
     /// Finds the cluster and follows it until it is lost; why. Nothing when all of the schema is to be tried again.
     async fn follow(&mut self) -> Option<Failure> {
-        let connected = Driver::connect(&self.cluster, &self.known, self.schema).await;
-        let driver = match connected {
+        let doors = self.doors();
+        let driver = match Driver::connect(&self.cluster, &doors, self.schema).await {
             Ok(driver) => driver,
             Err(failure) => return Some(failure),
         };
         self.backoff.succeeded();
+        self.attempts = 0;
         let mut shown = driver.state();
         self.show(&shown).await;
         self.post.read(self.schema.lacks());
@@ -101,6 +105,22 @@ impl Control {
                 self.show(&shown).await;
             }
         }
+    }
+
+    /// Where to try: at every contact and node that was known, or, every second time, at one of them alone. A node that
+    /// takes connections and says nothing would use up the time of the others.
+    fn doors(&mut self) -> Vec<String> {
+        let contacts = self.cluster.contacts.iter().filter(|contact| matches!(contact, Address::Tcp { .. }));
+        let mut doors: Vec<String> = contacts.map(ToString::to_string).collect();
+        let known = self.known.iter().map(ToString::to_string);
+        doors.extend(known);
+        let attempt = self.attempts;
+        self.attempts = attempt.wrapping_add(1);
+        if attempt % 2 == 1 && doors.len() > 1 {
+            let alone = (attempt / 2) % doors.len();
+            doors = vec![doors.swap_remove(alone)];
+        }
+        doors
     }
 
     /// Hands a view over to the workers.

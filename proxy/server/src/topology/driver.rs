@@ -12,11 +12,10 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::ClusterState;
 use scylla::cluster::metadata::{Peer, PeriodicFetchMode};
 use scylla::policies::host_filter::HostFilter;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_engine::settings::{Address, ClusterSettings};
+use weir_engine::settings::ClusterSettings;
 use weir_telemetry::PlacementFailure;
 
 /// The control connection is asked for a sign of life this often, and cut when it gives none in time.
@@ -24,8 +23,8 @@ const ALIVE_EVERY: Duration = Duration::from_secs(10);
 const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 /// How soon the driver reads the keyspaces that events named.
 const SCHEMA_EVERY: Duration = Duration::from_secs(1);
-/// One attempt to find the cluster, whatever the number of nodes that do not answer.
-const ATTEMPT_MAX: Duration = Duration::from_secs(60);
+/// Queries that a whole read takes one after the other, at most: the bound of one read in `request_timeout`s.
+const QUERIES_IN_TURN: u32 = 3;
 
 /// How much of the schema is read. The driver gives up a whole read over one type or replication setting it cannot
 /// parse, so each level does without what stopped the one before.
@@ -75,20 +74,20 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Finds the cluster through its contacts, or through nodes it had before.
+    /// Finds the cluster through one of these doors, within `connect_timeout` and the time of one read.
     pub(super) async fn connect(
         cluster: &ClusterSettings,
-        known: &[SocketAddr],
+        doors: &[String],
         schema: Schema,
     ) -> Result<Driver, Failure> {
         let connect = Duration::from_micros(cluster.connect_timeout.0);
         let patience = Duration::from_micros(cluster.request_timeout.0);
+        let attempt_max = connect + patience * QUERIES_IN_TURN;
         let identity = SelfIdentity::new()
             .with_application_name("weir")
             .with_application_version(env!("CARGO_PKG_VERSION"));
         let mut builder = SessionBuilder::new()
-            .known_nodes(cluster.contacts.iter().filter_map(contact))
-            .known_nodes_addr(known)
+            .known_nodes(doors)
             .host_filter(Arc::new(ControlOnly))
             .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))
             .disallow_shard_aware_port(true)
@@ -108,9 +107,9 @@ impl Driver {
             let (user, password) = sign_in(path).await?;
             builder = builder.user(user, password);
         }
-        let session = match tokio::time::timeout(ATTEMPT_MAX, builder.build()).await {
-            Ok(built) => built.map_err(|error| of_session(&error))?,
-            Err(_) => return Err(Failure::timeout(ATTEMPT_MAX)),
+        let session = match tokio::time::timeout(attempt_max, builder.build()).await {
+            Ok(built) => built.map_err(|error| in_our_words(of_session(&error), cluster))?,
+            Err(_) => return Err(Failure::timeout(attempt_max)),
         };
         let driver = Driver { session, patience };
         // A first read that fails leaves the driver with an invented ring, which has no name: that is no answer.
@@ -127,8 +126,7 @@ impl Driver {
 
     /// Reads everything again.
     pub(super) async fn refresh(&self) -> Result<(), Failure> {
-        // More than one query, each of them within the driver's own bound.
-        let patience = self.patience * 3;
+        let patience = self.patience * QUERIES_IN_TURN;
         match tokio::time::timeout(patience, self.session.refresh_metadata()).await {
             Ok(read) => read.map_err(|error| of_metadata(&error)),
             Err(_) => Err(Failure::timeout(patience)),
@@ -136,9 +134,12 @@ impl Driver {
     }
 }
 
-/// `host:port`, as the driver takes it.
-fn contact(address: &Address) -> Option<String> {
-    matches!(address, Address::Tcp { .. }).then(|| address.to_string())
+/// The driver names calls of its own where it means a key of ours.
+fn in_our_words(failure: Failure, cluster: &ClusterSettings) -> Failure {
+    if failure.cause == PlacementFailure::Auth && cluster.auth_file.is_none() {
+        return Failure { what: "the node asks for a password; auth_file is not set".to_owned(), ..failure };
+    }
+    failure
 }
 
 async fn sign_in(path: &str) -> Result<(String, String), Failure> {
