@@ -14,7 +14,9 @@ use weir_cql::key::KeyType;
 use weir_cql::request::{Change, Execute, ExecuteEdit, ParameterEdit, Request};
 use weir_cql::response::{Prefix, ResultBody};
 use weir_cql::{Consistency, Cursor, Dialect, StreamId, Version, statement, write};
-use weir_engine::cql::split::{Bounds, Chunk, Gather, InSplit, PageKey, Plan, Status, Uncut, Whole};
+use weir_engine::cql::split::{
+    Bounds, Chunk, Gather, InSplit, ListForm, PageKey, Plan, Status, Uncut, Whole,
+};
 
 const TYPES: [(&str, KeyType); 18] = [
     ("ascii", KeyType::Ascii),
@@ -389,6 +391,58 @@ fn split_rows_are_the_nodes_for_every_form_of_statement() {
         assert_eq!(prepare(&mut cql, &text, None).expect("prepared").split, Err(Whole::NotTheKey));
         let prepared = prepare(&mut cql, &text, Some(&["p1", "p2"])).expect("prepared");
         same(&mut cql, &prepared, &values, 3, &text);
+    }
+    cql.query(&format!("DROP KEYSPACE {keyspace}")).expect_result();
+}
+
+/// `IN (?, ?, ...)` sent whole, and its list form in chunks.
+#[test]
+fn a_marker_for_each_key_is_as_good_as_a_list() {
+    let Some(node) = cassandra("IN of markers as a list") else { return };
+    let keyspace = keyspace("split_markers");
+    let mut cql = open(&node, Version::V4);
+    cql.query(&create_keyspace(&keyspace)).expect_result();
+    let table = format!("{keyspace}.t");
+    cql.query(&format!("CREATE TABLE {table} (k varint, c int, v text, PRIMARY KEY (k, c))")).expect_result();
+    let insert = cql.prepare(&format!("INSERT INTO {table} (k, c, v) VALUES (?, ?, 'v')")).prepared();
+    let mut draw = Draw(2);
+    let mut keys: Vec<Vec<u8>> = (0..40).map(|_| draw.key(KeyType::Varint)).collect();
+    for (key, c) in keys.iter().flat_map(|key| [(key, 1), (key, 2)]) {
+        cql.execute(&insert, &With::values(&[key.clone(), int(c)])).expect_result();
+    }
+    keys.extend_from_within(3..9);
+    let markers = vec!["?"; keys.len()].join(",");
+    for (text, before, after) in [
+        (format!("SELECT * FROM {table} WHERE k IN ({markers})"), vec![], vec![]),
+        (
+            format!("SELECT * FROM {table} WHERE c = ? AND k IN({markers})LIMIT ?"),
+            vec![int(2)],
+            vec![int(23)],
+        ),
+    ] {
+        for version in [Version::V4, Version::V5] {
+            let mut cql = open(&node, version);
+            let client = prepare(&mut cql, &text, None).expect("prepared");
+            assert_eq!(client.split, Err(Whole::NotOneList));
+            let form = ListForm::of(text.as_bytes(), &statement::read(text.as_bytes())).expect("a list form");
+            let listed = std::str::from_utf8(&form.text).expect("text");
+            let own = prepare(&mut cql, listed, None).expect("prepared");
+            assert_eq!(own.statement.result_id, client.statement.result_id, "the same columns");
+            for page_size in [None, Some(7)] {
+                let values = [&before[..], &keys, &after].concat();
+                let body = cql.execute_body(&client.statement, &With { values, page_size });
+                let execute = located(version, &body);
+                let own_body = form.execute(&body, &execute, Dialect::of(version), &own.statement.id);
+                let decided = own.split.expect("cut");
+                let split = split(&mut cql, &decided, &own_body.expect("written"), 9);
+                let whole = whole(&mut cql, &body);
+                let rows =
+                    |pages: &[Page]| pages.iter().flat_map(|page| page.rows.clone()).collect::<Vec<_>>();
+                assert_eq!(rows(&split), rows(&whole), "{text}");
+                assert_eq!(rows(&whole).len(), if after.is_empty() { 80 } else { 23 });
+                assert!(split.iter().all(|page| page.columns == whole[0].columns));
+            }
+        }
     }
     cql.query(&format!("DROP KEYSPACE {keyspace}")).expect_result();
 }
