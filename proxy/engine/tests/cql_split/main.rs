@@ -1,5 +1,6 @@
-//! A split `IN` answers what the unsplit one does: property tests against a model of a server.
+//! A split `IN` or BATCH does and answers what the unsplit one does: property tests against a model of a server.
 
+mod batches;
 mod chunks;
 mod hostile;
 mod markers;

@@ -282,7 +282,7 @@ pub fn shape(text: &str, body: &[u8], version: Version, key: Option<&[&str]>) ->
     InSplit::of(text.as_bytes(), &statement, body, &prepared, version, key)
 }
 
-fn located_prepared(body: &[u8], version: Version) -> Prepared {
+pub fn located_prepared(body: &[u8], version: Version) -> Prepared {
     let prefix = Prefix::locate(version, Flags::default(), body).expect("no prefix");
     match ResultBody::locate(&mut Cursor::within(body, prefix.message), Dialect::of(version)) {
         Ok(ResultBody::Prepared(prepared)) => prepared,

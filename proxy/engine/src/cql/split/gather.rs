@@ -11,22 +11,19 @@
 //! An error counts in its turn: a page that ended before that chunk is not spoilt by it. Where no page can end before
 //! it (no paging, no `LIMIT`) it counts at once.
 //!
-//! Bounds: [`Bounds`]; [`WARNINGS_MAX`] warnings of [`WARNING_BYTES`] together. Answers that come before their turn are
+//! Bounds: [`Bounds`]; [`WARNINGS_MAX`](super::warnings::WARNINGS_MAX)
+//! warnings of [`WARNING_BYTES`](super::warnings::WARNING_BYTES) together. Answers that come before their turn are
 //! held as they are: whoever sends the chunks bounds how far they run ahead ([`Gather::bytes`] says what is held).
 
 use super::cut::Plan;
 use super::paging::PageKey;
+use super::warnings::Warnings;
 use std::collections::BTreeMap;
 use weir_cql::envelope::{BODY_MAX, Flags, HEADER_LEN, Header, Opcode};
 use weir_cql::request::Change;
 use weir_cql::response::rows::MetadataEdit;
 use weir_cql::response::{Prefix, ResultBody, Rows, write_prefix};
 use weir_cql::{Cursor, Dialect, StreamId, Value, Version};
-
-/// Different warnings that are passed on.
-pub const WARNINGS_MAX: usize = 16;
-/// Bytes of all warnings that are passed on.
-pub const WARNING_BYTES: usize = 8 << 10;
 
 /// Room in front of the rows besides that of the columns: a page state, warnings of usual length. More is made when it
 /// is not enough, at the price of moving the rows once.
@@ -56,6 +53,8 @@ pub enum Fault {
     Malformed,
     /// Neither rows nor an error. The server is at fault.
     NotRows,
+    /// The answer to a BATCH is neither void nor an error. The server is at fault.
+    NotVoid,
     /// Chunks have different columns: the schema changed between them.
     Columns,
     /// More rows or bytes than one answer may have.
@@ -64,7 +63,8 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 4] = [Fault::Malformed, Fault::NotRows, Fault::Columns, Fault::TooLarge];
+    pub const ALL: [Fault; 5] =
+        [Fault::Malformed, Fault::NotRows, Fault::NotVoid, Fault::Columns, Fault::TooLarge];
 
     /// A bounded label.
     #[must_use]
@@ -72,6 +72,7 @@ impl Fault {
         match self {
             Fault::Malformed => "malformed",
             Fault::NotRows => "not_rows",
+            Fault::NotVoid => "not_void",
             Fault::Columns => "columns",
             Fault::TooLarge => "too_large",
         }
@@ -132,8 +133,7 @@ pub struct Gather {
     early: BTreeMap<u32, Early>,
     early_bytes: usize,
     head: Option<Head>,
-    warnings: Vec<Box<[u8]>>,
-    warning_bytes: usize,
+    warnings: Warnings,
     /// `room` bytes, then the rows.
     buffer: Vec<u8>,
     room: usize,
@@ -155,8 +155,7 @@ impl Gather {
             early: BTreeMap::new(),
             early_bytes: 0,
             head: None,
-            warnings: Vec::new(),
-            warning_bytes: 0,
+            warnings: Warnings::default(),
             buffer: Vec::new(),
             room: 0,
             rows: 0,
@@ -233,7 +232,7 @@ impl Gather {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let head = self.head.as_ref().map_or(0, |head| head.body.capacity());
-        self.buffer.capacity() + self.early_bytes + self.warning_bytes + head
+        self.buffer.capacity() + self.early_bytes + self.warnings.bytes() + head
     }
 
     /// The ERROR that ended it: the flags of its envelope, and its body.
@@ -259,9 +258,8 @@ impl Gather {
         }
         let paging_state = if state.is_empty() { Change::Remove } else { Change::Set(&*state) };
         let edit = MetadataEdit { paging_state, ..MetadataEdit::default() };
-        let mut front = Vec::with_capacity(head.body.len() + state.len() + self.warning_bytes + 64);
-        let warnings = self.warnings.iter().map(|warning| &**warning);
-        let flags = write_prefix(&mut front, self.dialect.version, None, warnings, None);
+        let mut front = Vec::with_capacity(head.body.len() + state.len() + self.warnings.bytes() + 64);
+        let flags = write_prefix(&mut front, self.dialect.version, None, self.warnings.iter(), None);
         head.rows.write_head(&head.body, &edit, u32::try_from(self.rows).ok()?, &mut front);
         let (mut buffer, room) = (self.buffer, self.room);
         let needed = HEADER_LEN + front.len();
@@ -322,7 +320,7 @@ impl Gather {
 
     /// Takes in the rows of the chunk whose turn it is.
     fn release(&mut self, rows: &Rows, prefix: &Prefix, body: &[u8]) -> Result<(), Fault> {
-        prefix.warnings(body).for_each(|warning| self.warn(warning));
+        prefix.warnings(body).for_each(|warning| self.warnings.add(warning));
         let left = self.limit_left().unwrap_or(u64::MAX);
         let (mut count, mut content) = (u64::from(rows.count), rows.content);
         if count > left {
@@ -369,15 +367,6 @@ impl Gather {
         }
         self.buffer.extend_from_slice(rows);
         Ok(())
-    }
-
-    /// The same warning of several chunks is passed on once.
-    fn warn(&mut self, warning: &[u8]) {
-        let new = !self.warnings.iter().any(|known| **known == *warning);
-        if new && self.warnings.len() < WARNINGS_MAX && self.warning_bytes + warning.len() <= WARNING_BYTES {
-            self.warning_bytes += warning.len();
-            self.warnings.push(warning.into());
-        }
     }
 }
 

@@ -1,0 +1,392 @@
+//! UNLOGGED BATCH in chunks, by partition: which batches, how they are cut, how the answers become one.
+//!
+//! A node applies the statements of one batch on one partition of one keyspace together: nobody sees some of them. So
+//! statements with the same keyspace and partition key stay in one chunk, in their order, however many they are. Between
+//! partitions an UNLOGGED batch promises nothing, and nothing is lost by cutting there: it may be carried out in part
+//! when it fails, as before. One thing differs, and is a reason for splitting batches only where that was chosen: a batch
+//! that a node refuses as a whole (a value of no type, more bytes than it allows) does nothing; of one in chunks those
+//! that are good on their own are carried out.
+//!
+//! Of two writes with the same timestamp the larger value wins, whichever came later; of two with different ones the
+//! later. So all chunks need one timestamp: the client's, or one that weir gives all of them ([`BatchPlan::cut`]). Sent
+//! again, a chunk has the same bytes and the same timestamp.
+//!
+//! Memory of a [`BatchPlan`]: 32 bytes for each statement, at most 65,535 of them, and four for each chunk; while it is
+//! made, its key besides. The statements stay in the request's own bytes, which are given again for each chunk.
+
+use super::gather::{Fault, Status};
+use super::warnings::Warnings;
+use rustc_hash::FxHashMap;
+use std::num::NonZeroU32;
+use weir_cql::envelope::{Flags, Header, Opcode};
+use weir_cql::key::{COMPONENT_MAX, composite};
+use weir_cql::request::{Batch, BatchEdit, BatchKind, BatchPart, BatchStatement, Change};
+use weir_cql::response::{Prefix, Prepared, ResultBody, write_prefix};
+use weir_cql::statement::{Body, Condition, Idempotence, Statement, Value};
+use weir_cql::{Cursor, Dialect};
+
+/// Why a BATCH is not split. A closed set: it is a metric label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum BatchWhole {
+    /// LOGGED: all or nothing.
+    Logged,
+    /// COUNTER, or a statement that adds to what is there: it must not be carried out twice.
+    Counter,
+    /// No timestamp of the client's, and none is to be given.
+    NoTimestamp,
+    /// The request is traced: one trace holds one request.
+    Traced,
+    /// The request has a custom payload.
+    Payload,
+    /// A statement is a text, or a prepared one that is not known here.
+    Unknown,
+    /// A statement is no INSERT, UPDATE or DELETE, or is not understood.
+    NotWrite,
+    /// A statement has an `IF`.
+    Conditional,
+    /// A statement whose partition key is not bound by markers, one value each.
+    NoKey,
+    /// Values that are not those the statement asks for, or a key that is null or too long.
+    Values,
+    /// One chunk would hold all.
+    Small,
+}
+
+impl BatchWhole {
+    /// Every reason, so that its counter can exist before the first.
+    pub const ALL: [BatchWhole; 11] = [
+        BatchWhole::Logged,
+        BatchWhole::Counter,
+        BatchWhole::NoTimestamp,
+        BatchWhole::Traced,
+        BatchWhole::Payload,
+        BatchWhole::Unknown,
+        BatchWhole::NotWrite,
+        BatchWhole::Conditional,
+        BatchWhole::NoKey,
+        BatchWhole::Values,
+        BatchWhole::Small,
+    ];
+
+    /// The metric label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            BatchWhole::Logged => "logged",
+            BatchWhole::Counter => "counter",
+            BatchWhole::NoTimestamp => "no_timestamp",
+            BatchWhole::Traced => "traced",
+            BatchWhole::Payload => "custom_payload",
+            BatchWhole::Unknown => "unknown_statement",
+            BatchWhole::NotWrite => "not_write",
+            BatchWhole::Conditional => "conditional",
+            BatchWhole::NoKey => "no_key",
+            BatchWhole::Values => "values",
+            BatchWhole::Small => "small",
+        }
+    }
+}
+
+/// How the partition of a prepared write is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WriteKey {
+    keyspace: Box<[u8]>,
+    /// Positions of the partition key's values, in its order.
+    indices: Box<[u16]>,
+    /// How many values must be bound.
+    values: u16,
+}
+
+impl WriteKey {
+    /// Of a statement as it was prepared: its text and what was read from it, and the server's answer (`prepared`, located
+    /// in `body`). `key` are the names of the partition key's columns in their order, where they are known; else the
+    /// server tells (v4 and later).
+    ///
+    /// # Errors
+    /// Why a batch with it must be sent whole.
+    pub fn of(
+        text: &[u8],
+        statement: &Statement,
+        body: &[u8],
+        prepared: &Prepared,
+        key: Option<&[&str]>,
+    ) -> Result<WriteKey, BatchWhole> {
+        let Body::Modify(modify) = &statement.body else { return Err(BatchWhole::NotWrite) };
+        if modify.condition != Condition::Always {
+            return Err(BatchWhole::Conditional);
+        }
+        if matches!(modify.idempotence, Idempotence::Incremental | Idempotence::Counter) {
+            return Err(BatchWhole::Counter);
+        }
+        if u32::from(statement.markers) != prepared.markers.count {
+            return Err(BatchWhole::NoKey);
+        }
+        let indices: Box<[u16]> = match key {
+            Some(key) => {
+                let bound = key.iter().map(|column| match modify.filter.value_of(text, column) {
+                    Some(Value::Bind(at)) => Ok(at),
+                    _ => Err(BatchWhole::NoKey),
+                });
+                bound.collect::<Result<_, _>>()?
+            }
+            None => prepared.key_indices(body).collect(),
+        };
+        let first = prepared.markers.iter(body).next().ok_or(BatchWhole::NoKey)?;
+        if indices.is_empty() || indices.iter().any(|at| *at >= statement.markers) {
+            return Err(BatchWhole::NoKey);
+        }
+        Ok(WriteKey { keyspace: first.table.keyspace.of(body).into(), indices, values: statement.markers })
+    }
+
+    /// The partition that `statement` writes to: its key as the token is computed of.
+    ///
+    /// # Errors
+    /// When the values are not those of the statement, or no key.
+    pub fn partition(&self, body: &[u8], statement: &BatchStatement) -> Result<Vec<u8>, BatchWhole> {
+        if statement.values.count != self.values {
+            return Err(BatchWhole::Values);
+        }
+        let value = |at: &u16| statement.values.get(body, *at)?.of(body);
+        let values: Option<Vec<&[u8]>> = self.indices.iter().map(value).collect();
+        let key = values.and_then(|values| composite(&values)).ok_or(BatchWhole::Values)?;
+        // an only value may be no longer than one of several
+        if self.indices.len() == 1 && key.len() > COMPONENT_MAX { Err(BatchWhole::Values) } else { Ok(key) }
+    }
+}
+
+/// One UNLOGGED BATCH in chunks.
+#[derive(Debug)]
+pub struct BatchPlan {
+    batch: Batch,
+    /// The statements, those of a chunk together.
+    statements: Vec<BatchStatement>,
+    /// Where each chunk ends among them.
+    ends: Vec<u32>,
+    partitions: u32,
+    stamp: Option<i64>,
+    dialect: Dialect,
+}
+
+/// Statements of one partition.
+#[derive(Default)]
+struct Partition {
+    statements: Vec<BatchStatement>,
+}
+
+impl BatchPlan {
+    /// Cuts the BATCH in `body` (of an envelope with `header`, in this `dialect`) into chunks of `chunk_statements`, more
+    /// where one partition has more. `known` gives the key of a prepared statement by its id. `stamp` is the timestamp, in
+    /// microseconds, for a batch that has none of the client's: `None` leaves such a batch whole.
+    ///
+    /// # Errors
+    /// Why it must be sent as it is.
+    pub fn cut<'k>(
+        header: &Header,
+        body: &[u8],
+        batch: &Batch,
+        dialect: Dialect,
+        chunk_statements: NonZeroU32,
+        stamp: Option<i64>,
+        known: impl Fn(&[u8]) -> Option<Result<&'k WriteKey, BatchWhole>>,
+    ) -> Result<BatchPlan, BatchWhole> {
+        match batch.head.kind {
+            BatchKind::Logged => return Err(BatchWhole::Logged),
+            BatchKind::Counter => return Err(BatchWhole::Counter),
+            BatchKind::Unlogged => {}
+        }
+        if header.flags.has(Flags::TRACING) {
+            return Err(BatchWhole::Traced);
+        }
+        if header.flags.has(Flags::CUSTOM_PAYLOAD) {
+            return Err(BatchWhole::Payload);
+        }
+        let stamp = match batch.timestamp {
+            Some(_) => None,
+            None => Some(stamp.ok_or(BatchWhole::NoTimestamp)?),
+        };
+        if u32::from(batch.head.count) <= chunk_statements.get() {
+            return Err(BatchWhole::Small);
+        }
+        let mut places: FxHashMap<(&[u8], Vec<u8>), usize> = FxHashMap::default();
+        let mut partitions: Vec<Partition> = Vec::new();
+        for statement in batch.statements(body) {
+            if !statement.prepared {
+                return Err(BatchWhole::Unknown);
+            }
+            let key = known(statement.source.of(body)).ok_or(BatchWhole::Unknown)??;
+            let place = (&*key.keyspace, key.partition(body, &statement)?);
+            let place = *places.entry(place).or_insert_with(|| {
+                partitions.push(Partition::default());
+                partitions.len() - 1
+            });
+            partitions[place].statements.push(statement);
+        }
+        let plan = BatchPlan::packed(*batch, partitions, chunk_statements.get(), stamp, dialect);
+        if plan.chunks() < 2 { Err(BatchWhole::Small) } else { Ok(plan) }
+    }
+
+    /// Partitions in the order of their first statements, in chunks that are not larger than `size` but where a single
+    /// partition is.
+    fn packed(
+        batch: Batch,
+        partitions: Vec<Partition>,
+        size: u32,
+        stamp: Option<i64>,
+        dialect: Dialect,
+    ) -> BatchPlan {
+        let count = partitions.len() as u32;
+        let mut statements: Vec<BatchStatement> = Vec::with_capacity(batch.head.count.into());
+        let (mut ends, mut in_chunk) = (Vec::new(), 0);
+        for partition in partitions {
+            let more = partition.statements.len() as u32;
+            if in_chunk > 0 && in_chunk + more > size {
+                ends.push(statements.len() as u32);
+                in_chunk = 0;
+            }
+            in_chunk += more;
+            statements.extend(partition.statements);
+        }
+        if in_chunk > 0 {
+            ends.push(statements.len() as u32);
+        }
+        BatchPlan { batch, statements, ends, partitions: count, stamp, dialect }
+    }
+
+    /// Chunks.
+    #[must_use]
+    pub fn chunks(&self) -> u32 {
+        self.ends.len() as u32
+    }
+
+    /// Statements of all chunks.
+    #[must_use]
+    pub fn statements(&self) -> u32 {
+        self.statements.len() as u32
+    }
+
+    /// Different partitions.
+    #[must_use]
+    pub const fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    /// Statements of a chunk; 0 for one that is not there.
+    #[must_use]
+    pub fn statements_in(&self, index: u32) -> u32 {
+        self.of(index).len() as u32
+    }
+
+    /// The first statement of a chunk: where the chunk is sent may depend on its key ([`WriteKey::partition`]).
+    #[must_use]
+    pub fn first_of(&self, index: u32) -> Option<&BatchStatement> {
+        self.of(index).first()
+    }
+
+    /// Memory held, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.statements.capacity() * size_of::<BatchStatement>() + self.ends.capacity() * size_of::<u32>()
+    }
+
+    /// Writes the body of the BATCH of one chunk; `body` is the one that was cut. Everything but the statements, and the
+    /// timestamp where it had none, is as it came.
+    pub fn write_chunk(&self, body: &[u8], index: u32, out: &mut Vec<u8>) {
+        let parts = self.of(index).iter().map(|statement| BatchPart { statement: *statement, id: None });
+        let timestamp = self.stamp.map_or(Change::Keep, Change::Set);
+        let edit = BatchEdit { timestamp, ..BatchEdit::default() };
+        self.batch.rewrite(body, parts, &edit, out);
+    }
+
+    fn of(&self, index: u32) -> &[BatchStatement] {
+        let end = |index: u32| self.ends.get(index as usize).copied();
+        let from = index.checked_sub(1).map_or(Some(0), end);
+        let (Some(from), Some(to)) = (from, end(index)) else { return &[] };
+        self.statements.get(from as usize..to as usize).unwrap_or_default()
+    }
+}
+
+/// The answers of a batch's chunks: done when all are, failed with the first error that comes. What was sent by then is
+/// carried out or not, as with any UNLOGGED batch that fails; chunks that were not sent need not be.
+#[derive(Debug)]
+pub struct BatchGather {
+    dialect: Dialect,
+    /// Whether each chunk is answered.
+    answered: Vec<bool>,
+    left: u32,
+    warnings: Warnings,
+    error: Option<(Flags, Vec<u8>)>,
+}
+
+impl BatchGather {
+    /// For the chunks of this plan.
+    #[must_use]
+    pub fn new(plan: &BatchPlan) -> BatchGather {
+        let chunks = plan.chunks();
+        BatchGather {
+            dialect: plan.dialect,
+            answered: vec![false; chunks as usize],
+            left: chunks,
+            warnings: Warnings::default(),
+            error: None,
+        }
+    }
+
+    /// The answer to a chunk, in the plan's dialect: RESULT or ERROR (UNPREPARED is to be repaired before). A second
+    /// answer to a chunk changes nothing.
+    ///
+    /// # Errors
+    /// When it is no answer to a BATCH. Whether the chunk was carried out is unknown then.
+    pub fn take(&mut self, index: u32, header: &Header, body: &[u8]) -> Result<Status, Fault> {
+        let Some(answered) = self.answered.get_mut(index as usize).filter(|answered| !**answered) else {
+            return Ok(self.status());
+        };
+        match header.opcode {
+            Opcode::Error => {
+                self.error.get_or_insert_with(|| (header.flags, body.to_vec()));
+            }
+            Opcode::Result => {
+                let prefix = Prefix::locate(self.dialect.version, header.flags, body);
+                let prefix = prefix.map_err(|_| Fault::Malformed)?;
+                let result = ResultBody::locate(&mut Cursor::within(body, prefix.message), self.dialect);
+                if result.map_err(|_| Fault::Malformed)? != ResultBody::Void {
+                    return Err(Fault::NotVoid);
+                }
+                prefix.warnings(body).for_each(|warning| self.warnings.add(warning));
+            }
+            _ => return Err(Fault::NotVoid),
+        }
+        *answered = true;
+        self.left -= 1;
+        Ok(self.status())
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match (&self.error, self.left) {
+            (Some(_), _) => Status::Failed,
+            (None, 0) => Status::Done,
+            (None, _) => Status::Open,
+        }
+    }
+
+    /// The ERROR that ended it: the flags of its envelope, and its body.
+    #[must_use]
+    pub fn error(&self) -> Option<(Flags, &[u8])> {
+        self.error.as_ref().map(|(flags, body)| (*flags, &**body))
+    }
+
+    /// The body of the answer, once it is [`Status::Done`], and the flags of its envelope.
+    #[must_use]
+    pub fn finish(&self) -> Option<(Flags, Vec<u8>)> {
+        (self.status() == Status::Done).then(|| {
+            let mut body = Vec::with_capacity(self.warnings.bytes() + 64);
+            let flags = write_prefix(&mut body, self.dialect.version, None, self.warnings.iter(), None);
+            weir_cql::write::int(&mut body, VOID);
+            (flags, body)
+        })
+    }
+}
+
+/// The kind of a RESULT that says nothing.
+const VOID: i32 = 1;
