@@ -274,6 +274,7 @@ fn batches_that_stay_whole() {
 #[test]
 fn which_writes_have_a_key() {
     assert!(key_of("ks", "DELETE FROM t WHERE a = ?", &[0], 1).is_ok());
+    assert!(key_of("ks", "DELETE FROM t WHERE c IN (?, ?) AND a = ?", &[2], 3).is_ok());
     assert!(key_of("ks", "INSERT INTO t (a, v) VALUES (?, ?) USING TTL ? AND TIMESTAMP ?", &[0], 4).is_ok());
     for (text, indices, markers, expected) in [
         ("INSERT INTO t (a, v) VALUES (?, ?) IF NOT EXISTS", vec![0], 2, BatchWhole::Conditional),
@@ -282,6 +283,8 @@ fn which_writes_have_a_key() {
         ("INSERT INTO t (a, v) VALUES (3, ?)", vec![], 1, BatchWhole::NoKey),
         ("INSERT INTO t (a, v) VALUES (3, 4)", vec![], 0, BatchWhole::NoKey),
         ("DELETE FROM t WHERE a IN ?", vec![], 1, BatchWhole::NoKey),
+        // as Cassandra 5.0.9 answers to it
+        ("DELETE FROM t WHERE a IN (?, ?)", vec![1], 2, BatchWhole::NoKey),
         ("DELETE FROM t WHERE a = ?", vec![1], 1, BatchWhole::NoKey),
         ("DELETE FROM t WHERE a = ?", vec![0], 2, BatchWhole::NoKey),
         ("SELECT * FROM t WHERE a = ?", vec![0], 1, BatchWhole::NotWrite),

@@ -132,7 +132,9 @@ impl WriteKey {
             None => prepared.key_indices(body).collect(),
         };
         let first = prepared.markers.iter(body).next().ok_or(BatchWhole::NoKey)?;
-        if indices.is_empty() || indices.iter().any(|at| *at >= statement.markers) {
+        // Cassandra 5.0.9 gives the last marker of `key IN (?, ?)` as the key: only what is bound by `=` is one
+        let by_equal = |at: &u16| modify.filter.equal.iter().any(|equal| equal.value == Value::Bind(*at));
+        if indices.is_empty() || !indices.iter().all(by_equal) {
             return Err(BatchWhole::NoKey);
         }
         Ok(WriteKey { keyspace: first.table.keyspace.of(body).into(), indices, values: statement.markers })
