@@ -13,13 +13,16 @@ use weir_engine::settings::{ClusterSettings, PoolSettings};
 pub const OWN_FILES: u64 = 160;
 
 /// Open files that the connections to servers and nodes take, each of which is there once per worker; those to nodes
-/// once per protocol version as well that clients may use.
+/// once per protocol version as well that clients may use. Shards of nodes are not counted: who has them, has files.
 #[must_use]
 pub fn upstream_files(pools: &[PoolSettings], clusters: &[ClusterSettings], workers: usize) -> u64 {
     let of = |pool: &PoolSettings| pool.servers.len() as u64 * u64::from(pool.connections_per_server);
     let nodes = |cluster: &ClusterSettings| {
         let versions = u64::from(cluster.newest_version.number() - Version::V3.number() + 1);
-        cluster.contacts.len() as u64 * u64::from(cluster.connections_per_node) * versions
+        // what the cluster will tell is not known yet: room is kept for as many as weir would connect to
+        let told = if cluster.discover { u64::from(cluster.nodes_max) } else { 0 };
+        let nodes = told.max(cluster.contacts.len() as u64);
+        nodes * u64::from(cluster.connections_per_node) * versions
     };
     (pools.iter().map(of).sum::<u64>() + clusters.iter().map(nodes).sum::<u64>()) * workers as u64
 }
