@@ -255,7 +255,10 @@ fn same(cql: &mut Cql, prepared: &Prepared, values: &[Vec<u8>], chunk_keys: u32,
     let decided = prepared.split.unwrap_or_else(|whole| panic!("{what}: {whole:?}"));
     let mut count = 0;
     for page_size in [None, Some(3), Some(50)] {
-        let body = cql.execute_body(&prepared.statement, &With { values: values.to_vec(), page_size, ..With::default() });
+        let body = cql.execute_body(
+            &prepared.statement,
+            &With { values: values.to_vec(), page_size, ..With::default() },
+        );
         let whole = whole(cql, &body);
         let split = split(cql, &decided, &body, chunk_keys);
         let rows = |pages: &[Page]| pages.iter().flat_map(|page| page.rows.clone()).collect::<Vec<_>>();
