@@ -37,7 +37,8 @@ pub struct CallerSnapshot {
     pub operations: Operations,
     /// Estimated reply bytes under way of its whole budget, over all workers.
     pub bytes: Bytes,
-    /// Operations that wait in this worker's queues. The sum over the callers is the sum over the servers.
+    /// Operations that wait in this worker's queues. The sum over the callers is the sum over the servers,
+    /// and the parts of split CQL requests.
     pub queued: Operations,
     /// Connections to this worker.
     pub clients: u32,
@@ -56,9 +57,10 @@ pub struct ServerSnapshot {
     pub operations: Operations,
     /// Estimated reply bytes under way.
     pub bytes: Bytes,
-    /// Keys of split multigets under way.
+    /// Keys of parts of split multigets and requests under way.
     pub bulk_keys: Operations,
-    /// Clients waiting for their turn.
+    /// Clients waiting for their turn. Parts of split CQL requests wait for their cluster, not here
+    /// ([`crate::cql::ClusterCounts`]).
     pub waiting: usize,
     /// Operations those wait with: keys that were not passed on.
     pub queued: Operations,
@@ -73,6 +75,8 @@ pub struct ServerSnapshot {
 pub struct LaneSnapshot {
     /// How it stands.
     pub state: LaneState,
+    /// It carries only parts of split requests (CQL).
+    pub bulk: bool,
     /// Commands without their reply.
     pub owed: usize,
     /// Bytes not yet written.
@@ -96,6 +100,7 @@ impl Engine {
                     .iter()
                     .map(|lane| LaneSnapshot {
                         state: lane.state,
+                        bulk: false,
                         owed: lane.owed.len(),
                         unsent: lane.out.len(),
                     })

@@ -36,6 +36,8 @@ pub struct Connected {
     pub early: Vec<u8>,
     /// The shard of the node that serves it, where it tells.
     pub shard: Option<u16>,
+    /// CQL: whether the node says that it is Scylla, where it was asked.
+    pub scylla: Option<bool>,
 }
 
 /// Why an attempt failed.

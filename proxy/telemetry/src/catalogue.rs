@@ -228,6 +228,18 @@ catalogue! {
         "Memory held for replies of which a part has arrived";
     CQL_ORPHANED_STREAMS = Gauge "weir_cql_orphaned_streams" [CLUSTER]
         "Stream ids that wait for a reply nobody wants any more";
+    CQL_SPLITS = Counter "weir_cql_splits_total" [CLUSTER, label("outcome", Values::Listed(Outcome::NAMES))]
+        "Requests for many keys that were carried out in parts, by how they ended";
+    CQL_UNSPLIT = Counter "weir_cql_unsplit_total" [CAUSE]
+        "Requests for more than chunk_keys keys that were sent whole, by cause";
+    CQL_PARTS_IN_FLIGHT = Gauge "weir_cql_parts_in_flight" [CLUSTER]
+        "Parts of split requests that nodes work on, those nobody waits for any more included";
+    CQL_PART_KEYS_WAITING = Gauge "weir_cql_part_keys_waiting" [CLUSTER]
+        "Keys of split requests that wait in weir for their turn";
+    CQL_PART_BYTES = Gauge "weir_cql_part_bytes" [CLUSTER]
+        "Answers of parts held until the whole answer is complete (gather_bytes_max per worker)";
+    CQL_BULK_LANES = Gauge "weir_cql_bulk_lanes" [CLUSTER]
+        "Connections that carry parts of split requests only";
     CQL_CONTROL_ONLY_CLIENTS = Gauge "weir_cql_control_only_clients" [CLUSTER]
         "Connections registered for events whose caller sends no statements through weir: a driver that went past it";
     CQL_ROUTED_REQUESTS = Counter "weir_cql_routed_requests_total" [CLUSTER, label("result", Values::Listed(RouteResult::NAMES))]

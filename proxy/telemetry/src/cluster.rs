@@ -4,7 +4,7 @@ use crate::control::ControlMetrics;
 use crate::counters::GaugeShare;
 use crate::families::Families;
 use crate::labels::Label;
-use crate::vocabulary::{FailoverCause, NodeState, PrepareResult, RouteResult};
+use crate::vocabulary::{FailoverCause, NodeState, Outcome, PrepareResult, RouteResult};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use std::sync::Arc;
@@ -28,6 +28,11 @@ pub struct ClusterMetrics {
     retries_refused: Counter,
     nodes: [Gauge; NodeState::COUNT],
     shard_ports_free: Gauge,
+    splits: [Counter; Outcome::COUNT],
+    parts_in_flight: Gauge,
+    part_keys_waiting: Gauge,
+    part_bytes: Gauge,
+    bulk_lanes: Gauge,
 }
 
 impl ClusterMetrics {
@@ -58,6 +63,13 @@ impl ClusterMetrics {
             gathered: families.cql_gathered_reply_bytes.series([name.clone()]),
             orphaned: families.cql_orphaned_streams.series([name.clone()]),
             control_only: families.cql_control_only_clients.series([name.clone()]),
+            splits: std::array::from_fn(|outcome| {
+                families.cql_splits.series([name.clone(), Outcome::ALL[outcome].name().into()])
+            }),
+            parts_in_flight: families.cql_parts_in_flight.series([name.clone()]),
+            part_keys_waiting: families.cql_part_keys_waiting.series([name.clone()]),
+            part_bytes: families.cql_part_bytes.series([name.clone()]),
+            bulk_lanes: families.cql_bulk_lanes.series([name.clone()]),
         }
     }
 
@@ -124,6 +136,35 @@ impl ClusterMetrics {
     #[must_use]
     pub fn orphaned_streams(&self) -> GaugeShare {
         GaugeShare::new(self.orphaned.clone())
+    }
+
+    /// Requests that were carried out in parts.
+    pub fn splits(&self, outcome: Outcome, count: u64) {
+        self.splits[outcome.index()].inc_by(count);
+    }
+
+    /// One worker's part of the parts nodes work on.
+    #[must_use]
+    pub fn parts_in_flight(&self) -> GaugeShare {
+        GaugeShare::new(self.parts_in_flight.clone())
+    }
+
+    /// One worker's part of the keys that wait.
+    #[must_use]
+    pub fn part_keys_waiting(&self) -> GaugeShare {
+        GaugeShare::new(self.part_keys_waiting.clone())
+    }
+
+    /// One worker's part of the bytes of answers held.
+    #[must_use]
+    pub fn part_bytes(&self) -> GaugeShare {
+        GaugeShare::new(self.part_bytes.clone())
+    }
+
+    /// One worker's part of the connections for parts.
+    #[must_use]
+    pub fn bulk_lanes(&self) -> GaugeShare {
+        GaugeShare::new(self.bulk_lanes.clone())
     }
 
     /// One worker's part of the connections without data.

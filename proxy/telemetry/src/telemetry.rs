@@ -90,6 +90,7 @@ pub struct Telemetry {
     principals: BoundedNames<PrincipalMetrics>,
     clusters: BoundedNames<ClusterMetrics>,
     opaque_statements: BoundedNames<Counter>,
+    unsplit: BoundedNames<Counter>,
     seen: Mutex<BTreeSet<String>>,
     limits: Mutex<Limits>,
     overrides: Mutex<BTreeSet<(String, String)>>,
@@ -158,6 +159,8 @@ impl Telemetry {
         let opaque = Arc::new(families.cql_opaque_statements.series([OTHER.into()]));
         let opaque_statements =
             BoundedNames::new(catalogue::CAUSES, opaque, None, families.overflow("cause"));
+        let whole = Arc::new(families.cql_unsplit.series([OTHER.into()]));
+        let unsplit = BoundedNames::new(catalogue::CAUSES, whole, None, families.overflow("cause"));
         let events = EventLog::new(config.events, config.started_unix_seconds, sink, families.clone());
         let panics = families.panics.series([]);
         let noreply_dropped = families.noreply_dropped.series([]);
@@ -175,6 +178,7 @@ impl Telemetry {
             principals,
             clusters,
             opaque_statements,
+            unsplit,
             seen: Mutex::default(),
             limits: Mutex::default(),
             overrides: Mutex::default(),
@@ -274,6 +278,12 @@ impl Telemetry {
     pub fn opaque_statements(&self, cause: &'static str, count: u64) {
         let make = |_, _| self.families.cql_opaque_statements.series([cause.into()]);
         self.opaque_statements.resolve(cause, make).inc_by(count);
+    }
+
+    /// Requests for many keys that were sent whole; `cause` is a fixed word of the engine. Takes a lock: once per look.
+    pub fn unsplit_requests(&self, cause: &'static str, count: u64) {
+        let make = |_, _| self.families.cql_unsplit.series([cause.into()]);
+        self.unsplit.resolve(cause, make).inc_by(count);
     }
 
     /// The handles of a worker. Workers beyond the cap share `_other`.

@@ -4,8 +4,9 @@
 use super::CqlEngine;
 use super::error::Failure;
 use super::method::Method;
-use super::prepared::{Key, Prepared};
+use super::prepared::{Key, Prepared, Yield};
 use super::request::{Purpose, RequestId, Stage};
+use super::split::InSplit;
 use super::streams::Owner;
 use super::target::BoundKey;
 use crate::ledger::Outcome;
@@ -124,6 +125,10 @@ impl CqlEngine {
                 self.pump_due = true;
                 Ok(())
             }
+            Some(Owner::Part(id, part)) => {
+                self.part_answered(id, part, lane, header, body, now);
+                Ok(())
+            }
             Some(Owner::Request(id)) => {
                 let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
                 request.stage = Stage::New;
@@ -225,17 +230,7 @@ impl CqlEngine {
     /// more afterwards.
     fn repair(&mut self, id: RequestId, lane: LaneId, prepared: Arc<Prepared>, now: Instant) {
         let version = self.lanes[lane.0 as usize].info.version;
-        let mut body = Vec::with_capacity(prepared.text.len() + 16);
-        let keyspace = prepared.keyspace.as_deref().map(str::as_bytes);
-        Prepare::write(&prepared.text, keyspace, Dialect::of(version), &mut body);
-        let header = Header {
-            version,
-            flags: Flags::default(),
-            stream: StreamId(0),
-            opcode: Opcode::Prepare,
-            body_len: body.len() as u32,
-        };
-        let envelope = super::ask::envelope(&header, &body);
+        let envelope = prepare_again(&prepared, version);
         let Some(stream) = self.lanes[lane.0 as usize].take_stream(id, now) else {
             return self.fail(id, Failure::NotSent, now);
         };
@@ -286,8 +281,11 @@ impl CqlEngine {
             plain.unwrap_or_else(|| column.name.of(body).into())
         });
         let rewritten = request.rewrite != super::face::Rewrite::None;
+        let split = InSplit::of(&key.text, &known.statement, body, located, header.version, None);
         let about = super::rules::About::prepared(&key, &mut self.statements);
         let prepared = Prepared {
+            split,
+            yields: Yield::default(),
             about,
             named: request.named.clone().unwrap_or_else(|| known.named(key.keyspace.clone())),
             id: located.id.of(body).into(),
@@ -393,6 +391,21 @@ fn in_version(change: SchemaChange<'_>, version: Version) -> SchemaChange<'_> {
     }
 }
 
+/// The PREPARE of a statement that a node has forgotten.
+pub(super) fn prepare_again(prepared: &Prepared, version: Version) -> Vec<u8> {
+    let mut body = Vec::with_capacity(prepared.text.len() + 16);
+    let keyspace = prepared.keyspace.as_deref().map(str::as_bytes);
+    Prepare::write(&prepared.text, keyspace, Dialect::of(version), &mut body);
+    let header = Header {
+        version,
+        flags: Flags::default(),
+        stream: StreamId(0),
+        opcode: Opcode::Prepare,
+        body_len: body.len() as u32,
+    };
+    super::ask::envelope(&header, &body)
+}
+
 fn located(header: &Header, body: &[u8], dialect: Dialect) -> Option<(Prefix, ResultBody)> {
     let prefix = Prefix::locate(header.version, header.flags, body).ok()?;
     let mut cursor = Cursor::within(body, prefix.message);
@@ -400,7 +413,7 @@ fn located(header: &Header, body: &[u8], dialect: Dialect) -> Option<(Prefix, Re
 }
 
 /// The statement that an UNPREPARED names.
-fn unprepared_id<'a>(header: &Header, body: &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn unprepared_id<'a>(header: &Header, body: &'a [u8]) -> Option<&'a [u8]> {
     let prefix = Prefix::locate(header.version, header.flags, body).ok()?;
     let mut cursor = Cursor::within(body, prefix.message);
     let error = ErrorBody::read(body, &mut cursor, header.version).ok()?;

@@ -445,6 +445,7 @@ impl CqlEngine {
             answer_version: header.version,
             bytes_in: draft.envelope.len() as u64,
             envelope: draft.envelope,
+            job: None,
             prepared: draft.prepared,
             statement: draft.known,
             target: draft.target,

@@ -38,7 +38,9 @@ impl CqlEngine {
                 return;
             }
         }
-        self.route(id, now);
+        if !self.split(id, now) {
+            self.route(id, now);
+        }
     }
 
     /// Books it; `false` when it was refused (and answered) or has to wait.
@@ -235,6 +237,7 @@ impl CqlEngine {
                 }
             }
         }
+        self.pump_parts(now);
     }
 
     fn pump(&mut self, node: NodeId, version: Version, now: Instant) {

@@ -246,6 +246,25 @@ impl CqlEngine {
         self.account_local(id, Method::Invalid, header.envelope_len(), Outcome::Invalid, now);
     }
 
+    /// Appends the bytes of an answer from `begin` on; where nothing waits before them they are moved, not copied.
+    pub(super) fn reply_whole(&mut self, id: ClientId, mut bytes: Vec<u8>, begin: usize) {
+        let Some(client) = self.client_mut(id) else { return };
+        let before = client.unread();
+        if let Some(behind) = &mut client.behind {
+            behind.extend_from_slice(&bytes[begin..]);
+        } else if client.segments.is_none() {
+            client.out.push_from(bytes, begin);
+        } else if client.plain_out.is_empty() {
+            bytes.drain(..begin);
+            client.plain_out = bytes;
+        } else {
+            client.plain_out.extend_from_slice(&bytes[begin..]);
+        }
+        let written = client.unread() - before;
+        self.reply_bytes += written;
+        self.mark_client(id);
+    }
+
     /// Appends what weir says itself.
     pub(super) fn reply(&mut self, id: ClientId, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(client) = self.client_mut(id) else { return };

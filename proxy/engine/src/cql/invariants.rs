@@ -2,9 +2,10 @@
 //! two places. Too slow for the data path.
 
 use super::client::Client;
+use super::job::Job;
 use super::lifecycle::VERSIONS;
-use super::node::Lane;
-use super::request::Stage;
+use super::node::{Lane, NodeId};
+use super::request::{Request, RequestId, Stage};
 use super::streams::Owner;
 use super::{CqlEngine, LIVE_MAX};
 use crate::multiplex::LaneState;
@@ -16,6 +17,7 @@ impl CqlEngine {
         self.check_clients();
         self.check_requests();
         self.check_lanes();
+        self.check_gathered();
         for cluster in &self.clusters {
             cluster.registry.check_invariants();
         }
@@ -32,6 +34,11 @@ impl CqlEngine {
                 assert_eq!((group.in_flight, group.queue.len()), (0, 0), "{}", node.name);
             }
         }
+        for cluster in &self.clusters {
+            let splits = &cluster.splits;
+            assert_eq!((splits.jobs.len(), splits.gathered), (0, 0), "nothing is split or gathered");
+            assert!(splits.queues.iter().all(crate::queue::FairQueue::is_empty), "no part waits");
+        }
         for known in &self.callers.known {
             assert_eq!((known.requests, known.queued), (0, 0), "{}", known.identity.name);
         }
@@ -47,7 +54,7 @@ impl CqlEngine {
         let unread: usize = open().map(Client::unread).sum();
         assert_eq!(unread, self.reply_bytes, "unread reply bytes are counted");
         let held: usize = open().map(|client| client.input.capacity() + client.plain.capacity()).sum();
-        let asked: usize = self.requests.iter().map(|(_, request)| request.envelope.len()).sum();
+        let asked: usize = self.requests.iter().map(|(_, request)| request.held_bytes()).sum();
         assert_eq!(held + asked, self.input_bytes, "request bytes are counted");
     }
 
@@ -76,7 +83,7 @@ impl CqlEngine {
                 let request = self.requests.get(*id).expect("a live request exists");
                 assert_eq!((request.client.slot as usize, request.place as usize), (slot, place));
                 assert_eq!(request.client.generation, client.generation);
-                asked += request.envelope.len();
+                asked += request.held_bytes();
             }
             assert_eq!(asked, client.asked, "bytes of its requests are counted");
             assert!(!client.using || client.live.iter().any(|id| self.is_use(*id)), "USE is under way");
@@ -133,6 +140,11 @@ impl CqlEngine {
                     assert_eq!(lane.streams.owner(stream), Some(Owner::Request(id)), "{id:?} on {stream}");
                     assert_eq!(lane.info.version, request.version);
                 }
+                Stage::Split => {
+                    let job = request.job.as_ref().expect("what is split has parts");
+                    queued[request.known as usize] += self.check_job(id, request, job);
+                    assert_eq!(waits, 0);
+                }
                 Stage::Joined => {
                     let joined = self.clusters.iter().any(|cluster| cluster.registry.has_joined(id));
                     assert!(joined && waits == 0, "{id:?} waits for a PREPARE that is under way");
@@ -142,6 +154,55 @@ impl CqlEngine {
         for (index, known) in self.callers.known.iter().enumerate() {
             let counted = (known.requests as usize, known.queued);
             assert_eq!(counted, (requests[index], queued[index]), "{}", known.identity.name);
+        }
+    }
+
+    /// Each part that was sent is on a bulk lane under its stream id; sums and bounds hold. Keys that wait.
+    fn check_job(&self, id: RequestId, request: &Request, job: &Job) -> u64 {
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        let splits = &self.clusters[cluster.0 as usize].splits;
+        assert_eq!(splits.jobs.iter().filter(|other| **other == id).count(), 1, "{id:?} is listed once");
+        for (index, lane, stream, _) in job.under_way() {
+            let lane = &self.lanes[lane.0 as usize];
+            assert!(lane.info.bulk, "parts go on bulk lanes");
+            assert_eq!(lane.streams.owner(stream), Some(Owner::Part(id, index)), "{id:?} on {stream}");
+        }
+        let queued = splits.queues.iter().filter(|queue| queue.contains(id)).count();
+        assert!(queued <= 1 && request.envelope.is_empty());
+        job.check_invariants().0
+    }
+
+    /// What is on the bulk lanes of a node is somebody's, within the budget, and nothing else is there. Keys in flight.
+    fn check_parts(&self, node: usize) -> u64 {
+        let state = &self.nodes[node];
+        let mut keys = 0;
+        for lane in state.bulk.lanes.iter().flatten().map(|lane| &self.lanes[lane.0 as usize]) {
+            assert_eq!(lane.streams.requests().count(), 0, "single requests never go on a bulk lane");
+            for (id, part) in lane.streams.parts() {
+                let job =
+                    self.requests.get(id).and_then(|request| request.job.as_ref()).expect("who waits exists");
+                let found =
+                    job.under_way().find(|(index, ..)| *index == part).expect("the part is under way");
+                keys += found.3;
+            }
+        }
+        assert_eq!(state.bulk.keys, keys, "keys in flight at {}", state.name);
+        let id = NodeId(node as u32);
+        if !state.retired {
+            let max = self.parts_max(state.cluster);
+            assert!(self.parts_in_flight(id) <= max, "parts in flight at {} are bounded", state.name);
+        }
+        keys
+    }
+
+    fn check_gathered(&self) {
+        for (index, cluster) in self.clusters.iter().enumerate() {
+            let jobs = cluster.splits.jobs.iter().map(|id| {
+                let request = self.requests.get(*id).expect("a job is a request under way");
+                assert_eq!(self.clients[request.client.slot as usize].cluster.0 as usize, index);
+                request.job.as_ref().expect("a job has parts").check_invariants().1
+            });
+            assert_eq!(jobs.sum::<usize>(), cluster.splits.gathered, "answers held are counted");
         }
     }
 
@@ -160,7 +221,8 @@ impl CqlEngine {
                 }
                 assert_eq!(group.in_flight, sent, "what is in flight at {} is paired", node.name);
             }
-            assert_eq!(node.operations, operations[id], "operations in flight at {}", node.name);
+            let keys = self.check_parts(id);
+            assert_eq!(node.operations, operations[id] + keys, "operations in flight at {}", node.name);
         }
         for lane in &self.lanes {
             lane.streams.check_invariants();

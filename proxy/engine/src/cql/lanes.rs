@@ -66,13 +66,20 @@ impl CqlEngine {
     pub(super) fn lane_empties(&mut self, id: LaneId, now: Instant) {
         let lane = &mut self.lanes[id.0 as usize];
         let sent: Vec<RequestId> = lane.streams.requests().map(|(_, request)| request).collect();
-        let (node, version) = (lane.info.node, lane.info.version);
+        let parts: Vec<(RequestId, u32)> = lane.streams.parts().collect();
+        let (node, version, cluster) = (lane.info.node, lane.info.version, lane.info.cluster);
         let through = lane.through.take();
         lane.reset();
         lane.cut = lane.state == LaneState::Retired; // it is cut for good
         self.breaks_off(id, through, now);
         for request in sent {
             self.moves_on(request, id, now);
+        }
+        for (request, part) in parts {
+            self.part_lost(request, part, id, now);
+        }
+        if self.lanes[id.0 as usize].info.bulk {
+            return self.jobs_without_lane(cluster, now);
         }
         let stands = |lane: &LaneId| {
             matches!(self.lanes[lane.0 as usize].state, LaneState::Up | LaneState::Connecting)

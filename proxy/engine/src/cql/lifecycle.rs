@@ -111,6 +111,7 @@ impl CqlEngine {
             self.scan_lane(LaneId(index as u32), now);
         }
         self.scan_queues(now);
+        self.scan_jobs(now);
         self.scan_readers(now);
         self.next_scan = if self.may_time_out() { now.after(SCAN) } else { Instant(0) };
     }

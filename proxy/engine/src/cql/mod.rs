@@ -5,6 +5,8 @@
 //! (statements to priced requests; `statements`, `prepared` and `face` say what they are) -> `target` (which partition)
 //! -> `dispatch` (limits, whose turn) and `routing` (which node) -> `node` and `streams` (few connections) -> `answers`
 //! (replies back) -> `settle` (what it cost).
+//! A request for many keys goes from `dispatch` through `jobs` (it is split, or not; `split` cuts and gathers), `chunks`
+//! (whose part is next) and `parts` (one part).
 //! A large reply is passed on while it arrives (`stream_through`). Around them: `lifecycle` (turns, time-outs), `lanes`
 //! (connections come and go), `failover` (what they leave behind, with `budget`), `reload` (new settings),
 //! `topology` (nodes come and go; `placement` is where data lies), `naming` (names that arrive after the first requests).
@@ -14,6 +16,7 @@
 mod answers;
 mod ask;
 mod budget;
+mod chunks;
 mod client;
 mod dispatch;
 mod error;
@@ -22,11 +25,14 @@ mod failover;
 mod handshake;
 mod intake;
 mod invariants;
+mod job;
+mod jobs;
 mod lanes;
 mod lifecycle;
 pub mod method;
 mod naming;
 mod node;
+mod parts;
 pub mod placement;
 mod prepared;
 mod reload;
@@ -44,6 +50,7 @@ mod topology;
 mod view;
 
 pub use failover::FailoverCause;
+pub use jobs::unsplit_reasons;
 pub use method::Method;
 pub use node::{LaneInfo, NodeId, ShardDial};
 pub use placement::{PartitionKeyColumn, PlacedNode, Placement};
@@ -98,6 +105,8 @@ struct Cluster {
     picks: u64,
     tables: Tables,
     budget: RetryBudget,
+    /// Requests that are carried out in parts.
+    splits: chunks::Splits,
     /// Requests sent a second time, and those the budget did not allow.
     retries: u64,
     retries_refused: u64,

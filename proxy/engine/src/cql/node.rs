@@ -1,13 +1,17 @@
 //! Few connections for many clients: a *lane* is one connection to one node in one protocol version, with the stream
 //! ids it has in use. The lanes of a node in one version are a *group* with one fair queue in front.
 //!
+//! Parts of split requests have a lane of their own, the *bulk lane*: on a shared one they would make everybody's reads
+//! wait. A node has one per version, once a request in that version was split.
+//!
 //! A group exists once a client speaks its version, so a cluster has at most `connections_per_node` x nodes x versions
-//! connections per worker, whatever the clients do (the version of a request's body cannot be changed in general). Of a
-//! node that tells its shards, the same for each shard.
+//! connections per worker and one bulk lane each, whatever the clients do (the version of a request's body cannot be
+//! changed in general). Of a node that tells its shards, the same for each shard, and one bulk lane.
 
+use super::chunks::Bulk;
 use super::request::RequestId;
 use super::stream_through::Through;
-use super::streams::Streams;
+use super::streams::{Owner, Streams};
 use crate::buffer::{InputBuffer, OutBuffer};
 use crate::multiplex::LaneState;
 use crate::queue::FairQueue;
@@ -41,6 +45,8 @@ pub struct LaneInfo {
     pub shard: Option<ShardDial>,
     /// The node has shards: it tells which one serves the connection (see [`super::CqlEngine::lane_on_shard`]).
     pub tells_shard: bool,
+    /// It carries parts of split requests, and nothing else.
+    pub bulk: bool,
 }
 
 /// How a shard is asked for: by the source port of a connection to the shard-aware port.
@@ -117,17 +123,27 @@ impl Lane {
 
     /// A stream id for a request; `None` while all are in use.
     pub(super) fn take_stream(&mut self, request: RequestId, now: Instant) -> Option<i16> {
+        self.take_stream_for(Owner::Request(request), now)
+    }
+
+    /// The same for any owner.
+    pub(super) fn take_stream_for(&mut self, owner: Owner, now: Instant) -> Option<i16> {
         if self.streams.in_use() == 0 {
             self.owing_since = now;
         }
-        self.streams.take(request)
+        self.streams.take_for(owner)
     }
 
     /// Appends an envelope under this stream id.
     pub(super) fn send(&mut self, envelope: &[u8], stream: i16) {
+        self.send_with(stream, |out| out.extend_from_slice(envelope));
+    }
+
+    /// Lets `write` append an envelope, which goes out under this stream id.
+    pub(super) fn send_with(&mut self, stream: i16, write: impl FnOnce(&mut Vec<u8>)) {
         let patch = |out: &mut Vec<u8>| {
             let at = out.len();
-            out.extend_from_slice(envelope);
+            write(out);
             weir_cql::patch_stream(&mut out[at..], weir_cql::StreamId(stream));
         };
         if self.info.version >= Version::V5 {
@@ -204,6 +220,10 @@ pub(super) struct Node {
     pub(super) spent: Vec<u64>,
     /// Operations in flight.
     pub(super) operations: u64,
+    /// Its bulk lanes, and what is under way on them.
+    pub(super) bulk: Bulk,
+    /// Whether it said that it is Scylla, once it was asked.
+    pub(super) scylla: Option<bool>,
 }
 
 /// Position of a version in the tables of groups.
@@ -227,6 +247,8 @@ impl Node {
             backend_operations: 0,
             spent: Vec::new(),
             operations: 0,
+            bulk: Bulk::default(),
+            scylla: None,
         }
     }
 

@@ -10,12 +10,14 @@
 use super::face::Rewrite;
 use super::request::RequestId;
 use super::rules::About;
+use super::split::{InSplit, Whole};
 use super::statements::Known;
 use super::target::BoundKey;
 use lru::LruCache;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use weir_cql::Version;
 
 /// A statement that was prepared.
@@ -33,6 +35,9 @@ pub(super) struct Prepared {
     pub(super) rewrite: Rewrite,
     /// Which of its values are the partition key, where the server told.
     pub(super) key: Option<BoundKey>,
+    /// How requests for many keys are split, or why they are not.
+    pub(super) split: Result<InSplit, Whole>,
+    pub(super) yields: Yield,
     /// It reads a table of the system's.
     pub(super) system: bool,
     /// Names of the columns of its rows, where they are rewritten.
@@ -42,6 +47,37 @@ pub(super) struct Prepared {
     pub(super) version: Version,
     /// Its tables and its rule.
     pub(super) about: About,
+}
+
+/// Rows a key of a statement had lately, on average: how far parts may run ahead within a page is guessed from it.
+#[derive(Debug)]
+pub(super) struct Yield(AtomicU32);
+
+/// A yield is kept in this part of a row.
+const YIELD_UNIT: u64 = 16;
+
+impl Default for Yield {
+    /// One row.
+    fn default() -> Yield {
+        Yield(AtomicU32::new(YIELD_UNIT as u32))
+    }
+}
+
+impl Yield {
+    /// Rows that so many keys are expected to have; at least one.
+    pub(super) fn rows_of(&self, keys: u64) -> u64 {
+        (keys * u64::from(self.0.load(Relaxed)) / YIELD_UNIT).max(1)
+    }
+
+    /// So many keys had so many rows, or (unless these are `all`) more.
+    pub(super) fn learn(&self, keys: u64, rows: u64, all: bool) {
+        let known = u64::from(self.0.load(Relaxed));
+        let seen = rows.saturating_mul(YIELD_UNIT).checked_div(keys);
+        if let Some(seen) = seen.filter(|seen| all || *seen > known) {
+            let next = (known + seen.min(u32::MAX.into())).div_ceil(2);
+            self.0.store(u32::try_from(next).unwrap_or(u32::MAX), Relaxed);
+        }
+    }
 }
 
 /// Keyspace (where the text does not say) and text.

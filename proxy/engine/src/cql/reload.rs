@@ -28,6 +28,9 @@ impl CqlEngine {
             self.clusters[index].placement = None;
             self.tune(id, without_nodes, now);
         }
+        for index in 0..self.clusters.len() {
+            self.jobs_move_on(ClusterId(index as u32), now);
+        }
         self.lanes_added = true;
         self.pump_due = true;
     }

@@ -8,6 +8,7 @@ use weir_cql::{StreamId, Version};
 
 use super::face::Rewrite;
 use super::failover::Tried;
+use super::job::Job;
 use super::method::Method;
 use super::node::NodeId;
 use super::prepared::{Key, Prepared};
@@ -36,6 +37,8 @@ pub(super) enum Stage {
     Sent(LaneId, i16),
     /// Waits until another request has prepared the same statement.
     Joined,
+    /// Carried out in parts.
+    Split,
 }
 
 /// What a reply is used for, besides being passed on.
@@ -69,7 +72,10 @@ pub(super) struct Request {
     pub(super) version: Version,
     /// The version of its answer: the client's.
     pub(super) answer_version: Version,
-    /// The whole envelope as it is sent upstream but for the stream id; uncompressed.
+    /// What is known of its parts, once it is carried out in parts.
+    pub(super) job: Option<Box<Job>>,
+    /// The whole envelope as it is sent upstream but for the stream id; uncompressed. Empty once it is carried out in
+    /// parts.
     pub(super) envelope: Vec<u8>,
     /// The statement it executes, to be prepared again where a node has forgotten it.
     pub(super) prepared: Option<Arc<Prepared>>,

@@ -181,6 +181,8 @@ mod tests {
         let key =
             Key { version: Version::V5, keyspace: keyspace.map(Arc::from), text: text.as_bytes().into() };
         Prepared {
+            split: Err(super::super::split::Whole::NoIn),
+            yields: super::super::prepared::Yield::default(),
             id: [1].into(),
             keyspace: key.keyspace.clone(),
             text: (*key.text).into(),

@@ -103,13 +103,14 @@ impl CqlEngine {
     /// Takes it out of every list, accounts for it, and lets go of what it held.
     pub(super) fn finish(&mut self, id: RequestId, now: Instant) {
         self.unqueue(id);
+        self.leave_job(id, now);
         let Some(request) = self.requests.remove(id) else { return };
         if let Stage::Sent(lane, stream) = request.stage {
             self.lanes[lane.0 as usize].streams.orphan(stream, now);
             self.landed(lane, request.version, request.operations);
         }
         let using = matches!(request.purpose, Purpose::Use(_));
-        self.input_bytes = self.input_bytes.saturating_sub(request.envelope.len());
+        self.input_bytes = self.input_bytes.saturating_sub(request.held_bytes());
         self.account(&request, now);
         self.unlist(&request, using);
         if let Purpose::Prepare(key) = &request.purpose {
@@ -124,7 +125,7 @@ impl CqlEngine {
         if using {
             client.using = false;
         }
-        client.asked = client.asked.saturating_sub(request.envelope.len());
+        client.asked = client.asked.saturating_sub(request.held_bytes());
         let place = request.place as usize;
         if place < client.live.len() {
             client.live.swap_remove(place);
@@ -146,12 +147,18 @@ impl CqlEngine {
         let client = &self.clients[request.client.slot as usize];
         let (listener, account) = (client.listener, client.held);
         let queue_wait = request.first_sent.map_or(Span(0), |sent| sent.since(request.arrived));
+        let (chunks, backend_operations) = match &request.job {
+            Some(job) => (job.sent, job.sent_keys),
+            None => {
+                (u32::from(request.attempts > 0), request.operations * u64::from(request.attempts.min(1)))
+            }
+        };
         let entry = Entry {
             identity: request.known,
             method: request.method.into(),
             operations: request.operations,
-            chunks: u32::from(request.attempts > 0),
-            backend_operations: request.operations * u64::from(request.attempts.min(1)),
+            chunks,
+            backend_operations,
             hits: request.rows,
             misses: 0,
             coalesced: 0,

@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 pub(super) enum Owner {
     /// A request waits for the reply.
     Request(RequestId),
+    /// A part of a split request does: the request, and which part.
+    Part(RequestId, u32),
     /// Nobody does any more, since then.
     Orphan(Instant),
 }
@@ -41,8 +43,8 @@ impl Streams {
         }
     }
 
-    /// An id for a request; `None` while all are in use.
-    pub(super) fn take(&mut self, owner: RequestId) -> Option<i16> {
+    /// An id; `None` while all are in use.
+    pub(super) fn take_for(&mut self, owner: Owner) -> Option<i16> {
         let id = match self.free.pop_front() {
             Some(id) => id,
             None if self.owners.len() < usize::from(self.max) => {
@@ -51,7 +53,7 @@ impl Streams {
             }
             None => return None,
         };
-        self.owners[usize::from(id)] = Some(Owner::Request(owner));
+        self.owners[usize::from(id)] = Some(owner);
         self.in_use += 1;
         Some(id as i16)
     }
@@ -71,7 +73,7 @@ impl Streams {
     /// Nobody waits for the reply on this id any more.
     pub(super) fn orphan(&mut self, id: i16, now: Instant) {
         let slot = u16::try_from(id).ok().and_then(|index| self.owners.get_mut(usize::from(index)));
-        if let Some(Some(owner @ Owner::Request(_))) = slot {
+        if let Some(Some(owner @ (Owner::Request(_) | Owner::Part(..)))) = slot {
             *owner = Owner::Orphan(now);
             self.orphans += 1;
         }
@@ -95,6 +97,14 @@ impl Streams {
     pub(super) fn requests(&self) -> impl Iterator<Item = (i16, RequestId)> + '_ {
         self.owners.iter().enumerate().filter_map(|(id, owner)| match owner {
             Some(Owner::Request(request)) => Some((id as i16, *request)),
+            _ => None,
+        })
+    }
+
+    /// Parts of split requests that wait for a reply.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (RequestId, u32)> + '_ {
+        self.owners.iter().filter_map(|owner| match owner {
+            Some(Owner::Part(request, part)) => Some((*request, *part)),
             _ => None,
         })
     }
@@ -138,20 +148,20 @@ mod tests {
     #[test]
     fn ids_are_bounded_and_rest_before_they_are_used_again() {
         let mut streams = Streams::new(3);
-        let ids: Vec<_> = (0..3).map(|slot| streams.take(request(slot))).collect();
+        let ids: Vec<_> = (0..3).map(|slot| streams.take_for(Owner::Request(request(slot)))).collect();
         assert_eq!(ids, [Some(0), Some(1), Some(2)]);
-        assert_eq!(streams.take(request(9)), None);
+        assert_eq!(streams.take_for(Owner::Request(request(9))), None);
         assert_eq!(streams.give_back(1), Some(Owner::Request(request(1))));
         assert_eq!(streams.give_back(1), None, "a second reply on the same id answers nothing");
         assert_eq!(streams.give_back(0), Some(Owner::Request(request(0))));
-        assert_eq!(streams.take(request(4)), Some(1), "the one that rested longer");
+        assert_eq!(streams.take_for(Owner::Request(request(4))), Some(1), "the one that rested longer");
         assert_eq!(streams.in_use(), 2);
     }
 
     #[test]
     fn ids_that_were_never_given_out_answer_nothing() {
         let mut streams = Streams::new(4);
-        streams.take(request(0));
+        streams.take_for(Owner::Request(request(0)));
         for id in [-1, 1, 3, 4, i16::MAX, i16::MIN] {
             assert_eq!(streams.give_back(id), None, "{id}");
         }
@@ -160,16 +170,16 @@ mod tests {
     #[test]
     fn an_orphan_keeps_its_id_until_the_reply_comes() {
         let mut streams = Streams::new(2);
-        streams.take(request(0));
-        streams.take(request(1));
+        streams.take_for(Owner::Request(request(0)));
+        streams.take_for(Owner::Request(request(1)));
         streams.orphan(0, Instant(5));
         streams.orphan(0, Instant(7));
         assert_eq!((streams.orphans(), streams.in_use()), (1, 2));
-        assert_eq!(streams.take(request(2)), None);
+        assert_eq!(streams.take_for(Owner::Request(request(2))), None);
         assert_eq!(streams.oldest_orphan(Instant(15)), Span(10));
         assert_eq!(streams.requests().collect::<Vec<_>>(), [(1, request(1))]);
         assert_eq!(streams.give_back(0), Some(Owner::Orphan(Instant(5))));
         assert_eq!((streams.orphans(), streams.oldest_orphan(Instant(15))), (0, Span(0)));
-        assert_eq!(streams.take(request(2)), Some(0));
+        assert_eq!(streams.take_for(Owner::Request(request(2))), Some(0));
     }
 }

@@ -40,6 +40,7 @@ impl CqlEngine {
         }
         place.placement = Some(placement);
         self.settle_nodes(cluster, now);
+        self.jobs_move_on(cluster, now);
         self.lanes_added = true;
         self.pump_due = true;
     }
@@ -56,9 +57,11 @@ impl CqlEngine {
         if let Some(group) = self.nodes[node.0 as usize].group_mut(version) {
             group.lanes.retain(|lane| *lane != id);
         }
+        self.nodes[node.0 as usize].bulk.forget(id);
         self.free_lanes.push(id);
         let node_gone = &self.nodes[node.0 as usize];
-        let lanes = node_gone.groups.iter().flatten().map(|group| group.lanes.len()).sum::<usize>();
+        let lanes = node_gone.groups.iter().flatten().map(|group| group.lanes.len()).sum::<usize>()
+            + node_gone.bulk.lanes.iter().flatten().count();
         if node_gone.retired && lanes == 0 && !self.free_nodes.contains(&node) {
             self.nodes[node.0 as usize].groups = [const { None }; 3];
             self.free_nodes.push(node);
@@ -84,6 +87,7 @@ impl CqlEngine {
             home: None,
             registry: Registry::new(prepared_max),
             turn: 0,
+            splits: super::chunks::Splits::default(),
             picks: 0,
             tables: Tables::default(),
             budget: RetryBudget::default(),
@@ -202,18 +206,10 @@ impl CqlEngine {
                 registers: registers && index == 0,
                 shard,
                 tells_shard,
+                bulk: false,
             };
             let lane = Lane::new(info, settings);
-            ids.push(match self.free_lanes.pop() {
-                Some(free) => {
-                    self.lanes[free.0 as usize] = lane;
-                    free
-                }
-                None => {
-                    self.lanes.push(lane);
-                    LaneId(self.lanes.len() as u32 - 1)
-                }
-            });
+            ids.push(put_lane(&mut self.lanes, &mut self.free_lanes, lane));
         }
         self.lanes_added = true;
         ids
@@ -247,6 +243,8 @@ impl CqlEngine {
         node.retired = true;
         let lanes: Vec<LaneId> =
             node.groups.iter().flatten().flat_map(|group| &group.lanes).copied().collect();
+        let bulk = self.nodes[id.0 as usize].bulk.lanes.into_iter().flatten();
+        let lanes: Vec<LaneId> = lanes.into_iter().chain(bulk).collect();
         if lanes.is_empty() && !self.free_nodes.contains(&id) {
             self.free_nodes.push(id);
         }
@@ -272,6 +270,16 @@ impl CqlEngine {
             self.lane_empties(id, now);
         }
     }
+}
+
+/// A lane, in a place that is free.
+pub(super) fn put_lane(lanes: &mut Vec<Lane>, free: &mut Vec<LaneId>, lane: Lane) -> LaneId {
+    if let Some(id) = free.pop() {
+        lanes[id.0 as usize] = lane;
+        return id;
+    }
+    lanes.push(lane);
+    LaneId(lanes.len() as u32 - 1)
 }
 
 /// The addresses a cluster should have as nodes, at most `nodes_max`.

@@ -5,11 +5,13 @@ use super::failover::FailoverCause;
 use super::lifecycle::VERSIONS;
 use super::node::{Lane, NodeId, ShardDial};
 use super::routing::Routed;
+use crate::ledger::Outcome;
 use crate::multiplex::LaneState;
 use crate::settings::{Backend, Settings};
 use crate::snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerSnapshot};
 use crate::units::{Bytes, Instant, Operations, Span};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use weir_cql::statement::OpaqueCause;
 
@@ -34,6 +36,20 @@ pub struct ClusterCounts {
     pub broken: u64,
     /// Bytes of replies that are not whole yet, held for them.
     pub gathered: usize,
+    /// Requests that are carried out in parts now.
+    pub splits_open: usize,
+    /// Those that ended since the start, by outcome ([`Outcome::index`]).
+    pub split_ended: [u64; Outcome::COUNT],
+    /// Requests for many keys that were sent whole since the start, by reason (one of [`super::unsplit_reasons`]).
+    pub unsplit: BTreeMap<&'static str, u64>,
+    /// Parts at the nodes, those nobody waits for any more included.
+    pub parts_in_flight: usize,
+    /// Keys of split requests that wait in weir.
+    pub part_keys_waiting: u64,
+    /// Bytes of answers of parts held until the whole is complete.
+    pub part_bytes: usize,
+    /// Connections that carry parts.
+    pub bulk_lanes: usize,
     /// Connections of clients that asked the system's tables for addresses and have sent no data since, while none of
     /// their process has: the sign of a driver that has gone past weir.
     pub control_only: usize,
@@ -60,7 +76,8 @@ impl CqlEngine {
     pub fn snapshot(&self, now: Instant) -> EngineSnapshot {
         let servers = self.nodes.iter().filter(|node| !node.retired).map(|node| {
             let groups = || VERSIONS.into_iter().filter_map(|version| node.group(version));
-            let lanes = groups().flat_map(|group| &group.lanes).map(|lane| &self.lanes[lane.0 as usize]);
+            let lanes = groups().flat_map(|group| &group.lanes).chain(node.bulk.lanes.iter().flatten());
+            let lanes = lanes.map(|lane| &self.lanes[lane.0 as usize]);
             let oldest = groups().filter_map(|group| group.queue.oldest()).min();
             ServerSnapshot {
                 backend: Backend::Cluster(node.cluster),
@@ -69,13 +86,14 @@ impl CqlEngine {
                     .filter(|lane| lane.state != LaneState::Retired)
                     .map(|lane| LaneSnapshot {
                         state: lane.state,
+                        bulk: lane.info.bulk,
                         owed: lane.streams.in_use(),
                         unsent: lane.out.len() + lane.plain_out.len(),
                     })
                     .collect(),
                 operations: Operations(node.operations),
                 bytes: Bytes(0),
-                bulk_keys: Operations(0),
+                bulk_keys: Operations(node.bulk.keys),
                 waiting: groups().map(|group| group.queue.len()).sum(),
                 queued: Operations(groups().map(|group| group.queue.operations()).sum()),
                 oldest_wait: oldest.map_or(Span(0), |since| now.since(since)),
@@ -115,6 +133,12 @@ impl CqlEngine {
         let current = self.clusters.iter().take(self.settings.clusters.len());
         let counts = current.enumerate().map(|(index, cluster)| {
             let of_cluster = |lane: &&Lane| lane.info.cluster.0 as usize == index;
+            let bulk = || {
+                self.lanes
+                    .iter()
+                    .filter(of_cluster)
+                    .filter(|lane| lane.state != LaneState::Retired && lane.info.bulk)
+            };
             ClusterCounts {
                 prepared: cluster.registry.len(),
                 prepared_hits: cluster.registry.hits,
@@ -132,6 +156,13 @@ impl CqlEngine {
                 streamed: self.lanes.iter().filter(of_cluster).map(|lane| lane.streamed).sum(),
                 broken: self.lanes.iter().filter(of_cluster).map(|lane| lane.broken).sum(),
                 gathered: self.lanes.iter().filter(of_cluster).map(Lane::gathered).sum(),
+                splits_open: cluster.splits.jobs.len(),
+                split_ended: cluster.splits.ended,
+                unsplit: cluster.splits.whole.iter().map(|(why, count)| (*why, *count)).collect(),
+                parts_in_flight: cluster.nodes.iter().map(|node| self.parts_in_flight(*node)).sum(),
+                part_keys_waiting: self.part_keys_waiting(index),
+                part_bytes: cluster.splits.gathered,
+                bulk_lanes: bulk().count(),
                 control_only: self
                     .clients
                     .iter()

@@ -1,6 +1,6 @@
 //! What an operator may choose about a cluster of nodes that speak CQL.
 
-use super::{Address, Rule, ShardPorts};
+use super::{Address, Rule, ShardPorts, SplitChoice};
 use crate::units::{Bytes, Operations, Span};
 use std::sync::Arc;
 use weir_cql::Version;
@@ -32,6 +32,16 @@ pub struct ClusterSettings {
     /// Requests in flight per node and protocol version in use, over all callers and workers; the rest waits in weir. At
     /// least 1.
     pub requests_in_flight: Operations,
+    /// Whether requests for many keys are split.
+    pub split: SplitChoice,
+    /// Keys of one part of a split request. 1..=10000.
+    pub chunk_keys: u32,
+    /// Parts of split requests in flight per node, over all callers and workers, but at least one for each worker.
+    /// 1..=1024.
+    pub chunks_in_flight: u32,
+    /// Answers of parts that one worker holds until the whole answer is complete, bytes. While it is reached, only the
+    /// oldest split request goes on; an answer that is larger alone is refused.
+    pub gather_bytes_max: Bytes,
     /// Newest protocol version offered to clients.
     pub newest_version: Version,
     /// Bytes of one request.
@@ -84,6 +94,10 @@ impl ClusterSettings {
             connections_per_node: 1,
             streams_per_connection: 2_048,
             requests_in_flight: Operations(512),
+            split: SplitChoice::Auto,
+            chunk_keys: 100,
+            chunks_in_flight: 4,
+            gather_bytes_max: Bytes(64 << 20),
             newest_version: Version::V5,
             request_max: Bytes(16 << 20),
             stream_reply_min: Bytes(256 << 10),

@@ -13,6 +13,7 @@ mod placed;
 mod prepared;
 mod routing;
 mod simulation;
+mod split;
 mod statements;
 mod stream_through;
 mod wire;

@@ -31,6 +31,10 @@ pub struct Node {
     pub prepares: usize,
     /// Statements it was told, resolved: kind and text.
     pub heard: Vec<String>,
+    /// How many keys each read of rows asked for.
+    pub keys_read: Vec<usize>,
+    /// A read of this key is answered with this error.
+    pub refuse_key: Option<(i32, &'static str)>,
     /// The next PREPARE is answered with this error.
     pub refuse_prepare: Option<&'static str>,
 }
@@ -142,7 +146,7 @@ impl Node {
         if dialect.metadata_ids {
             write::short_bytes(&mut out, b"meta");
         }
-        let markers: Vec<_> = (0..read.markers).map(|_| ("marker", CqlType::Native(Native::Int))).collect();
+        let markers: Vec<_> = (0..read.markers).map(|marker| marker_of(&read, marker)).collect();
         write::bits(&mut out, u32::from(!markers.is_empty()));
         write::int(&mut out, markers.len() as i32);
         if dialect.version >= Version::V4 {
@@ -213,13 +217,15 @@ impl Node {
                 )
             }
             Body::Select(_) => {
-                let name = format!("{space}.{table}");
-                let found = keys_of(&read, statement, values, body)
-                    .into_iter()
-                    .map(|key| vec![key.to_be_bytes().to_vec(), row_value(&name, key).into_bytes()]);
-                let columns = [("k", CqlType::Native(Native::Int)), ("v", CqlType::Native(Native::Varchar))];
-                let found: Vec<_> = found.collect();
-                rows((&space, &table), &columns, parameters.flags.has(2), &found)
+                let keys = keys_of(&read, statement, values, body);
+                self.keys_read.push(keys.len());
+                if let Some((key, message)) = self.refuse_key
+                    && keys.contains(&key)
+                {
+                    return error(ErrorCode::INVALID, message);
+                }
+                let found = rows_of(&read, statement, values, body, &format!("{space}.{table}"), keys);
+                page((&space, &table), found, parameters, body)
             }
             Body::Modify(_) => {
                 for key in keys_of(&read, statement, values, body) {
@@ -312,6 +318,78 @@ fn resolved(read: &Statement, text_read: &[u8], keyspace: Option<&str>) -> Optio
     };
     let own = table.keyspace.map(|name| text(&name.normal(text_read)));
     Some((own.or(keyspace.map(str::to_owned))?, text(&table.name.normal(text_read))))
+}
+
+/// Name and type of a marker of a statement about the key `k`.
+fn marker_of(read: &Statement, marker: u16) -> Column<'static> {
+    let int = CqlType::Native(Native::Int);
+    let Body::Select(select) = &read.body else { return ("k", int) };
+    let list = |relation: &statement::In| relation.values == InValues::List(marker);
+    match select.limit {
+        Some(Value::Bind(limit)) if limit == marker => ("[limit]", int),
+        _ if select.filter.ins.iter().any(list) => ("in(k)", CqlType::List(int.into())),
+        _ => ("k", int),
+    }
+}
+
+/// The rows of these keys as a server gives them: keys in order and once each, up to the limit. Of a table whose name
+/// has `holes` every fifth key is not there, of one with `wide` each key has three rows.
+fn rows_of(
+    read: &Statement,
+    statement: &[u8],
+    values: &Values,
+    body: &[u8],
+    table: &str,
+    mut keys: Vec<i32>,
+) -> Vec<Vec<Vec<u8>>> {
+    let Body::Select(select) = &read.body else { return Vec::new() };
+    if !select.filter.ins.is_empty() {
+        keys.sort_unstable();
+        keys.dedup();
+    }
+    let limit = match select.limit {
+        None => usize::MAX,
+        Some(Value::Bind(index)) => {
+            let bytes = values.get(body, index).and_then(|value| value.of(body)).expect("a limit");
+            i32::from_be_bytes(bytes.try_into().expect("four bytes")) as usize
+        }
+        Some(Value::Literal(_, span)) => digits(span.bytes(statement))[0] as usize,
+        Some(_) => panic!("a limit that is read"),
+    };
+    let each = if table.contains("wide") { 3 } else { 1 };
+    let there = |key: &i32| !(table.contains("holes") && key % 5 == 0);
+    let cells = |key: i32| vec![key.to_be_bytes().to_vec(), row_value(table, key).into_bytes()];
+    let rows = keys.into_iter().filter(there).flat_map(|key| std::iter::repeat_n(key, each)).map(cells);
+    rows.take(limit).collect()
+}
+
+/// One page of rows; the state is how many were given before.
+fn page(
+    table: (&str, &str),
+    found: Vec<Vec<Vec<u8>>>,
+    parameters: &Parameters,
+    body: &[u8],
+) -> (Opcode, Vec<u8>) {
+    let columns = [("k", CqlType::Native(Native::Int)), ("v", CqlType::Native(Native::Varchar))];
+    let given = parameters.paging_state.and_then(|state| state.of(body));
+    let given = given.map_or(0, |state| {
+        assert_eq!(state.len(), 4, "a state of this node's, not of weir's");
+        u32::from_be_bytes(state.try_into().expect("four bytes")) as usize
+    });
+    let size = parameters.page_size.map_or(usize::MAX, |size| size.value as usize);
+    let end = found.len().min(given.saturating_add(size));
+    let skip = parameters.flags.has(2);
+    let (opcode, bytes) = rows(table, &columns, skip, &found[given.min(end)..end]);
+    if end == found.len() {
+        return (opcode, bytes);
+    }
+    // the state stands behind the number of columns
+    let mut out = bytes[..4].to_vec();
+    write::bits(&mut out, if skip { 4 } else { 1 } | 2);
+    out.extend_from_slice(&bytes[8..12]);
+    write::bytes(&mut out, &(end as u32).to_be_bytes());
+    out.extend_from_slice(&bytes[12..]);
+    (opcode, out)
 }
 
 /// The integer keys a statement names.

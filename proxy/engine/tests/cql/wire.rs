@@ -44,6 +44,7 @@ pub struct With {
     pub values: Vec<Vec<u8>>,
     pub skip_metadata: bool,
     pub page_size: Option<i32>,
+    pub page_state: Option<Vec<u8>>,
     pub keyspace: Option<&'static str>,
 }
 
@@ -57,6 +58,7 @@ impl With {
         let flags = u32::from(!self.values.is_empty())
             | u32::from(self.skip_metadata) << 1
             | u32::from(self.page_size.is_some()) << 2
+            | u32::from(self.page_state.is_some()) << 3
             | u32::from(self.keyspace.is_some()) << 7;
         if version >= Version::V5 {
             write::bits(out, flags);
@@ -69,6 +71,9 @@ impl With {
         }
         if let Some(size) = self.page_size {
             write::int(out, size);
+        }
+        if let Some(state) = &self.page_state {
+            write::bytes(out, state);
         }
         if let Some(keyspace) = self.keyspace {
             write::short_bytes(out, keyspace.as_bytes());
@@ -191,6 +196,22 @@ impl Answer {
     pub fn values(&self) -> Vec<String> {
         let text = |cell: &Option<Vec<u8>>| String::from_utf8(cell.clone().expect("a value")).expect("text");
         self.rows().iter().map(|row| text(&row[1])).collect()
+    }
+
+    /// Where its pages go on.
+    pub fn page_state(&self) -> Option<Vec<u8>> {
+        match self.read() {
+            Response::Result(ResultBody::Rows(rows)) => {
+                rows.metadata.paging_state.and_then(|state| state.of(&self.body)).map(<[u8]>::to_vec)
+            }
+            _ => None,
+        }
+    }
+
+    /// The first column of its rows.
+    pub fn keys(&self) -> Vec<i32> {
+        let key = |cell: &Option<Vec<u8>>| cell.as_deref().and_then(|bytes| bytes.try_into().ok());
+        self.rows().iter().map(|row| i32::from_be_bytes(key(&row[0]).expect("a key"))).collect()
     }
 
     pub fn prepared(&self) -> Vec<u8> {

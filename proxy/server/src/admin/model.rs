@@ -336,7 +336,7 @@ pub struct ServerRow {
     pub operations_in_flight: u64,
     /// The bound of `operations_in_flight`.
     pub operations_in_flight_max: u64,
-    /// Keys of split multigets under way.
+    /// Keys of parts of split multigets and requests under way.
     pub bulk_keys_in_flight: u64,
     /// The bound of `bulk_keys_in_flight`.
     pub bulk_keys_in_flight_max: u64,
@@ -368,6 +368,8 @@ pub struct ServerRow {
 pub struct LaneRow {
     /// The worker it belongs to.
     pub worker: u32,
+    /// It carries parts of split requests only.
+    pub bulk: bool,
     /// `up`, `connecting` or `waiting` (before the next try).
     pub state: String,
     /// Requests sent and not answered yet.

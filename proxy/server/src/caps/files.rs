@@ -22,7 +22,8 @@ pub fn upstream_files(pools: &[PoolSettings], clusters: &[ClusterSettings], work
         // what the cluster will tell is not known yet: room is kept for as many as weir would connect to
         let told = if cluster.discover { u64::from(cluster.nodes_max) } else { 0 };
         let nodes = told.max(cluster.contacts.len() as u64);
-        nodes * u64::from(cluster.connections_per_node) * versions
+        // the bulk lane comes with the first request that is split
+        nodes * (u64::from(cluster.connections_per_node) + 1) * versions
     };
     (pools.iter().map(of).sum::<u64>() + clusters.iter().map(nodes).sum::<u64>()) * workers as u64
 }

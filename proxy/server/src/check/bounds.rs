@@ -143,6 +143,14 @@ fn of_cluster(text: &mut String, cluster: &ClusterSettings, workers: u64) {
     );
     let _ = writeln!(
         text,
+        "  split {}: {} of {} per node in flight, on a connection of their own; {} of answers gathered per worker",
+        cluster.split.word(),
+        counted(u64::from(cluster.chunks_in_flight).max(workers), "part"),
+        counted(cluster.chunk_keys.into(), "key"),
+        show_bytes(cluster.gather_bytes_max)
+    );
+    let _ = writeln!(
+        text,
         "  time-outs: connect {}, request {}, stall {}, queue {}; a connection is replaced above {} abandoned requests, or one of {}",
         show_span(cluster.connect_timeout),
         show_span(cluster.request_timeout),

@@ -13,7 +13,7 @@ use crate::config::effective::{self, Difference};
 use crate::config::quantity::{show_count, show_span};
 use crate::config::{Config, is_name};
 use std::sync::Arc;
-use weir_engine::settings::{CallerLimits, LimitMode, Settings};
+use weir_engine::settings::{CallerLimits, LimitMode, Settings, SplitChoice};
 use weir_engine::units::Span;
 
 /// Configuration and overrides of a running weir.
@@ -173,8 +173,21 @@ impl Desk {
                 notes.push(format!("[pool.{name}] has it off in any case: only the file switches it on"));
             }
         }
-        if listener.backend.cluster().is_some() && switch.feature != Feature::Limits {
-            notes.push(format!("{word} has no effect on a CQL listener yet"));
+        if let Some(cluster) =
+            listener.backend.cluster().and_then(|cluster| settings.clusters.get(cluster.0 as usize))
+        {
+            match switch.feature {
+                Feature::Split if cluster.split == SplitChoice::Off => {
+                    let name = &cluster.name;
+                    notes.push(format!(
+                        "[cluster.{name}] has it off in any case: only the file switches it on"
+                    ));
+                }
+                Feature::Split | Feature::Limits => {}
+                Feature::Batching | Feature::SingleFlight => {
+                    notes.push(format!("{word} has no effect on a CQL listener yet"));
+                }
+            }
         }
         let target = Target::SwitchOff { listener: name.to_string(), feature: switch.feature };
         if switch.on {

@@ -14,6 +14,7 @@ pub use options::supported;
 
 use super::{ConnectError, Connected, Connecting, auth_failed, credentials, dial, failed};
 use crate::worker::sockets::Stream;
+use shard::Told;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use weir_cql::envelope::{EnvelopeLimits, Flags, HEADER_LEN, Header, Opcode, Side, Step, read_header};
@@ -44,11 +45,12 @@ pub fn start(info: LaneInfo, timeout: Span) -> Connecting {
             Some(shard) => shard::dial(&info.address, shard).await?,
             None => dial(&info.address).await?,
         };
-        let (early, shard) = match &mut stream {
+        let greeting = match &mut stream {
             Stream::Tcp(stream) => Handshake::new(stream, info.version).run(&info).await?,
             Stream::Unix(stream) => Handshake::new(stream, info.version).run(&info).await?,
         };
-        Ok(Connected { stream, early, shard })
+        let Greeting { early, shard, scylla } = greeting;
+        Ok(Connected { stream, early, shard, scylla })
     })
 }
 
@@ -64,6 +66,17 @@ struct Handshake<'s, S> {
     early: Vec<u8>,
 }
 
+/// What was heard before the first request.
+#[derive(Debug)]
+struct Greeting {
+    /// The events, as they are on the wire.
+    early: Vec<u8>,
+    /// The shard of the node that serves the connection, where it was asked and tells.
+    shard: Option<u16>,
+    /// Whether the node announces what only Scylla has; `None` where it was not asked.
+    scylla: Option<bool>,
+}
+
 /// One answer.
 struct Answer {
     header: Header,
@@ -75,9 +88,13 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         Handshake { stream, version, segments: None, plain: Vec::new(), early: Vec::new() }
     }
 
-    /// Everything up to the first request; the events that came meanwhile, as they are on the wire, and the shard.
-    async fn run(mut self, info: &LaneInfo) -> Result<(Vec<u8>, Option<u16>), ConnectError> {
-        let shard = if info.tells_shard { self.shard().await? } else { None };
+    /// Everything up to the first request.
+    async fn run(mut self, info: &LaneInfo) -> Result<Greeting, ConnectError> {
+        // that it is Scylla, one connection of each node asks: they would all hear the same
+        let asks = info.tells_shard || info.registers;
+        let told = if asks { self.told().await? } else { Told::default() };
+        let shard = told.shard.filter(|_| info.tells_shard);
+        let scylla = info.registers.then_some(told.scylla);
         let options = [
             ("CQL_VERSION", CQL_VERSION),
             ("DRIVER_NAME", "weir"),
@@ -100,11 +117,11 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         }
         self.early.extend_from_slice(&self.plain);
         if self.segments.is_none() || self.early.is_empty() {
-            return Ok((self.early, shard));
+            return Ok(Greeting { early: self.early, shard, scylla });
         }
         let mut wrapped = Vec::with_capacity(self.early.len() + 16);
         match write_segments(&self.early, false, &mut wrapped) {
-            Ok(whole) if whole == self.early.len() => Ok((wrapped, shard)),
+            Ok(whole) if whole == self.early.len() => Ok(Greeting { early: wrapped, shard, scylla }),
             Ok(_) => Err(unreadable("an event that is not whole")),
             Err(reason) => Err(unreadable(reason.label())),
         }
@@ -288,14 +305,21 @@ mod tests {
             registers: true,
             shard: None,
             tells_shard: false,
+            bulk: false,
         }
+    }
+
+    fn options(version: Version, names: &[&str]) -> Vec<u8> {
+        let mut out = Vec::new();
+        own::supported(&mut out, version, StreamId(0), names.iter().map(|name| (*name, &["1"][..])));
+        out
     }
 
     /// Runs a handshake against a node that gives these answers, one per question; what it was asked.
     async fn handshake(
         info: LaneInfo,
         answers: Vec<Vec<u8>>,
-    ) -> (Result<(Vec<u8>, Option<u16>), ConnectError>, Vec<(Opcode, Vec<u8>)>) {
+    ) -> (Result<Greeting, ConnectError>, Vec<(Opcode, Vec<u8>)>) {
         let (mut weir, node) = tokio::io::duplex(1 << 20);
         let version = info.version;
         let node = tokio::spawn(node_with(node, version, answers));
@@ -369,12 +393,18 @@ mod tests {
         for version in [Version::V3, Version::V4, Version::V5] {
             // one before the answer to REGISTER, one right behind it
             let registered = [event(version), ready(version), event(version)].concat();
-            let (outcome, asked) = handshake(info(version, None), vec![ready(version), registered]).await;
+            let (outcome, asked) = handshake(
+                info(version, None),
+                vec![options(version, &["COMPRESSION"]), ready(version), registered],
+            )
+            .await;
             let opcodes: Vec<Opcode> = asked.iter().map(|(opcode, _)| *opcode).collect();
-            assert_eq!(opcodes, [Opcode::Startup, Opcode::Register], "{version:?}");
-            let startup = Startup { options: Cursor::new(&asked[0].1).string_map().expect("a map") };
-            assert_eq!(startup.get(&asked[0].1, "CQL_VERSION"), Some(CQL_VERSION.as_bytes()));
-            let (mut early, _) = outcome.expect("connected");
+            assert_eq!(opcodes, [Opcode::Options, Opcode::Startup, Opcode::Register], "{version:?}");
+            let startup = Startup { options: Cursor::new(&asked[1].1).string_map().expect("a map") };
+            assert_eq!(startup.get(&asked[1].1, "CQL_VERSION"), Some(CQL_VERSION.as_bytes()));
+            let greeting = outcome.expect("connected");
+            assert_eq!(greeting.scylla, Some(false));
+            let mut early = greeting.early;
             if version < Version::V5 {
                 // the second is still in the socket
                 assert_eq!(early, event(version));
@@ -398,7 +428,8 @@ mod tests {
                 own::supported(&mut supported, version, StreamId(0), options);
                 let asks = LaneInfo { tells_shard: true, registers: false, ..info(version, None) };
                 let (outcome, asked) = handshake(asks, vec![supported, ready(version)]).await;
-                assert_eq!(outcome.expect("connected").1, want);
+                let greeting = outcome.expect("connected");
+                assert_eq!((greeting.shard, greeting.scylla), (want, None));
                 let opcodes: Vec<Opcode> = asked.iter().map(|(opcode, _)| *opcode).collect();
                 assert_eq!(opcodes, [Opcode::Options, Opcode::Startup], "{version:?}");
             }
@@ -406,6 +437,22 @@ mod tests {
             let (outcome, _) = handshake(asks, vec![ready(version)]).await;
             assert!(outcome.expect_err("no answer to OPTIONS").what.contains("OPTIONS"));
         }
+    }
+
+    #[tokio::test]
+    async fn scylla_is_known_by_what_it_announces() {
+        for version in [Version::V3, Version::V4, Version::V5] {
+            let names = ["COMPRESSION", "SCYLLA_NR_SHARDS"];
+            let answers = vec![options(version, &names), ready(version), ready(version)];
+            let (outcome, _) = handshake(info(version, None), answers).await;
+            assert_eq!(outcome.expect("connected").scylla, Some(true), "{version:?}");
+            // a lane that does not hear of events leaves the asking to another
+            let other = LaneInfo { registers: false, ..info(version, None) };
+            let (outcome, asked) = handshake(other, vec![ready(version)]).await;
+            assert_eq!((outcome.expect("connected").scylla, asked.len()), (None, 1), "{version:?}");
+        }
+        let (outcome, _) = handshake(info(Version::V4, None), vec![ready(Version::V4)]).await;
+        assert!(outcome.expect_err("no answer to OPTIONS").what.contains("OPTIONS"));
     }
 
     #[tokio::test]
@@ -418,19 +465,21 @@ mod tests {
             own::authenticate(&mut asks, version, StreamId(0), "org.example.PasswordAuthenticator");
             let mut success = Vec::new();
             own::auth_success(&mut success, version, StreamId(0), None);
-            let answers = vec![asks.clone(), success, ready(version)];
+            let none = options(version, &[]);
+            let answers = vec![none.clone(), asks.clone(), success, ready(version)];
             let (outcome, asked) = handshake(info(version, Some(&path)), answers).await;
-            assert_eq!(outcome.expect("connected").0, b"");
-            assert_eq!(asked[1].0, Opcode::AuthResponse);
-            assert_eq!(asked[1].1[4..], *b"\0user\0secret of mine");
+            assert_eq!(outcome.expect("connected").early, b"");
+            assert_eq!(asked[2].0, Opcode::AuthResponse);
+            assert_eq!(asked[2].1[4..], *b"\0user\0secret of mine");
 
             let refused = error(version, ErrorCode::BAD_CREDENTIALS, "wrong");
-            let (outcome, _) = handshake(info(version, Some(&path)), vec![asks.clone(), refused]).await;
+            let (outcome, _) =
+                handshake(info(version, Some(&path)), vec![none.clone(), asks.clone(), refused]).await;
             let refusal = outcome.expect_err("refused");
             assert_eq!(refusal.result, OpenResult::Auth);
             assert!(refusal.what.contains("wrong") && !refusal.what.contains("secret"), "{}", refusal.what);
 
-            let (outcome, _) = handshake(info(version, None), vec![asks]).await;
+            let (outcome, _) = handshake(info(version, None), vec![none, asks]).await;
             let refusal = outcome.expect_err("no credentials");
             assert_eq!(refusal.result, OpenResult::Auth);
             assert!(refusal.what.contains("auth_file is not set"), "{}", refusal.what);
@@ -458,7 +507,9 @@ mod tests {
         let (outcome, _) = handshake(info(Version::V4, None), vec![head]).await;
         assert!(outcome.is_err());
         let flood = event(Version::V4).repeat(EARLY_MAX / 20);
-        let (outcome, _) = handshake(info(Version::V4, None), vec![ready(Version::V4), flood]).await;
+        let (outcome, _) =
+            handshake(info(Version::V4, None), vec![options(Version::V4, &[]), ready(Version::V4), flood])
+                .await;
         assert!(outcome.expect_err("too many").what.contains("too many events"));
     }
 }

@@ -37,7 +37,7 @@ async fn connect(address: &Address, auth_file: Option<&str>) -> Result<Connected
             Stream::Unix(stream) => authenticate(stream, &credentials).await?,
         }
     }
-    Ok(Connected { stream, early: Vec::new(), shard: None })
+    Ok(Connected { stream, early: Vec::new(), shard: None, scylla: None })
 }
 
 /// memcached's ASCII authentication (`-Y`): the first command is a `set` whose data is `user password`.

@@ -10,7 +10,7 @@ use weir_engine::cql::ClusterCounts;
 use weir_engine::settings::{Backend as Behind, Settings};
 use weir_engine::units::Instant;
 use weir_telemetry::{
-    ClusterMetrics, FailoverCause, GaugeShare, NodeState, PrepareResult, RouteResult, Telemetry,
+    ClusterMetrics, FailoverCause, GaugeShare, NodeState, Outcome, PrepareResult, RouteResult, Telemetry,
 };
 
 /// Gauges of one backend, over all pools that name it.
@@ -30,6 +30,10 @@ struct Cluster {
     gathered: GaugeShare,
     control_only: GaugeShare,
     nodes: [GaugeShare; NodeState::COUNT],
+    parts: GaugeShare,
+    part_keys: GaugeShare,
+    part_bytes: GaugeShare,
+    bulk_lanes: GaugeShare,
     seen: ClusterCounts,
 }
 
@@ -110,6 +114,10 @@ impl Gauges {
                     gathered: metrics.gathered_bytes(),
                     control_only: metrics.control_only_clients(),
                     nodes: std::array::from_fn(|state| metrics.nodes(NodeState::ALL[state])),
+                    parts: metrics.parts_in_flight(),
+                    part_keys: metrics.part_keys_waiting(),
+                    part_bytes: metrics.part_bytes(),
+                    bulk_lanes: metrics.bulk_lanes(),
                     seen: ClusterCounts::default(),
                     metrics,
                 }
@@ -120,6 +128,10 @@ impl Gauges {
             shown.control_only.set(now.control_only as u64);
             let states = [now.nodes_up, now.nodes - now.nodes_up, now.nodes_left_out];
             shown.nodes.iter_mut().zip(states).for_each(|(share, nodes)| share.set(nodes as u64));
+            shown.parts.set(now.parts_in_flight as u64);
+            shown.part_keys.set(now.part_keys_waiting);
+            shown.part_bytes.set(now.part_bytes as u64);
+            shown.bulk_lanes.set(now.bulk_lanes as u64);
             let (metrics, before) = (&shown.metrics, &shown.seen);
             let since = |now: u64, before: u64| now.saturating_sub(before);
             metrics.prepares(PrepareResult::Cached, since(now.prepared_hits, before.prepared_hits));
@@ -137,6 +149,14 @@ impl Gauges {
             }
             metrics.shard_ports_free(now.shard_ports_free.unwrap_or(0));
             metrics.retries_refused(since(now.retries_refused, before.retries_refused));
+            let ended = now.split_ended.into_iter().zip(before.split_ended);
+            for (outcome, (now, before)) in Outcome::ALL.iter().zip(ended) {
+                metrics.splits(*outcome, since(now, before));
+            }
+            for (reason, count) in &now.unsplit {
+                let more = since(*count, before.unsplit.get(reason).copied().unwrap_or(0));
+                telemetry.unsplit_requests(reason, more);
+            }
             shown.seen = now.clone();
         }
     }

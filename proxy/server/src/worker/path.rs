@@ -84,6 +84,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     /// # Errors
     /// When they answer nothing that was asked: it must be cut.
     fn lane_input(&mut self, id: LaneId, bytes: &[u8], now: Instant) -> Result<(), Desync>;
+    /// Before it is up: whether its node says that it is Scylla.
+    fn lane_says(&mut self, _id: LaneId, _scylla: bool) {}
     /// It is connected and signed in.
     fn lane_up(&mut self, id: LaneId, now: Instant);
     /// An attempt to connect it failed; `sign_in`: because of its credentials.

@@ -248,6 +248,9 @@ fn server_line(pool: &str, server: &ServerRow, width: usize, look: &Look) -> Str
         right(&rate(server.operations_per_second), 6),
         right(&format!("{up}/{}", server.lanes.len()), 5),
     );
+    if server.requests_in_flight.is_some() && server.bulk_keys_in_flight > 0 {
+        line = format!("{line}  and {} keys of split requests", short(server.bulk_keys_in_flight));
+    }
     if server.state != "up" {
         if let Some(why) = &server.last_error {
             let room = look.width.saturating_sub(line.chars().count() + 2);

@@ -12,6 +12,16 @@ const VERSIONS: &[(&str, &str)] = &[
     ("v3", "Cassandra 2.1"),
 ];
 
+/// The later, the less is split.
+const SPLITS: &[(&str, &str)] = &[
+    ("on", "wherever the answer stays the same"),
+    (
+        "auto",
+        "unless a node says that it is ScyllaDB, whose answers to many keys come from all its shards at once",
+    ),
+    ("off", "never; keys are counted all the same"),
+];
+
 const MS: Span = Span::millis(1);
 const SECOND: Span = Span::secs(1);
 const MINUTE: Span = Span::secs(60);
@@ -117,6 +127,44 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Absent::Default,
         Tighter::Less,
         "Requests in flight per node and protocol version in use, over all callers and workers. The others wait in weir, in fair order."
+    ),
+    key!(
+        ClusterSettings,
+        "split",
+        split,
+        Kind::Word(SPLITS),
+        Absent::Default,
+        Tighter::Neither,
+        "Whether `SELECT ... WHERE key IN ?` for many keys is sent in parts of `chunk_keys`, on a connection of their own."
+    ),
+    key!(
+        ClusterSettings,
+        "chunk_keys",
+        chunk_keys,
+        Kind::Count(1, 10_000),
+        Absent::Default,
+        Tighter::Less,
+        "Keys of one part of a split request."
+    ),
+    key!(
+        ClusterSettings,
+        "chunks_in_flight",
+        chunks_in_flight,
+        Kind::Count(1, 1_024),
+        Absent::Default,
+        Tighter::Less,
+        "Parts of split requests in flight per node, over all callers and workers (each worker may have one in any case). \
+         The others wait in weir, in fair order."
+    ),
+    key!(
+        ClusterSettings,
+        "gather_bytes_max",
+        gather_bytes_max,
+        Kind::Size(1 << 20, 1 << 30),
+        Absent::Default,
+        Tighter::Less,
+        "Answers of parts that a worker holds until the whole is complete. While it is reached only the oldest split \
+         request goes on; an answer that is larger alone is refused."
     ),
     key!(
         ClusterSettings,

@@ -6,7 +6,7 @@ use crate::config::keys::{CLUSTER, ListenerDraft};
 use crate::config::problem::Problem;
 use crate::config::quantity::show_span;
 use std::path::Path;
-use weir_engine::settings::{Address, ClusterSettings};
+use weir_engine::settings::{Address, ClusterSettings, SplitChoice};
 
 /// Keys of a listener that only memcached's clients meet, and what bounds CQL's.
 const MEMCACHED_ONLY: [(&str, &str); 3] = [
@@ -127,6 +127,14 @@ fn shared_bounds(
             held.requests_in_flight.0
         );
         problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));
+    }
+    if held.split != SplitChoice::Off && held.chunks_in_flight < shared.process.workers {
+        let what = format!(
+            "chunks_in_flight = {} is below workers = {}: each worker may have one part in flight at a node",
+            held.chunks_in_flight, shared.process.workers
+        );
+        let problem = Problem::warning(format!("{path}.chunks_in_flight"), what);
+        problems.add(draft.place("chunks_in_flight"), problem);
     }
 }
 

@@ -74,11 +74,13 @@ fn nodes(
     let row = |name: String| {
         let bounds = ServerRow {
             weight: 1,
+            bulk_keys_in_flight_max: u64::from(cluster.chunks_in_flight) * u64::from(cluster.chunk_keys),
             requests_in_flight_max: Some(cluster.requests_in_flight.0),
             ..ServerRow::default()
         };
         let mut row = server_row(backend, name, bounds, looks);
-        row.requests_in_flight = Some(row.lanes.iter().map(|lane| lane.in_flight).sum());
+        row.requests_in_flight =
+            Some(row.lanes.iter().filter(|lane| !lane.bulk).map(|lane| lane.in_flight).sum());
         row
     };
     names.into_iter().map(row).collect()
@@ -96,6 +98,7 @@ fn server_row(backend: Backend, address: String, bounds: ServerRow, looks: &[Loo
             row.queue += state.queued.0;
             row.lanes.extend(state.lanes.iter().map(|lane| LaneRow {
                 worker: look.worker,
+                bulk: lane.bulk,
                 state: lane_state(lane.state).to_owned(),
                 in_flight: lane.owed as u64,
                 unsent_bytes: lane.unsent as u64,

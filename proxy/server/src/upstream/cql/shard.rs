@@ -70,17 +70,35 @@ fn is_taken(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL))
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
+/// What SUPPORTED tells of Scylla's extensions (docs/dev/protocol-extensions.md of scylladb).
+#[derive(Debug, Default)]
+pub(super) struct Told {
     /// The shard that serves this connection.
-    pub(super) async fn shard(&mut self) -> Result<Option<u16>, ConnectError> {
+    pub(super) shard: Option<u16>,
+    /// It names at least one of the extensions.
+    pub(super) scylla: bool,
+}
+
+/// How the names of Scylla's extensions begin.
+const SCYLLA: &[u8] = b"SCYLLA_";
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
+    /// Asks what the node is.
+    pub(super) async fn told(&mut self) -> Result<Told, ConnectError> {
         let answer = self.ask(Opcode::Options, |_| {}).await?;
         if answer.header.opcode != Opcode::Supported {
             return Err(unexpected(answer.header.opcode, "OPTIONS"));
         }
         let map = Cursor::new(&answer.body).string_multimap().map_err(|reason| unreadable(reason.label()))?;
-        let mut told = entries(&answer.body, map).filter(|(name, _)| *name == b"SCYLLA_SHARD");
-        let value: Option<&[u8]> = told.next().and_then(|(_, mut values)| Iterator::next(&mut values));
-        Ok(value.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()))
+        let mut told = Told::default();
+        for (name, mut values) in entries(&answer.body, map) {
+            told.scylla |= name.starts_with(SCYLLA);
+            if name == b"SCYLLA_SHARD" {
+                let value: Option<&[u8]> = Iterator::next(&mut values);
+                told.shard = value.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+            }
+        }
+        Ok(told)
     }
 }
 

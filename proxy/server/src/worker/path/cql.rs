@@ -44,6 +44,9 @@ impl DataPath for CqlEngine {
     fn lane_gone(&mut self, id: LaneId) {
         CqlEngine::lane_gone(self, id);
     }
+    fn lane_says(&mut self, id: LaneId, scylla: bool) {
+        CqlEngine::lane_says(self, id, scylla);
+    }
     fn lane_failed(&mut self, id: LaneId, _sign_in: bool, now: Instant) {
         CqlEngine::lane_failed(self, id, now);
     }

@@ -1,0 +1,309 @@
+//! A request that runs as parts, from the decision to the answer ([`super::job`] is what is known of it, [`super::parts`]
+//! what happens to each).
+//!
+//! It is admitted and priced once, like any other request; each part is an EXECUTE of its own on a bulk lane
+//! ([`super::chunks`] says whose is next), and the answers become one ([`super::split`]). A part whose statement a node
+//! has forgotten is repaired alone; one whose connection is lost is sent again under the retry budget. Any other error
+//! is the answer of the whole: what was not sent is dropped at once, what was sent leaves orphans of its stream ids.
+//!
+//! Bounds: parts run ahead of the one whose answer is waited for by at most twice `chunks_in_flight`, and for a client
+//! that pages, or a `LIMIT`, by no more than the page is expected to take. The bytes of the keys count as the request's
+//! own (`Request::held_bytes`), those of the answers against `gather_bytes_max`.
+
+use super::CqlEngine;
+use super::error::Failure;
+use super::job::{Job, bounds};
+use super::prepared::Prepared;
+use super::request::{RequestId, Stage};
+use super::split::{Gather, PageKey, Plan, Uncut, Whole, is_composite};
+use crate::error::Rejected;
+use crate::ledger::Outcome;
+use crate::settings::SplitChoice;
+use crate::units::{ClientId, ClusterId, Instant};
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use weir_cql::envelope::{EnvelopeLimits, HEADER_LEN, Header, Opcode, Side, Step, read_header};
+use weir_cql::request::Request as Message;
+use weir_cql::response::{ErrorBody, ErrorCode};
+use weir_cql::{Dialect, StreamId};
+
+impl CqlEngine {
+    /// Begins to carry out a request in parts, where it is one that may be: `true` when it needs no more than that (or
+    /// was answered).
+    pub(super) fn split(&mut self, id: RequestId, now: Instant) -> bool {
+        let Some(request) = self.requests.get(id) else { return true };
+        let Some(prepared) = request.prepared.clone() else { return false };
+        let (version, client) = (request.version, request.client);
+        let cluster = self.clients[client.slot as usize].cluster;
+        let settings = self.cluster_settings(cluster);
+        let many = request.operations > u64::from(settings.chunk_keys);
+        let how = match &prepared.split {
+            Ok(how) => how,
+            Err(whole) => {
+                if many {
+                    self.sent_whole(cluster, whole.label());
+                }
+                return false;
+            }
+        };
+        let Step::Envelope { header } =
+            read_header(&request.envelope, Side::Client, EnvelopeLimits::default())
+        else {
+            return false;
+        };
+        let dialect = Dialect::of(version);
+        let body = &request.envelope[HEADER_LEN..];
+        let Ok(Message::Execute(execute)) = Message::locate(&header, body, dialect) else { return false };
+        let state = execute.parameters.paging_state.and_then(|state| state.of(body));
+        // a page state of weir's means nothing to a server: what began in parts goes on in parts
+        let began = state.is_some_and(is_composite);
+        if !many && !began {
+            return false;
+        }
+        if let Some(why) = self.not_wanted(cluster, client, &prepared).filter(|_| !began) {
+            self.sent_whole(cluster, why);
+            return false;
+        }
+        let size = NonZeroU32::new(settings.chunk_keys).unwrap_or(NonZeroU32::MIN);
+        let pages = PageKey::of_cluster(&settings.name);
+        match Plan::cut(how, &header, body, &execute, dialect, size, &pages) {
+            Ok(plan) => self.start_job(id, plan, prepared.clone(), now),
+            Err(Uncut::State(fault)) => self.refuse_job(id, fault.words(), now),
+            Err(Uncut::Whole(_)) if began => {
+                self.refuse_job(
+                    id,
+                    "weir: the paging state is of a request that was split; this one cannot be",
+                    now,
+                );
+            }
+            Err(Uncut::Whole(whole)) => {
+                self.sent_whole(cluster, whole.label());
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Why requests of this client are not to be split, where they are not.
+    fn not_wanted(&self, cluster: ClusterId, client: ClientId, prepared: &Prepared) -> Option<&'static str> {
+        let listener = self.clients[client.slot as usize].listener;
+        if !self.settings.listeners[listener.0 as usize].switches.split {
+            return Some("switched_off");
+        }
+        let scylla = || {
+            let mut nodes = self.clusters[cluster.0 as usize].nodes.iter();
+            nodes.any(|node| {
+                let node = &self.nodes[node.0 as usize];
+                node.scylla == Some(true)
+                    || node.placed.as_ref().is_some_and(|placed| placed.sharding.is_some())
+            })
+        };
+        // a rule says it for its table or statement; one that says nothing else leaves it to the cluster
+        let rule = self.clusters[cluster.0 as usize].rules.of_prepared(prepared);
+        let choice = rule.map(|rule| rule.split).filter(|choice| *choice != SplitChoice::Auto);
+        match choice.unwrap_or(self.cluster_settings(cluster).split) {
+            SplitChoice::On => None,
+            SplitChoice::Off => Some("off"),
+            SplitChoice::Auto => scylla().then_some("scylla"),
+        }
+    }
+
+    pub(super) fn refuse_job(&mut self, id: RequestId, text: &str, now: Instant) {
+        self.answer_error(id, &ErrorBody::plain(ErrorCode::INVALID, text), Outcome::Refused, now);
+    }
+
+    fn start_job(&mut self, id: RequestId, plan: Plan, prepared: Arc<Prepared>, now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let (client, version) = (request.client, request.version);
+        let cluster = self.clients[client.slot as usize].cluster;
+        let job = Job::new(plan, prepared, &self.clusters[cluster.0 as usize].settings, now);
+        let before = request.held_bytes();
+        self.callers.known[request.known as usize].queued += job.unsent;
+        // the keys are in the plan now
+        request.envelope = Vec::new();
+        request.job = Some(Box::new(job));
+        request.stage = Stage::Split;
+        let after = request.held_bytes();
+        self.input_bytes = (self.input_bytes + after).saturating_sub(before);
+        if let Some(client) = self.client_mut(client) {
+            client.asked = (client.asked + after).saturating_sub(before);
+        }
+        self.clusters[cluster.0 as usize].splits.jobs.push_back(id);
+        self.lay_out_bulk(cluster, version);
+        if !self.bulk_stands(cluster, version) {
+            return self.fail(id, Failure::NoNode, now);
+        }
+        self.offer(id, now);
+    }
+
+    /// How far parts of one request may run ahead.
+    pub(super) fn window(&self, cluster: ClusterId) -> u32 {
+        self.cluster_settings(cluster).chunks_in_flight.saturating_mul(2)
+    }
+
+    /// Queues a request that has a part to send and is not queued yet.
+    pub(super) fn offer(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.requests.get(id) else { return };
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        let window = self.window(cluster);
+        let Some(part) = request.job.as_ref().and_then(|job| Some((job.next(window)?, job))) else { return };
+        let keys = part.1.plan.keys_in(part.0).into();
+        let known = &self.callers.known[request.known as usize];
+        let queue = self.clusters[cluster.0 as usize].splits.queue(request.version);
+        if !queue.contains(id) {
+            queue.push(known.principal, known.limits.class, id, keys, now);
+            self.pump_due = true;
+        }
+    }
+
+    /// The answer is whole: it is moved to the client.
+    pub(super) fn job_done(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let (client, version, stream) = (request.client, request.answer_version, request.stream);
+        let cluster = self.clients[client.slot as usize].cluster;
+        let Some(job) = &mut request.job else { return };
+        let pages = PageKey::of_cluster(&self.clusters[cluster.0 as usize].settings.name);
+        let joined = job.gather.take().and_then(|gather| gather.finish(&job.plan, &pages));
+        let Some(joined) = joined else { return self.fail(id, Failure::BadReply, now) };
+        request.rows = joined.rows;
+        let (bytes, begin) = joined.into_envelope(version, stream);
+        request.bytes_out += (bytes.len() - begin) as u64;
+        request.outcome = Outcome::Ok;
+        self.reply_whole(client, bytes, begin);
+        self.finish(id, now);
+    }
+
+    /// A part's error is the answer.
+    pub(super) fn job_failed(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let version = request.version;
+        let Some(gather) = request.job.as_mut().and_then(|job| job.gather.take()) else { return };
+        let Some((flags, body)) = gather.error() else { return self.fail(id, Failure::BadReply, now) };
+        let body_len = body.len() as u32;
+        let header = Header { version, flags, stream: StreamId(0), opcode: Opcode::Error, body_len };
+        self.pass_on(id, &header, body, Outcome::Error, now);
+    }
+
+    /// Begins anew: what came so far does not fit what came now.
+    pub(super) fn restart_job(&mut self, id: RequestId, now: Instant) {
+        self.drop_parts(id, now);
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        let settings = &self.clusters[cluster.0 as usize].settings;
+        let Some(job) = &mut request.job else { return };
+        (job.parts, job.first) = (VecDeque::new(), 0);
+        let gather = Gather::new(&job.plan, bounds(settings));
+        job.restarts += 1;
+        job.unsent = (0..job.plan.chunks()).map(|index| u64::from(job.plan.keys_in(index))).sum();
+        self.callers.known[request.known as usize].queued += job.unsent;
+        job.gathered = gather.bytes();
+        self.clusters[cluster.0 as usize].splits.gathered += job.gathered;
+        job.gather = Some(gather);
+        self.offer(id, now);
+    }
+
+    /// Gives back what its parts hold: stream ids become orphans', nothing of it waits or is counted any more.
+    fn drop_parts(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let (version, known) = (request.version, request.known);
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        let Some(job) = &mut request.job else { return };
+        let under_way: Vec<_> = job.under_way().collect();
+        let (unsent, gathered) = (std::mem::take(&mut job.unsent), std::mem::take(&mut job.gathered));
+        let queued = &mut self.callers.known[known as usize].queued;
+        *queued = queued.saturating_sub(unsent);
+        let splits = &mut self.clusters[cluster.0 as usize].splits;
+        splits.gathered = splits.gathered.saturating_sub(gathered);
+        splits.queue(version).remove(id);
+        for (_, lane, stream, keys) in under_way {
+            self.lanes[lane.0 as usize].streams.orphan(stream, now);
+            self.part_landed(lane, keys);
+        }
+    }
+
+    /// The request is over, however it ended.
+    pub(super) fn leave_job(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.requests.get(id) else { return };
+        if request.job.is_none() {
+            return;
+        }
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        let outcome = request.outcome;
+        self.drop_parts(id, now);
+        let splits = &mut self.clusters[cluster.0 as usize].splits;
+        splits.jobs.retain(|other| *other != id);
+        splits.ended[outcome.index()] += 1;
+        self.pump_due = true; // the oldest may be another one now
+    }
+
+    /// Nodes have come and gone: parts go to those that are there.
+    pub(super) fn jobs_move_on(&mut self, cluster: ClusterId, now: Instant) {
+        for place in 0..self.clusters[cluster.0 as usize].splits.jobs.len() {
+            let id = self.clusters[cluster.0 as usize].splits.jobs[place];
+            if let Some(version) = self.requests.get(id).map(|request| request.version) {
+                self.lay_out_bulk(cluster, version);
+            }
+        }
+        self.jobs_without_lane(cluster, now);
+    }
+
+    /// Where no bulk lane is connected or may soon be, split requests fail fast.
+    pub(super) fn jobs_without_lane(&mut self, cluster: ClusterId, now: Instant) {
+        let jobs: Vec<RequestId> = self.clusters[cluster.0 as usize].splits.jobs.iter().copied().collect();
+        for id in jobs {
+            let Some(request) = self.requests.get(id) else { continue };
+            if self.bulk_stands(cluster, request.version) {
+                continue;
+            }
+            let failure = match request.first_sent {
+                None => Failure::NoNode,
+                Some(_) => Failure::OutcomeUnknown,
+            };
+            self.fail(id, failure, now);
+        }
+    }
+
+    /// Time-outs: `queue_timeout` until the first part is sent, `request_timeout` from then on.
+    pub(super) fn scan_jobs(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        for cluster in &self.clusters {
+            let (queue, answer) = (cluster.settings.queue_timeout, cluster.settings.request_timeout);
+            for id in &cluster.splits.jobs {
+                let Some(request) = self.requests.get(*id) else { continue };
+                let Some(job) = &request.job else { continue };
+                match request.first_sent {
+                    None if now.since(job.since) >= queue => late.push((*id, Failure::QueueTimeout)),
+                    Some(sent) if now.since(sent) >= answer => late.push((*id, Failure::TimedOut)),
+                    _ => {}
+                }
+            }
+        }
+        for (id, failure) in late {
+            if failure == Failure::QueueTimeout
+                && let Some(request) = self.requests.get(id)
+            {
+                self.ledger.rejected(request.known, Rejected::QueueTimeout, 1);
+            }
+            self.fail(id, failure, now);
+        }
+    }
+
+    /// Keys of split requests of a cluster that wait here.
+    pub(super) fn part_keys_waiting(&self, cluster: usize) -> u64 {
+        let jobs = self.clusters[cluster].splits.jobs.iter();
+        let waits =
+            |id: &RequestId| self.requests.get(*id).and_then(|request| Some(request.job.as_ref()?.unsent));
+        jobs.filter_map(waits).sum()
+    }
+
+    /// A request for many keys is sent as it is.
+    fn sent_whole(&mut self, cluster: ClusterId, why: &'static str) {
+        *self.clusters[cluster.0 as usize].splits.whole.entry(why).or_default() += 1;
+    }
+}
+
+/// Every reason why a request for many keys is not split.
+pub fn unsplit_reasons() -> impl Iterator<Item = &'static str> {
+    Whole::ALL.into_iter().map(Whole::label).chain(["off", "switched_off", "scylla"])
+}
