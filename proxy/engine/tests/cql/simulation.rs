@@ -8,18 +8,19 @@
 
 #[path = "../simulation/random.rs"]
 mod random;
+mod scenario;
 
-use crate::bench::{Bench, Caller, settings};
+use crate::bench::{Bench, Caller};
 use crate::node::{REAL, row_value, statement_id};
 use crate::placed::{Map, node, sharded};
-use crate::wire::{self, Answer, Part, With, in_segments, int};
+use crate::wire::{self, Answer, Part, With, in_segments, int, list};
 use random::Random;
+use scenario::{MANY, many, scenario};
 use std::collections::{BTreeMap, BTreeSet};
 use weir_cql::response::{ErrorCode, ResultBody};
 use weir_cql::{Opcode, Response, Version};
 use weir_engine::cql::{PlacedNode, Routed};
-use weir_engine::settings::Settings;
-use weir_engine::units::{Bytes, ClusterId, LaneId, Operations, Span};
+use weir_engine::units::{ClusterId, LaneId, Span};
 
 const SEEDS: u64 = 96;
 const STEPS: usize = 1_500;
@@ -31,6 +32,10 @@ const READS: usize = 6;
 enum Expect {
     /// The row of this key of a qualified table.
     Row(String),
+    /// The rows of these keys of a table where some are missing, up to a limit: carried out in parts or not.
+    Many(Vec<i32>),
+    /// One page of them at least, from the first on.
+    Page(Vec<i32>, usize),
     /// The row of this key in the keyspace chosen by the first so many `USE`s.
     RowUnderUse(i32, usize),
     /// A write of this key: not idempotent.
@@ -70,6 +75,9 @@ struct Totals {
     moved: u64,
     streamed: u64,
     broken: u64,
+    /// Requests that were carried out in parts, and those that went whole although they had many keys.
+    split: u64,
+    whole: u64,
 }
 
 struct World {
@@ -93,30 +101,6 @@ impl Drop for World {
             eprintln!("seed {}: replay with WEIR_SEED={}", self.seed, self.seed);
         }
     }
-}
-
-fn scenario(random: &mut Random) -> Settings {
-    let mut settings = settings(random.between(1, 3));
-    let cluster = &mut settings.clusters[0];
-    cluster.connections_per_node = random.between(1, 2) as u32;
-    cluster.streams_per_connection = random.pick(&[2, 8, 64]);
-    cluster.requests_in_flight = Operations(random.pick(&[1, 4, 64]));
-    cluster.prepared_max = random.pick(&[2, 5, 100]);
-    cluster.orphans_max = random.pick(&[1, 10, 1_000]);
-    cluster.orphan_age_max = Span::millis(random.pick(&[500, 5_000]));
-    cluster.request_timeout = Span::millis(random.pick(&[300, 2_000]));
-    cluster.stall_timeout = Span::millis(random.pick(&[250, 3_000]));
-    cluster.queue_timeout = Span::millis(random.pick(&[200, 2_000]));
-    cluster.retry_percent = random.pick(&[0, 10, 100]);
-    cluster.remote_failover = random.chance(50);
-    cluster.discover = random.chance(80);
-    cluster.nodes_max = random.pick(&[2, 128]);
-    cluster.stream_reply_min = Bytes(random.pick(&[1, 20, 45, 1 << 18]));
-    settings.reply_bytes_max = Bytes(random.pick(&[300, 3_000, 1 << 20]));
-    settings.input_bytes_max = Bytes(random.pick(&[300, 5_000, 1 << 20]));
-    settings.listeners[0].reply_buffer_max = random.pick(&[200, 100_000]);
-    settings.listeners[0].slow_reader_timeout = Span::millis(random.pick(&[400, 30_000]));
-    settings
 }
 
 fn read_text(n: usize) -> String {
@@ -261,7 +245,9 @@ impl World {
         self.next_key += 1;
         let key = self.next_key;
         let n = self.random.below(READS);
-        let choice = self.random.below(14);
+        let choice = self.random.below(17);
+        let several = self.random.pick(&[2, 12, 40]);
+        let drawn: Vec<i32> = (0..several).map(|_| self.random.below(60) as i32).collect();
         let keyspace = self.random.pick(&["shop", "My Ks", "nowhere"]);
         let app = &mut self.apps[index];
         let version = app.caller.version;
@@ -298,6 +284,7 @@ impl World {
                 let text = match n {
                     0 => COUNT.to_owned(),
                     1 => SET.to_owned(),
+                    2 | 3 => MANY[n - 2].to_owned(),
                     n => read_text(n),
                 };
                 (wire::prepare(version, stream, &text), Expect::Prepared(id(&text)))
@@ -308,6 +295,18 @@ impl World {
             }
             11 => {
                 (wire::execute(version, stream, &id(COUNT), &values), Expect::Count(row_value("shop.c", key)))
+            }
+            14..=16 => {
+                let text = MANY[n % 2];
+                let expected = many(text, &drawn);
+                let mut with = With::values(&[list(drawn)]);
+                let expect = if n < 4 {
+                    Expect::Many(expected)
+                } else {
+                    with.page_size = Some(7);
+                    Expect::Page(expected, 7)
+                };
+                (wire::execute(version, stream, &id(text), &with), expect)
             }
             12 => (wire::execute(version, stream, &id(SET), &values), Expect::Set(row_value("shop.s", key))),
             _ => {
@@ -394,6 +393,18 @@ impl World {
         }
         match expect {
             Expect::Row(row) => assert_eq!(answer.values(), [row]),
+            Expect::Many(keys) => {
+                assert_eq!(answer.keys(), keys);
+                assert_eq!(answer.page_state(), None);
+            }
+            Expect::Page(keys, size) => {
+                let page = answer.keys();
+                assert_eq!(page, keys[..page.len().min(keys.len())]);
+                match answer.page_state() {
+                    Some(_) => assert!(page.len() >= size && page.len() <= keys.len()),
+                    None => assert_eq!(page, keys),
+                }
+            }
             Expect::RowUnderUse(key, uses) => {
                 let chosen = app.chosen(uses).expect("rows of no keyspace");
                 assert_eq!(answer.values(), [row_value(&format!("{chosen}.u"), key)]);
@@ -426,10 +437,16 @@ impl World {
             ErrorCode::WRITE_TIMEOUT => {
                 matches!(expect, Expect::Count(_) | Expect::Set(_) | Expect::Prepared(_))
             }
-            ErrorCode::UNPREPARED => matches!(expect, Expect::Row(_) | Expect::Count(_) | Expect::Set(_)),
+            ErrorCode::UNPREPARED => {
+                matches!(
+                    expect,
+                    Expect::Row(_) | Expect::Count(_) | Expect::Set(_) | Expect::Many(_) | Expect::Page(..)
+                )
+            }
             ErrorCode::INVALID => match expect {
                 Expect::Use(keyspace) => *keyspace == "nowhere",
                 Expect::RowUnderUse(_, uses) => self.apps[index].chosen(*uses).is_none(),
+                Expect::Many(_) | Expect::Page(..) => text.contains("gather_bytes_max"),
                 _ => false,
             },
             _ => false,
@@ -532,6 +549,8 @@ impl World {
         self.totals.routed = counts.routed[Routed::Replica as usize];
         self.totals.moved = counts.failovers.iter().sum();
         (self.totals.streamed, self.totals.broken) = (counts.streamed, counts.broken.min(self.totals.broken));
+        self.totals.split = counts.split_ended.iter().sum();
+        self.totals.whole = counts.unsplit.values().sum();
         self.totals.retries = self.bench.engine.snapshot(self.bench.now).retries;
         while !self.apps.is_empty() {
             self.close(0);
@@ -565,20 +584,21 @@ fn seeds() -> std::ops::Range<u64> {
 fn every_request_is_answered_once_and_writes_happen_at_most_once() {
     let seeds = seeds();
     let usual = seeds.end - seeds.start >= SEEDS;
-    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 10]);
+    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 12]);
     for seed in seeds {
         let totals = World::new(seed).run();
         for (code, count) in &totals.errors {
             *errors.entry(code).or_default() += count;
         }
-        let parts = [totals.answered, totals.repaired, totals.retries, totals.lost, totals.slow];
+        let Totals { answered, repaired, retries, lost, slow, .. } = totals;
+        let Totals { placed, routed, moved, streamed, broken, split, whole, .. } = totals;
         let parts =
-            [&parts[..], &[totals.placed, totals.routed, totals.moved, totals.streamed, totals.broken]]
-                .concat();
+            [answered, repaired, retries, lost, slow, placed, routed, moved, streamed, broken, split, whole];
         sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
     }
     println!(
-        "answered, repaired, retries, lost, slow, placed, to replicas, moved, streamed, broken: {sum:?}; {errors:?}"
+        "answered, repaired, retries, lost, slow, placed, to replicas, moved, streamed, broken, split, whole: \
+         {sum:?}; {errors:?}"
     );
     if usual {
         assert!(sum.iter().all(|part| *part > 0), "everything happens: {sum:?}");

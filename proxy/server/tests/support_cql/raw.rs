@@ -30,6 +30,8 @@ pub struct Cql {
 pub struct With {
     /// Bound values.
     pub values: Vec<Vec<u8>>,
+    /// Leave the columns out of the answer.
+    pub skip_metadata: bool,
     /// Rows per page.
     pub page_size: Option<i32>,
     /// How many replicas must answer; one when it is not said.
@@ -44,7 +46,9 @@ impl With {
 
     fn write(&self, version: Version, out: &mut Vec<u8>) {
         write::consistency(out, self.consistency.unwrap_or(Consistency::ONE));
-        let flags = u32::from(!self.values.is_empty()) | u32::from(self.page_size.is_some()) << 2;
+        let flags = u32::from(!self.values.is_empty())
+            | u32::from(self.skip_metadata) << 1
+            | u32::from(self.page_size.is_some()) << 2;
         match version {
             Version::V5 => write::bits(out, flags),
             _ => write::byte(out, flags as u8),
