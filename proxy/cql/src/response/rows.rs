@@ -65,7 +65,11 @@ impl Metadata {
         flags |= if state.is_some() { HAS_MORE_PAGES } else { 0 };
         flags |= if id.is_some() { METADATA_CHANGED } else { 0 };
         if skipped {
-            flags = flags & !GLOBAL_TABLE | NO_METADATA;
+            flags |= NO_METADATA;
+        }
+        // where the server left the columns out, its flags stay as they came: Cassandra 5.0.9 sets this one with no table
+        if skipped && !self.is_skipped() {
+            flags &= !GLOBAL_TABLE;
         }
         write::bits(out, flags);
         write::bits(out, self.column_count);
