@@ -433,7 +433,8 @@ fn a_marker_for_each_key_is_as_good_as_a_list() {
             assert_eq!(own.statement.result_id, client.statement.result_id, "the same columns");
             for page_size in [None, Some(7)] {
                 let values = [&before[..], &keys, &after].concat();
-                let body = cql.execute_body(&client.statement, &With { values, page_size, ..With::default() });
+                let body =
+                    cql.execute_body(&client.statement, &With { values, page_size, ..With::default() });
                 let execute = located(version, &body);
                 let own_body = form.execute(&body, &execute, Dialect::of(version), &own.statement.id);
                 let decided = own.split.expect("cut");

@@ -195,25 +195,31 @@ impl CqlEngine {
         request.attempts = request.attempts.saturating_add(1);
         request.first_sent.get_or_insert(now);
         request.sent = now;
-        let account = self.clients[request.client.slot as usize].held;
-        let account = account.and_then(|account| self.ledger.held_mut().get_mut(account));
-        let node = &mut self.nodes[out.info.node.0 as usize];
-        node.backend_operations += request.operations;
-        match account {
-            Some(held) => held.spend(ServerId(out.info.node.0), request.operations),
-            None => node.spend(request.known, request.operations),
-        }
-        node.operations += request.operations;
-        if let Some(group) = node.group_mut(request.version) {
+        let (node, cluster) = (out.info.node, out.info.cluster);
+        let (client, known, operations) = (request.client, request.known, request.operations);
+        if let Some(group) = self.nodes[node.0 as usize].group_mut(request.version) {
             group.in_flight += 1;
         }
-        let cluster = out.info.cluster;
         let place = &mut self.clusters[cluster.0 as usize];
         place.budget.asked(now);
         if let Some(routed) = request.routed.take() {
             place.routed[routed as usize] += 1;
         }
+        self.spend(client, known, node, operations);
         self.mark_lane(lane);
+    }
+
+    /// Operations that a node is asked for now; on the held account of a connection that has no name yet.
+    pub(super) fn spend(&mut self, client: ClientId, known: u32, node: NodeId, operations: u64) {
+        let account = self.clients[client.slot as usize].held;
+        let account = account.and_then(|account| self.ledger.held_mut().get_mut(account));
+        let at = &mut self.nodes[node.0 as usize];
+        at.backend_operations += operations;
+        at.operations += operations;
+        match account {
+            Some(held) => held.spend(ServerId(node.0), operations),
+            None => at.spend(known, operations),
+        }
     }
 
     /// The request holds nothing of its lane any more, whether its stream id is free or an orphan's.

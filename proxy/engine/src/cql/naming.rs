@@ -99,9 +99,11 @@ impl CqlEngine {
             };
             request.known = new;
             moved += 1;
-            if matches!(request.stage, Stage::Queued(_)) {
-                queued += request.operations;
-            }
+            queued += match &request.job {
+                Some(job) => job.unsent,
+                None if matches!(request.stage, Stage::Queued(_)) => request.operations,
+                None => 0,
+            };
             if let Some(held) = request.held {
                 from.release(held.operations, held.bytes);
                 let ask = Ask {

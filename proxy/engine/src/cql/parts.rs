@@ -66,12 +66,11 @@ impl CqlEngine {
         *queued = queued.saturating_sub(keys);
         request.attempts = 1;
         request.first_sent.get_or_insert(now);
-        let known = request.known;
+        let (client, known) = (request.client, request.known);
         let info = &self.lanes[lane.0 as usize].info;
-        let (node, cluster) = (&mut self.nodes[info.node.0 as usize], info.cluster);
-        node.spend(known, keys);
-        node.operations += keys;
-        node.bulk.keys += keys;
+        let (node, cluster) = (info.node, info.cluster);
+        self.spend(client, known, node, keys);
+        self.nodes[node.0 as usize].bulk.keys += keys;
         self.clusters[cluster.0 as usize].budget.asked(now);
         self.mark_lane(lane);
         keys
