@@ -10,7 +10,9 @@ use std::num::NonZeroU32;
 use weir_cql::envelope::{HEADER_LEN, Header, Opcode};
 use weir_cql::key::KeyType;
 use weir_cql::{StreamId, Version};
-use weir_engine::cql::split::{Bounds, Chunk, Gather, PageKey, Plan, Status, Uncut, Whole, is_composite};
+use weir_engine::cql::split::{
+    BoundedForm, Bounds, Chunk, Gather, PageKey, Plan, Status, Uncut, Whole, is_composite,
+};
 
 /// Bytes that are a value of the type, and the only ones for that value.
 pub fn key(kind: KeyType) -> BoxedStrategy<Vec<u8>> {
@@ -68,6 +70,8 @@ pub struct Case {
     chunk_keys: Vec<u32>,
     arrival: Vec<Index>,
     known_limit: bool,
+    /// Chunks are asked with a limit of weir's instead of pages, first.
+    bounded: bool,
 }
 
 pub fn case() -> impl Strategy<Value = Case> {
@@ -84,7 +88,7 @@ pub fn case() -> impl Strategy<Value = Case> {
         let keys = vec(key(kind), 24);
         let asked = vec((any::<Index>(), prop::bool::weighted(0.8)), 0..40);
         let request = (any::<bool>(), -1..3_i32, prop::option::of(1..30_i32), any::<bool>(), any::<bool>());
-        let cuts = (vec(1..8_u32, 1..5), vec(any::<Index>(), 40), any::<bool>());
+        let cuts = (vec(1..8_u32, 1..5), vec(any::<Index>(), 40), any::<bool>(), any::<bool>());
         (keys, rows, asked, limit, request, cuts).prop_map(
             move |(keys, rows, asked, limit, request, cuts)| {
                 let (range, above, page_size, skip_metadata, timed) = request;
@@ -103,7 +107,7 @@ pub fn case() -> impl Strategy<Value = Case> {
                 let timestamp = timed.then_some(1_700_000_000_000_000);
                 let model = Model { version, kind, table, limit: limit.0, range, warn_at: 4 };
                 let ask = Ask { keys, limit: limit.1, above, page_size, skip_metadata, timestamp };
-                Case { model, ask, chunk_keys: cuts.0, arrival: cuts.1, known_limit: cuts.2 }
+                Case { model, ask, chunk_keys: cuts.0, arrival: cuts.1, known_limit: cuts.2, bounded: cuts.3 }
             },
         )
     })
@@ -123,26 +127,36 @@ pub fn whole(model: &Model, ask: &Ask) -> Vec<Page> {
 }
 
 /// One page of a plan: chunks are sent in turn, at most 4 ahead, and answered in the order `arrival` draws.
-fn one_page(case: &Case, plan: &Plan, key: &PageKey, at: &mut usize) -> Page {
-    let (model, mut gather) = (&case.model, Gather::new(plan, Bounds::default()));
+fn one_page(case: &Case, model: &Model, plan: &Plan, key: &PageKey, at: &mut usize) -> Page {
+    let mut gather = Gather::new(plan, Bounds::default());
     let (mut sent, mut waiting) = (0, Vec::new());
     let mut asked_keys = 0;
     while gather.status() == Status::Open {
         while waiting.len() < 4 && sent < plan.chunks() {
             let mut body = Vec::new();
-            let limit_left = gather.limit_left().filter(|_| case.known_limit);
-            let page_size = plan.page_size().map(|size| size as i32);
-            let chunk = Chunk { page_size, limit_left, state: plan.state_of(sent) };
-            plan.write_chunk(sent, &chunk, &mut body);
+            let left = gather.limit_left();
+            let state = plan.state_of(sent);
+            let bound = plan.page_size().map(|size| u64::from(size) + 1);
+            let bound = bound.filter(|_| case.bounded && plan.can_limit() && state.is_none());
+            let bound = bound.map(|bound| left.map_or(bound, |left| left.min(bound)));
+            let paged = Chunk { state, ..paged(case, plan, left) };
+            let bounded = Chunk { limit_left: bound, ..Chunk::default() };
+            plan.write_chunk(sent, if bound.is_some() { &bounded } else { &paged }, &mut body);
             assert!(body.len() >= plan.chunk_bytes(sent));
             asked_keys += check_chunk(case, plan, sent, &body);
-            waiting.push((sent, model.answer(&body)));
+            waiting.push((sent, bound, model.answer(&body)));
             sent += 1;
         }
         let pick = case.arrival[*at % case.arrival.len()].index(waiting.len());
         *at += 1;
-        let (index, (flags, body)) = waiting.swap_remove(pick);
+        let (index, bound, (flags, body)) = waiting.swap_remove(pick);
         let header = Header { flags, ..header(model.version, Opcode::Result, &body) };
+        if bound.is_some_and(|bound| gather.is_cut_short(&header, &body, bound)) {
+            let mut again = Vec::new();
+            plan.write_chunk(index, &paged(case, plan, gather.limit_left()), &mut again);
+            waiting.push((index, None, model.answer(&again)));
+            continue;
+        }
         gather.take(index, &header, &body).expect("agreed");
         assert!(gather.next() <= plan.chunks() && gather.bytes() < 1 << 20);
     }
@@ -163,6 +177,12 @@ fn one_page(case: &Case, plan: &Plan, key: &PageKey, at: &mut usize) -> Page {
     page
 }
 
+/// A chunk asked in pages of the client's size.
+fn paged(case: &Case, plan: &Plan, limit_left: Option<u64>) -> Chunk<'static> {
+    let page_size = plan.page_size().map(|size| size as i32);
+    Chunk { page_size, limit_left: limit_left.filter(|_| case.known_limit), state: None }
+}
+
 /// What is sent for a chunk is the client's request but for keys, limit and paging.
 fn check_chunk(case: &Case, plan: &Plan, index: u32, body: &[u8]) -> u32 {
     let (model, ask) = (&case.model, &case.ask);
@@ -178,8 +198,8 @@ fn check_chunk(case: &Case, plan: &Plan, index: u32, body: &[u8]) -> u32 {
     let asked = located(model.version, &original).parameters;
     assert_eq!(execute.id.of(body), crate::model::ID);
     assert_eq!(
-        (sent.consistency.value, sent.timestamp.map(|place| place.value), sent.flags.0 & !0x08),
-        (asked.consistency.value, asked.timestamp.map(|place| place.value), asked.flags.0)
+        (sent.consistency.value, sent.timestamp.map(|place| place.value), sent.flags.0 & !0x0c),
+        (asked.consistency.value, asked.timestamp.map(|place| place.value), asked.flags.0 & !0x0c)
     );
     keys.len() as u32
 }
@@ -190,7 +210,18 @@ proptest! {
     #[test]
     fn split_is_whole(case in case()) {
         let (model, ask) = (&case.model, &case.ask);
-        let split = model.shape().expect("a shape that can be cut");
+        // the statement whose chunks are asked: the client's, or that with a limit of weir's
+        let (text, dialect) = (model.text(), model.dialect());
+        let form = BoundedForm::of(text.as_bytes(), &weir_cql::statement::read(text.as_bytes()));
+        prop_assert_eq!(form.is_ok(), model.limit != LimitForm::Bound);
+        let form = form.ok().filter(|_| case.bounded);
+        let (own, text) = match &form {
+            Some(form) => (Model { limit: LimitForm::Bound, ..model.clone() }, &*form.text),
+            None => (model.clone(), text.as_bytes()),
+        };
+        let known: Option<&[&str]> = (model.version == Version::V3).then_some(&["k"]);
+        let text = std::str::from_utf8(text).expect("text");
+        let split = crate::model::shape(text, &own.prepared(), model.version, known).expect("a shape");
         let key = PageKey::of_cluster("main");
         let whole = whole(model, ask);
         let mut pages: Vec<Page> = Vec::new();
@@ -198,11 +229,15 @@ proptest! {
         loop {
             let state = pages.last().and_then(|page| page.state.clone());
             prop_assert!(state.as_deref().is_none_or(is_composite));
-            let body = model.execute(ask, state.as_deref());
+            let mut body = model.execute(ask, state.as_deref());
+            if let Some(form) = &form {
+                let execute = located(model.version, &body);
+                body = form.execute(&body, &execute, dialect, crate::model::ID).expect("written");
+            }
             let chunk_keys = NonZeroU32::new(case.chunk_keys[pages.len() % case.chunk_keys.len()]).expect("above 0");
             let header = header(model.version, Opcode::Execute, &body);
             let execute = located(model.version, &body);
-            let plan = match Plan::cut(&split, &header, &body, &execute, model.dialect(), chunk_keys, &key) {
+            let plan = match Plan::cut(&split, &header, &body, &execute, dialect, chunk_keys, &key) {
                 Ok(plan) => plan,
                 Err(Uncut::Whole(Whole::Small)) => {
                     prop_assert!(state.is_none());
@@ -215,7 +250,7 @@ proptest! {
                 Err(other) => panic!("{other:?}"),
             };
             prop_assert_eq!(plan.asked() as usize, ask.keys.len());
-            let page = one_page(&case, &plan, &key, &mut at);
+            let page = one_page(&case, &own, &plan, &key, &mut at);
             // a page ends early only where a chunk has more pages of its own, and never before it has a row
             if let (Some(size), Some(_)) = (ask.page_size, &page.state) {
                 prop_assert!(page.cells.len() >= size as usize && page.cells.len() < 2 * size as usize);

@@ -4,6 +4,7 @@
 //! four bytes more per key ([`Plan::bytes`]; 15,000 keys of 70 bytes: 1.2 MB). While it is made 16 bytes per key more.
 //! The request's own bytes are not needed afterwards.
 
+use super::bounded::NO_LIMIT;
 use super::paging::{PageKey, Position, RequestDigest, StateFault, is_composite};
 use super::shape::{InSplit, Limit, Whole};
 use std::num::NonZeroU32;
@@ -34,8 +35,8 @@ impl From<Whole> for Uncut {
 pub struct Chunk<'a> {
     /// Rows per page; `None` asks for all of the chunk at once.
     pub page_size: Option<i32>,
-    /// Rows that are still wanted: a bound `LIMIT` becomes this. A `LIMIT` in the text stays what it is, and so does
-    /// that of a chunk that was begun.
+    /// Rows that are still wanted, or fewer: a bound `LIMIT` becomes this. A `LIMIT` in the text stays what it is, and
+    /// so does that of a chunk that was begun.
     pub limit_left: Option<u64>,
     /// Where a chunk that was begun goes on.
     pub state: Option<&'a [u8]>,
@@ -187,6 +188,12 @@ impl Plan {
         self.limit.map(|limit| limit.saturating_sub(self.position.rows))
     }
 
+    /// Whether [`Chunk::limit_left`] bounds what a chunk answers.
+    #[must_use]
+    pub const fn can_limit(&self) -> bool {
+        self.limit_at.is_some()
+    }
+
     /// The dialect of the client, and of every chunk.
     #[must_use]
     pub const fn dialect(&self) -> Dialect {
@@ -305,7 +312,11 @@ fn limit_of(split: &InSplit, body: &[u8], execute: &Execute) -> Result<Option<u6
             Some(Value::Bytes(span)) => {
                 let bytes: [u8; 4] = span.of(body).try_into().map_err(|_| Whole::Limit)?;
                 let limit = u64::try_from(i32::from_be_bytes(bytes)).map_err(|_| Whole::Limit)?;
-                if limit == 0 { Err(Whole::Limit) } else { Ok(Some(limit)) }
+                match limit {
+                    0 => Err(Whole::Limit),
+                    limit if limit == NO_LIMIT.unsigned_abs().into() => Ok(None),
+                    limit => Ok(Some(limit)),
+                }
             }
             _ => Err(Whole::Limit),
         },
@@ -327,7 +338,7 @@ fn in_order<'a>(split: &InSplit, value: &'a [u8]) -> Result<Vec<&'a [u8]>, Whole
     Ok(keys)
 }
 
-/// The message with an empty list, without a page state, and where its parts are.
+/// The message with an empty list, without page size and state, and where its parts are.
 fn skeleton(
     split: &InSplit,
     header: &Header,
@@ -340,6 +351,7 @@ fn skeleton(
     let edit = ExecuteEdit {
         parameters: ParameterEdit {
             value: Some((split.list, empty)),
+            page_size: Change::Remove,
             paging_state: Change::Remove,
             ..ParameterEdit::default()
         },

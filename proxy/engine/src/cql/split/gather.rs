@@ -200,6 +200,18 @@ impl Gather {
         Ok(self.status())
     }
 
+    /// Whether the answer to a chunk that was asked for `rows` rows without pages may lack some that are wanted: it is
+    /// not to be taken then, but the chunk to be asked again in pages.
+    #[must_use]
+    pub fn is_cut_short(&self, header: &Header, body: &[u8], rows: u64) -> bool {
+        if header.opcode != Opcode::Result || self.limit_left().is_some_and(|left| left <= rows) {
+            return false;
+        }
+        let Ok(prefix) = Prefix::locate(self.dialect.version, header.flags, body) else { return false };
+        let result = ResultBody::locate(&mut Cursor::within(body, prefix.message), self.dialect);
+        matches!(result, Ok(ResultBody::Rows(found)) if u64::from(found.count) >= rows)
+    }
+
     /// How far it is.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -72,14 +72,7 @@ impl ListForm {
             return Err(Whole::Values);
         }
         let mut out = Vec::with_capacity(body.len() + 16);
-        write::short_bytes(&mut out, id);
-        if dialect.metadata_ids {
-            // named for its columns, which are the same
-            write::short_bytes(&mut out, execute.result_metadata_id.unwrap_or_default().of(body));
-        }
-        // consistency and flags; the number of values is behind them
-        let lead = Span { start: parameters.span.start, end: values.span.start.saturating_sub(2) };
-        out.extend_from_slice(lead.of(body));
+        write_lead(body, execute, dialect, id, &mut out);
         write::short(&mut out, self.values - self.count + 1);
         let last = self.first + (self.count - 1);
         let mut length_at = 0;
@@ -106,4 +99,17 @@ impl ListForm {
         out.extend_from_slice(rest.of(body));
         Ok(out)
     }
+}
+
+/// Writes an EXECUTE of another statement with the same columns, up to the number of its values.
+pub(super) fn write_lead(body: &[u8], execute: &Execute, dialect: Dialect, id: &[u8], out: &mut Vec<u8>) {
+    let parameters = &execute.parameters;
+    write::short_bytes(out, id);
+    if dialect.metadata_ids {
+        // it names the columns, not the statement
+        write::short_bytes(out, execute.result_metadata_id.unwrap_or_default().of(body));
+    }
+    // consistency and flags; the number of values is behind them
+    let lead = Span { start: parameters.span.start, end: parameters.values.span.start.saturating_sub(2) };
+    out.extend_from_slice(lead.of(body));
 }

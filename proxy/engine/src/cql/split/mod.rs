@@ -1,7 +1,7 @@
 //! `SELECT ... WHERE key IN ?` in chunks: which statements, how the list is cut, how the answers become one again.
 //!
 //! In the order of a request: [`shape`] decides when a statement is prepared whether it may be cut ([`markers`]: `IN (?, ?)` as
-//! `IN ?`); [`cut`] makes a
+//! `IN ?`; [`bounded`]: with a `LIMIT` of weir's); [`cut`] makes a
 //! [`Plan`] of one EXECUTE; [`gather`] puts the answers of its chunks together; [`paging`] is the state a client brings
 //! back for its next page. All of it is bytes in, bytes out: which chunk is sent when, and where, is decided elsewhere.
 //!
@@ -11,6 +11,7 @@
 //! those of the statement sent whole. What is not certain is [`Whole`]: the server answers it unsplit.
 
 pub mod batch;
+pub mod bounded;
 pub mod cut;
 pub mod gather;
 pub mod markers;
@@ -19,6 +20,7 @@ pub mod shape;
 pub mod warnings;
 
 pub use batch::{BatchGather, BatchPlan, BatchWhole, WriteKey};
+pub use bounded::BoundedForm;
 pub use cut::{Chunk, Plan, Uncut};
 pub use gather::{Bounds, Fault, Gather, Joined, Status};
 pub use markers::ListForm;
