@@ -40,7 +40,7 @@ fn texts() {
         ("select distinct pk from t where pk in ?", Whole::Distinct),
         ("select * from t where pk in ? allow filtering", Whole::Filtering),
         ("select * from t where pk in ? order by c", Whole::Ordered),
-        ("select * from t where pk in ? bypass cache", Whole::Distinct),
+        ("select * from t where pk in ? bypass cache", Whole::Limit),
         ("delete from t where pk in ?", Whole::NotSelect),
     ] {
         assert_eq!(form(text), Err(expected), "{text}");

@@ -38,8 +38,11 @@ impl BoundedForm {
     pub fn of(text: &[u8], statement: &Statement) -> Result<BoundedForm, Whole> {
         let Body::Select(select) = &statement.body else { return Err(Whole::NotSelect) };
         row_wise(select, statement)?;
-        if select.distinct || select.bypass_cache {
+        if select.distinct {
             return Err(Whole::Distinct);
+        }
+        if select.bypass_cache {
+            return Err(Whole::Limit); // the limit's place is before it
         }
         let (limit, bounded) = match select.limit {
             // a comment may be at its end
