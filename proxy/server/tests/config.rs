@@ -206,14 +206,17 @@ fn connections_to_nodes_need_open_files() {
         let config = Config::from_text("weir.toml", text, &host).expect("weir can run");
         config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
-    let text = CLUSTER.replace("[listener", "connections_per_node = 4\n[listener");
+    let text = CLUSTER.replace("[listener", "connections_per_node = 4\ndiscover = false\n[listener");
     let text = format!("workers = 2\n{text}max_connections = 500\n");
     // 2 nodes, 4 connections and one for parts of split requests, 2 workers, and v3, v4, v5
     assert_eq!(told(&text), "");
     let text = text.replace("max_connections = 500", "max_connections = 800");
     assert!(told(&text).contains("800 clients, 60 upstream"), "{}", told(&text));
-    let text = text.replace("[listener", "newest_version = \"v3\"\n[listener");
-    assert_eq!(told(&text), "", "980 fit into 1,000");
+    let text = text.replace("[listener", "newest_version = \"v4\"\n[listener");
+    assert_eq!(told(&text), "", "984 fit into 1,000");
+    // as many nodes as the cluster may tell: 3, 4 connections and one, 2 workers, v3 and v4
+    let text = text.replace("discover = false", "nodes_max = 3");
+    assert!(told(&text).contains("800 clients, 60 upstream"), "{}", told(&text));
 }
 
 #[test]

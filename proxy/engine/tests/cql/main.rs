@@ -12,6 +12,7 @@ mod node;
 mod placed;
 mod prepared;
 mod routing;
+mod shards;
 mod simulation;
 mod split;
 mod statements;
