@@ -220,6 +220,7 @@ impl Books {
         self.telemetry.namings(NamingResult::Unnamed, namings.unnamed);
         self.telemetry.namings(NamingResult::Late, namings.late);
         self.telemetry.namings(NamingResult::Overflow, namings.overflow);
+        engine.take_reached(|bound, times| self.telemetry.cql_bound_reached(bound, times));
         engine.take_opaque(|cause, statements| self.telemetry.opaque_statements(cause, statements));
         engine.fold_servers(|slot, identity, server, operations| {
             self.resolve_once(slot as usize, identity, now);

@@ -5,9 +5,9 @@
 //! that page. To add a metric, add an entry here and a field in `families.rs`.
 
 use crate::vocabulary::{
-    CloseHow, ConnectionState, Direction, FailoverCause, FlushResult, LimitKind, LimitMode, LookupResult,
-    NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult, RejectReason, RouteResult,
-    SizeClass,
+    CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, LimitKind, LimitMode,
+    LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult,
+    RejectReason, RouteResult, SizeClass,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -212,6 +212,8 @@ catalogue! {
     // Statements and clusters (CQL).
     CQL_OPAQUE_STATEMENTS = Counter "weir_cql_opaque_statements_total" [CAUSE]
         "Statements passed on without being understood: counted as one operation each, or as their values tell";
+    CQL_BOUND_REACHED = Counter "weir_cql_bound_reached_total" [label("bound", Values::Listed(CqlBound::NAMES))]
+        "How often a bound without a key was met: requests of one connection (2,048: it waits), texts of statements (4,096 a worker: all are read anew), clients that wait for one PREPARE (1,024: further ones send theirs), statements prepared again for one request (32: the client is told)";
     CQL_PREPARED_STATEMENTS = Gauge "weir_cql_prepared_statements" [CLUSTER]
         "Prepared statements weir remembers, over all workers";
     CQL_PREPARES = Counter "weir_cql_prepares_total" [CLUSTER, label("result", Values::Listed(PrepareResult::NAMES))]

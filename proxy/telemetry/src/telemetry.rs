@@ -13,7 +13,7 @@ use crate::labels::{BoundedNames, INVALID, Label, OTHER};
 use crate::listener::ListenerMetrics;
 use crate::principal::PrincipalMetrics;
 use crate::process::ProcessCollector;
-use crate::vocabulary::NamingResult;
+use crate::vocabulary::{CqlBound, NamingResult};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +98,7 @@ pub struct Telemetry {
     events: EventLog,
     panics: Counter,
     namings: [Counter; NamingResult::COUNT],
+    cql_bound_reached: [Counter; CqlBound::COUNT],
     noreply_dropped: Counter,
 }
 
@@ -166,6 +167,9 @@ impl Telemetry {
         let noreply_dropped = families.noreply_dropped.series([]);
         let namings =
             std::array::from_fn(|index| families.namings.series([NamingResult::ALL[index].name().into()]));
+        let cql_bound_reached = std::array::from_fn(|index| {
+            families.cql_bound_reached.series([CqlBound::ALL[index].name().into()])
+        });
         let telemetry = Telemetry {
             registry,
             families,
@@ -187,6 +191,7 @@ impl Telemetry {
             panics,
             noreply_dropped,
             namings,
+            cql_bound_reached,
         };
         telemetry.configure_callers(config.configured_callers.iter().map(String::as_str));
         Arc::new(telemetry)
@@ -373,6 +378,11 @@ impl Telemetry {
     /// A configuration was refused; the one before stays in force.
     pub fn config_refused(&self) {
         self.families.config_reload_successful.series([]).set(0);
+    }
+
+    /// A bound of the CQL data path was met so often.
+    pub fn cql_bound_reached(&self, bound: CqlBound, times: u64) {
+        self.cql_bound_reached[bound.index()].inc_by(times);
     }
 
     /// What first requests were booked under.

@@ -241,6 +241,20 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// A bound of the CQL data path that has no configuration key.
+    CqlBound {
+        /// Requests of one connection under way.
+        ConnectionRequests = "connection_requests",
+        /// Texts of statements remembered per worker.
+        StatementTexts = "statement_texts",
+        /// Clients that wait for one PREPARE.
+        JoinedPrepares = "joined_prepares",
+        /// Statements prepared again for one request.
+        Repairs = "repairs",
+    }
+}
+
+vocabulary! {
     /// How a PREPARE was answered.
     PrepareResult {
         /// From what weir remembers.

@@ -196,6 +196,9 @@ impl CqlEngine {
     fn error_answered(&mut self, id: RequestId, lane: LaneId, header: &Header, body: &[u8], now: Instant) {
         let Some(request) = self.requests.get(id) else { return };
         let unprepared = unprepared_id(header, body);
+        if unprepared.is_some() && request.repairs >= REPAIRS_MAX {
+            self.reached.add(super::Bound::Repairs, 1);
+        }
         if let (Some(statement), Purpose::Forward) = (unprepared, &request.purpose)
             && request.repairs < REPAIRS_MAX
         {

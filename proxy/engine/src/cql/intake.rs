@@ -2,7 +2,7 @@
 //! on the way.
 
 use super::method::Method;
-use super::{CqlEngine, LIVE_MAX};
+use super::{Bound, CqlEngine, LIVE_MAX};
 use crate::buffer::InputBuffer;
 use crate::client::CloseHow;
 use crate::ledger::Outcome;
@@ -137,6 +137,10 @@ impl CqlEngine {
         while at < input.len() {
             let client = &self.clients[slot];
             if !client.may_decode(LIVE_MAX, unread_max) {
+                if client.live.len() >= LIVE_MAX && client.closing.is_none() {
+                    self.reached.add(Bound::ConnectionRequests, 1);
+                }
+                let client = &self.clients[slot];
                 return if client.closing.is_some() { input.len() } else { at };
             }
             match read_header(&input[at..], Side::Client, limits) {

@@ -35,6 +35,7 @@ mod node;
 mod parts;
 pub mod placement;
 mod prepared;
+mod reached;
 mod reload;
 mod request;
 mod rewrite;
@@ -54,6 +55,7 @@ pub use jobs::unsplit_reasons;
 pub use method::Method;
 pub use node::{LaneInfo, NodeId, ShardDial};
 pub use placement::{PartitionKeyColumn, PlacedNode, Placement};
+pub use reached::Bound;
 pub use routing::Routed;
 pub use view::ClusterCounts;
 
@@ -83,7 +85,7 @@ use std::sync::Arc;
 use target::Tables;
 use weir_cql::statement::OpaqueCause;
 
-/// Requests of one connection that may be under way at once; further ones wait as bytes.
+/// Requests of one connection that may be under way at once; further ones wait as bytes ([`Bound::ConnectionRequests`]).
 pub(crate) const LIVE_MAX: usize = 2_048;
 
 /// One cluster as a worker sees it.
@@ -148,6 +150,7 @@ pub struct CqlEngine {
     invalid: Invalid,
     /// Statements passed through without being understood, by cause, since the last look.
     opaque: [u64; OpaqueCause::ALL.len()],
+    reached: reached::Reached,
     /// Reply bytes clients have not taken.
     reply_bytes: usize,
     /// Memory for request bytes: what is not read yet, and the requests that are not answered yet.
@@ -193,6 +196,7 @@ impl CqlEngine {
             slow: Vec::new(),
             invalid: Invalid::default(),
             opaque: [0; OpaqueCause::ALL.len()],
+            reached: reached::Reached::default(),
             reply_bytes: 0,
             input_bytes: 0,
             input_crowded: false,

@@ -88,7 +88,7 @@ pub(super) struct Key {
     pub(super) text: Arc<[u8]>,
 }
 
-/// Clients that may wait for one PREPARE; further ones send their own.
+/// Clients that may wait for one PREPARE; further ones send their own (`super::Bound::JoinedPrepares`).
 pub(super) const JOINED_MAX: usize = 1_024;
 
 /// Ways to ask for one statement that are remembered: versions of the protocol, mostly.
@@ -125,6 +125,8 @@ pub(super) struct Registry {
     pub(super) misses: u64,
     pub(super) evicted: u64,
     pub(super) repaired: u64,
+    /// PREPAREs sent although the same one was under way, for want of room to wait, since somebody looked.
+    pub(super) not_joined: u64,
 }
 
 impl Registry {
@@ -138,6 +140,7 @@ impl Registry {
             misses: 0,
             evicted: 0,
             repaired: 0,
+            not_joined: 0,
         }
     }
 
@@ -166,7 +169,10 @@ impl Registry {
                 asked.joined.push(request);
                 true
             }
-            Some(_) => false,
+            Some(_) => {
+                self.not_joined += 1;
+                false
+            }
             None => {
                 let asked = UnderWay { leader: request, joined: Vec::new(), changes: self.changes };
                 self.under_way.insert(key.clone(), asked);

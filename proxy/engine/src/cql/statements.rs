@@ -13,7 +13,7 @@ use std::sync::Arc;
 use weir_cql::request::{Values, list_count};
 use weir_cql::statement::{self, Body, In, InValues, Modify, Name, OpaqueCause, Statement, Table, Where};
 
-/// Texts remembered per worker.
+/// Texts remembered per worker (`super::Bound::StatementTexts`).
 pub(super) const KEPT: usize = 4_096;
 /// Longest text that is remembered, bytes.
 pub(super) const TEXT_MAX: usize = 8 << 10;
@@ -150,6 +150,8 @@ fn work(filter: &Where) -> Work {
 #[derive(Debug, Default)]
 pub(super) struct Statements {
     by_text: FxHashMap<Box<[u8]>, Arc<Known>>,
+    /// How often all of them were forgotten for want of room, since somebody looked.
+    pub(super) forgotten: u64,
 }
 
 impl Statements {
@@ -161,6 +163,7 @@ impl Statements {
         if text.len() <= TEXT_MAX {
             if self.by_text.len() >= KEPT {
                 self.by_text.clear();
+                self.forgotten += 1;
             }
             self.by_text.insert(text.into(), known.clone());
         }

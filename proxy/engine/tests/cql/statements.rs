@@ -1,10 +1,10 @@
 //! Work is booked per caller and statement, whatever way the statement was asked.
 
 use crate::bench::{Bench, settings};
-use crate::wire::{Part, With, batch, execute, int, list, query};
+use crate::wire::{Part, With, batch, execute, int, list, prepare, query, startup};
 use std::collections::BTreeMap;
 use weir_cql::Version;
-use weir_engine::cql::Method;
+use weir_engine::cql::{Bound, Method};
 use weir_engine::ledger;
 
 /// Requests and operations by caller, method, table and text, PREPAREs and `USE` left out.
@@ -123,4 +123,43 @@ fn refused_requests_have_a_statement_too_and_what_weir_answers_has_none() {
     let row = rows.iter().find(|row| row.method == select).expect("listed though refused");
     assert_eq!((row.tally.sums.failed, row.tally.largest), (1, 101));
     assert_eq!(all.requests, 2, "the PREPARE and the EXECUTE");
+}
+
+#[test]
+fn bounds_without_a_key_are_counted_when_they_are_met() {
+    let mut bench = Bench::new(settings(1));
+    let reached = |bench: &mut Bench| {
+        let mut all = Vec::new();
+        bench.engine.take_reached(|bound, times| all.push((bound, times)));
+        all
+    };
+    let mut caller = bench.open(Version::V4);
+    // one request more than a connection may have under way
+    let one = |stream| query(Version::V4, stream, "SELECT v FROM shop.t WHERE k = 1", &With::default());
+    bench.send(&caller, &(0..2_048).flat_map(one).collect::<Vec<u8>>());
+    assert_eq!(reached(&mut bench), []);
+    bench.send(&caller, &one(2_048));
+    assert!(matches!(reached(&mut bench)[..], [(Bound::ConnectionRequests, 1..)]));
+    bench.settle();
+    assert_eq!(bench.answers(&mut caller).len(), 2_049);
+    reached(&mut bench);
+    // more texts than are remembered
+    for from in (0..4_100).step_by(50) {
+        let text =
+            |k: i32| query(Version::V4, 1, &format!("SELECT v FROM shop.t WHERE k = {k}"), &With::default());
+        bench.send(&caller, &(from..from + 50).flat_map(text).collect::<Vec<u8>>());
+        bench.settle();
+        bench.answers(&mut caller);
+    }
+    assert_eq!(reached(&mut bench), [(Bound::StatementTexts, 1)]);
+    // more clients than may wait for one PREPARE: the one who asks, 1,024 who wait, and one more
+    for _ in 0..1_026 {
+        let caller = bench.dial("caller", Version::V4);
+        let begin = startup(Version::V4, 0, &[("CQL_VERSION", "3.0.0")]);
+        let ask = prepare(Version::V4, 1, "SELECT v FROM shop.t WHERE k = ?");
+        bench.engine.client_input(caller.id, &[begin, ask].concat(), bench.now);
+    }
+    assert_eq!(reached(&mut bench), [(Bound::JoinedPrepares, 1)]);
+    bench.settle();
+    bench.engine.check_invariants();
 }

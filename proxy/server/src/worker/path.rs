@@ -18,6 +18,7 @@ use weir_engine::units::{ClientId, ClusterId, Instant, LaneId, ListenerId, PoolI
 use weir_engine::{
     ClientSummary, CloseHow, CutCause, Desync, EngineSnapshot, FlushJob, NamingCounts, OutBuffer,
 };
+use weir_telemetry::CqlBound;
 
 /// One protocol's engine as a worker drives it. The calls mean what the engines' own documentation says.
 pub trait DataPath: Sized + Send + Unpin + 'static {
@@ -134,6 +135,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn fold_servers(&mut self, f: impl FnMut(u32, &Arc<Identity>, Server<'_>, u64));
     /// Statements passed on unread since the last call, by cause.
     fn take_opaque(&mut self, _f: impl FnMut(&'static str, u64)) {}
+    /// How often bounds without a key were met since the last call.
+    fn take_reached(&mut self, _f: impl FnMut(CqlBound, u64)) {}
     /// What is counted about each cluster, in the order of the settings.
     fn cluster_counts(&self) -> Vec<ClusterCounts> {
         Vec::new()

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
-use weir_engine::cql::{ClusterCounts, CqlEngine, LaneInfo, Placement};
+use weir_engine::cql::{Bound, ClusterCounts, CqlEngine, LaneInfo, Placement};
 use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
 use weir_engine::settings::{Address, Backend, Settings};
 use weir_engine::units::{ClientId, ClusterId, Instant, LaneId, ListenerId, Span};
 use weir_engine::{ClientSummary, CloseHow, CutCause, Desync, EngineSnapshot, NamingCounts, OutBuffer};
+use weir_telemetry::CqlBound;
 
 impl DataPath for CqlEngine {
     const PROTOCOL: Protocol = Protocol::Cql;
@@ -60,6 +61,17 @@ impl DataPath for CqlEngine {
     }
     fn place(&mut self, cluster: ClusterId, placement: Arc<dyn Placement>, now: Instant) {
         CqlEngine::place(self, cluster, placement, now);
+    }
+    fn take_reached(&mut self, mut f: impl FnMut(CqlBound, u64)) {
+        CqlEngine::take_reached(self, |bound, times| {
+            let shown = match bound {
+                Bound::ConnectionRequests => CqlBound::ConnectionRequests,
+                Bound::StatementTexts => CqlBound::StatementTexts,
+                Bound::JoinedPrepares => CqlBound::JoinedPrepares,
+                Bound::Repairs => CqlBound::Repairs,
+            };
+            f(shown, times);
+        });
     }
     fn cluster_counts(&self) -> Vec<ClusterCounts> {
         CqlEngine::cluster_counts(self)
