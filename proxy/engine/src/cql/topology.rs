@@ -101,8 +101,12 @@ impl CqlEngine {
     /// A node, in a place that is free.
     fn add_node(&mut self, cluster: ClusterId, address: &Address) -> NodeId {
         let node = Node::new(cluster, address.clone());
-        // what was spent is told under the old name before the place is used again
-        let told = |id: &NodeId| self.nodes[id.0 as usize].spent.iter().all(|spent| *spent == 0);
+        // what was spent is told under the old name before the place is used again, on accounts without a name too
+        let held = |id: &NodeId| {
+            let mut held = self.ledger.held().iter().flat_map(|(_, account)| &account.spent);
+            held.any(|(node, _)| node.0 == id.0)
+        };
+        let told = |id: &NodeId| self.nodes[id.0 as usize].spent.iter().all(|spent| *spent == 0) && !held(id);
         if let Some(at) = self.free_nodes.iter().position(told) {
             let id = self.free_nodes.swap_remove(at);
             self.nodes[id.0 as usize] = node;
