@@ -10,7 +10,7 @@ use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
 use std::ops::ControlFlow;
 use support::{Weir, wait_for};
-use support_cql::{Cql, SOON, With, before, cassandra, counted, create_keyspace, keyspace, list, sockets_to};
+use support_cql::{Cql, SOON, With, cassandra, counted, create_keyspace, file, keyspace, list, sockets_to};
 use weir_cql::{Opcode, Version};
 
 /// Rows of the table, and keys of a big list.
@@ -20,6 +20,11 @@ const PAGE: i32 = 5_000;
 
 fn door(weir: &Weir) -> String {
     format!("127.0.0.1:{}", weir.port)
+}
+
+/// weir in front of one node, without the connections of the control plane, which come and go.
+fn parts_before(node: &str) -> Weir {
+    Weir::with_config(&file(node, "discover = false", ""), &[])
 }
 
 async fn session(address: &str) -> Session {
@@ -102,7 +107,7 @@ async fn paged(session: &Session, select: &PreparedStatement, keys: &[String]) -
 #[tokio::test]
 async fn many_keys_give_the_direct_answer_whole_and_in_pages() {
     let Some(node) = cassandra("requests for many keys in parts") else { return };
-    let weir = before(&node);
+    let weir = parts_before(&node);
     let keyspace = filled(&node, "split").await;
     let (through, direct) = (session(&door(&weir)).await, session(&node).await);
     let all: Vec<String> = (0..ROWS).rev().map(key).collect();
@@ -129,18 +134,18 @@ async fn many_keys_give_the_direct_answer_whole_and_in_pages() {
         assert!(rows == expected, "{what}, in {pages} pages: {} rows of {}", rows.len(), expected.len());
         assert_eq!(pages, if matches!(what, "all" | "limit") { 3 } else { 1 }, "{what}");
     }
-    counted(&weir, "weir_cql_splits_total", &[("cluster", "cql"), ("outcome", "ok")], 12.0);
+    counted(&weir, "weir_cql_splits_total", &[("cluster", "main"), ("outcome", "ok")], 12.0);
     let version = "one connection for single requests, one for parts";
     wait_for(version, SOON, || (sockets_to(weir.process.pid(), &node) == 2).then_some(()));
-    assert_eq!(weir.series("weir_cql_bulk_lanes", &[("cluster", "cql")]), Some(1.0));
-    assert_eq!(weir.series("weir_cql_gathered_bytes", &[("cluster", "cql")]), Some(0.0));
+    assert_eq!(weir.series("weir_cql_bulk_lanes", &[("cluster", "main")]), Some(1.0));
+    assert_eq!(weir.series("weir_cql_part_bytes", &[("cluster", "main")]), Some(0.0));
 }
 
 /// The raw answers, so that what no driver shows is compared as well: metadata, warnings, page sizes, empty partitions.
 #[test]
 fn every_version_gets_the_bytes_of_the_direct_answer() {
     let Some(node) = cassandra("requests for many keys in every version") else { return };
-    let weir = before(&node);
+    let weir = parts_before(&node);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let keyspace = runtime.block_on(filled(&node, "versions"));
     let address: std::net::SocketAddr = node.parse().expect("an address");
@@ -166,7 +171,7 @@ fn every_version_gets_the_bytes_of_the_direct_answer() {
         assert!(weir.series("weir_cql_unsplit_total", &[("cause", "not_one_list")]).is_none());
     }
     // v3 tells no key indices, so there only the bare IN is known to be about the partition key
-    counted(&weir, "weir_cql_splits_total", &[("cluster", "cql"), ("outcome", "ok")], 16.0);
+    counted(&weir, "weir_cql_splits_total", &[("cluster", "main"), ("outcome", "ok")], 16.0);
     wait_for("a lane for each version, and one for its parts", SOON, || {
         (sockets_to(weir.process.pid(), &node) == 6).then_some(())
     });
@@ -175,14 +180,14 @@ fn every_version_gets_the_bytes_of_the_direct_answer() {
 #[test]
 fn what_the_operator_switches_off_goes_whole() {
     let Some(node) = cassandra("splitting switched off") else { return };
-    let weir = before(&node);
+    let weir = parts_before(&node);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let keyspace = runtime.block_on(filled(&node, "off"));
     let mut client = Cql::open(([127, 0, 0, 1], weir.port), Version::V4);
     let likes = client.prepare(&format!("SELECT liker FROM {keyspace}.likes WHERE post IN ?")).prepared();
     let with = With::values(&[list(0..300)]);
     let rows = client.execute(&likes, &with).expect_result().rows().len();
-    counted(&weir, "weir_cql_splits_total", &[("cluster", "cql"), ("outcome", "ok")], 1.0);
+    counted(&weir, "weir_cql_splits_total", &[("cluster", "main"), ("outcome", "ok")], 1.0);
     let switched = weir.command(&["switch", "split", "off", "--listener", "cql", "--for", "60s"]);
     assert!(switched.status.success(), "{}", switched.stderr);
     assert!(!switched.stdout.contains("no effect"), "{}", switched.stdout);

@@ -15,7 +15,7 @@ use crate::node::{REAL, row_value, statement_id};
 use crate::placed::{Map, node, sharded};
 use crate::wire::{self, Answer, Part, With, in_segments, int, list};
 use random::Random;
-use scenario::{MANY, many, scenario};
+use scenario::{COUNT, MANY, SET, many, read_text, scenario};
 use std::collections::{BTreeMap, BTreeSet};
 use weir_cql::response::{ErrorCode, ResultBody};
 use weir_cql::{Opcode, Response, Version};
@@ -102,13 +102,6 @@ impl Drop for World {
         }
     }
 }
-
-fn read_text(n: usize) -> String {
-    format!("SELECT v FROM shop.r{n} WHERE k = ?")
-}
-
-const COUNT: &str = "UPDATE shop.c SET n = n + 1 WHERE k = ?";
-const SET: &str = "INSERT INTO shop.s (k, v) VALUES (?, 'x')";
 
 impl World {
     fn new(seed: u64) -> World {

@@ -16,6 +16,14 @@ pub fn many(text: &str, keys: &[i32]) -> Vec<i32> {
     there.into_iter().take(if text.contains("LIMIT") { 17 } else { usize::MAX }).collect()
 }
 
+/// Writes: one that must not happen twice, and one that may.
+pub const COUNT: &str = "UPDATE shop.c SET n = n + 1 WHERE k = ?";
+pub const SET: &str = "INSERT INTO shop.s (k, v) VALUES (?, 'x')";
+
+pub fn read_text(n: usize) -> String {
+    format!("SELECT v FROM shop.r{n} WHERE k = ?")
+}
+
 /// Every bound drawn small and large.
 pub fn scenario(random: &mut Random) -> Settings {
     let mut settings = settings(random.between(1, 3));
