@@ -204,6 +204,9 @@ impl CqlEngine {
         {
             let cluster = self.lanes[lane.0 as usize].info.cluster;
             if let Some(prepared) = self.clusters[cluster.0 as usize].registry.get(statement) {
+                if self.joins_repair(id, lane, statement, now) {
+                    return;
+                }
                 self.clusters[cluster.0 as usize].registry.repaired += 1;
                 return self.repair(id, lane, prepared, now);
             }
@@ -222,9 +225,14 @@ impl CqlEngine {
     /// Requests that waited for the PREPARE this one sent, and now share its outcome.
     pub(super) fn led_by(&mut self, id: RequestId) -> Vec<RequestId> {
         let Some(request) = self.requests.get(id) else { return Vec::new() };
-        let Purpose::Prepare(key) = &request.purpose else { return Vec::new() };
-        let cluster = self.clients[request.client.slot as usize].cluster;
-        let joined = self.clusters[cluster.0 as usize].registry.ended(key, id);
+        let joined = match &request.purpose {
+            Purpose::Prepare(key) => {
+                let cluster = self.clients[request.client.slot as usize].cluster;
+                self.clusters[cluster.0 as usize].registry.ended(key, id)
+            }
+            Purpose::Repair => self.share_repair(id),
+            _ => Vec::new(),
+        };
         let waits = |id: &RequestId| self.requests.get(*id).is_some_and(|r| r.stage == Stage::Joined);
         joined.into_iter().filter(waits).collect()
     }
@@ -258,11 +266,13 @@ impl CqlEngine {
         let Some(request) = self.requests.get_mut(id) else { return };
         request.purpose = Purpose::Forward;
         request.attempts = request.attempts.saturating_sub(1); // it was not carried out
+        // before the others: the stream id that the reply has freed is for this one
         if self.lanes[lane.0 as usize].is_usable() {
             self.send(id, lane, now);
         } else {
             self.route(id, now);
         }
+        self.repaired(id, now);
     }
 
     /// A statement was prepared for the first time: everybody may use it.

@@ -45,6 +45,7 @@ impl CqlEngine {
         for cluster in &self.clusters {
             assert!(!cluster.registry.is_asking(), "no PREPARE is under way");
         }
+        assert!(self.repairs.is_empty(), "nothing is prepared again");
         assert!(self.resume.is_empty() && self.slow.is_empty());
         assert!(!self.has_more());
     }
@@ -147,6 +148,7 @@ impl CqlEngine {
                 }
                 Stage::Joined => {
                     let joined = self.clusters.iter().any(|cluster| cluster.registry.has_joined(id));
+                    let joined = joined || self.repairs.has_joined(id);
                     assert!(joined && waits == 0, "{id:?} waits for a PREPARE that is under way");
                 }
             }

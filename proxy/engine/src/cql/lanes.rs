@@ -103,6 +103,7 @@ impl CqlEngine {
         let may_repeat = (request.idempotent || unsent) && request.attempts < ATTEMPTS_MAX;
         let (version, operations) = (request.version, request.operations);
         self.landed(lane, version, operations);
+        self.leaves_repair(id, now);
         let info = &self.lanes[lane.0 as usize].info;
         let (cluster, node) = (info.cluster, info.node);
         if may_repeat && (unsent || self.within_budget(cluster, now)) {

@@ -7,7 +7,8 @@
 //! (replies back) -> `settle` (what it cost).
 //! A request for many keys goes from `dispatch` through `jobs` (it is split, or not; `split` cuts and gathers), `chunks`
 //! (whose part is next) and `parts` (one part).
-//! A large reply is passed on while it arrives (`stream_through`). Around them: `lifecycle` (turns, time-outs), `lanes`
+//! A large reply is passed on while it arrives (`stream_through`); a statement a node forgot is prepared again (`repairs`).
+//! Around them: `lifecycle` (turns, time-outs), `lanes`
 //! (connections come and go), `failover` (what they leave behind, with `budget`), `reload` (new settings),
 //! `topology` (nodes come and go; `placement` is where data lies), `naming` (names that arrive after the first requests).
 //!
@@ -37,6 +38,7 @@ pub mod placement;
 mod prepared;
 mod reached;
 mod reload;
+mod repairs;
 mod request;
 mod rewrite;
 mod routing;
@@ -75,6 +77,7 @@ use budget::RetryBudget;
 use client::Client;
 use node::{Lane, Node};
 use prepared::Registry;
+use repairs::Repairs;
 use request::{RequestId, Requests, Stage};
 use rules::Rules;
 use statements::Statements;
@@ -127,6 +130,7 @@ pub struct CqlEngine {
     clients: Vec<Client>,
     free: Vec<u32>,
     requests: Requests,
+    repairs: Repairs,
     /// Those of the settings, in their order; then those that have left them.
     clusters: Vec<Cluster>,
     /// Sets of rules this worker has taken over.
@@ -179,6 +183,7 @@ impl CqlEngine {
             clients: Vec::new(),
             free: Vec::new(),
             requests: Requests::default(),
+            repairs: Repairs::default(),
             clusters: Vec::new(),
             rules_taken: 0,
             nodes: Vec::new(),

@@ -113,6 +113,7 @@ impl CqlEngine {
         self.input_bytes = self.input_bytes.saturating_sub(request.held_bytes());
         self.account(&request, now);
         self.unlist(&request, using);
+        self.leaves_repair(id, now);
         if let Purpose::Prepare(key) = &request.purpose {
             let cluster = self.clients[request.client.slot as usize].cluster;
             let joined = self.clusters[cluster.0 as usize].registry.ended(key, id);

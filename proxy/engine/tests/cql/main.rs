@@ -11,6 +11,7 @@ mod naming;
 mod node;
 mod placed;
 mod prepared;
+mod repairs;
 mod routing;
 mod shards;
 mod simulation;
