@@ -2,6 +2,8 @@
 //! rows in the same order. `cargo xtask test` names the node in `WEIR_TEST_CASSANDRA` and prepares the environments;
 //! a driver that cannot be had is skipped aloud. Bounds: [`LIMIT`] for a run, [`BUILD_LIMIT`] for a build.
 
+#[path = "cql_drivers/go.rs"]
+mod go;
 mod support;
 
 use std::collections::BTreeSet;
@@ -12,13 +14,10 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::process::run;
 use support::{PATIENCE, Process, Weir, skip, target, which};
 
 /// The longest run of a driver: DDL on a busy machine, and its own pauses before it connects again.
 const LIMIT: Duration = Duration::from_secs(150);
-/// The longest wait for a compiler or a download.
-const BUILD_LIMIT: Duration = Duration::from_secs(120);
 /// Lines of a driver that wait to be looked at.
 const LINES: usize = 1_024;
 /// Lines that a failed test shows of what a driver said, and of what it complained about.
@@ -225,36 +224,10 @@ fn the_node_driver() {
     driver.check(node, &["4 none", "3 none"]);
 }
 
-/// Builds the Go program for one of the two drivers; `None`, said aloud, where that cannot be.
-fn build_go(version: &str, module: &str) -> Option<PathBuf> {
-    let what = format!("{module} (Go)");
-    let Some(go) = which("go") else {
-        skip(&what, "go is not installed");
-        return None;
-    };
-    let folder = target().join("e2e/cql_drivers").join(version);
-    std::fs::create_dir_all(&folder).expect("a folder");
-    for name in ["go.mod", "go.sum", "snappy.go"] {
-        std::fs::copy(source(&format!("go/{version}/{name}")), folder.join(name)).expect("copied");
-    }
-    let text = std::fs::read_to_string(source("go/main.go")).expect("the program");
-    let text = text.replace("\"github.com/gocql/gocql\"", &format!("\"{module}\""));
-    std::fs::write(folder.join("main.go"), text).expect("written");
-    let go = |words: &[&str]| run(Command::new(&go).current_dir(&folder).args(words), None, BUILD_LIMIT);
-    let fetched = go(&["mod", "download"]);
-    if !fetched.status.success() {
-        let why = fetched.stderr.lines().last().unwrap_or("no reason given");
-        skip(&what, &format!("its modules cannot be had: {why}"));
-        return None;
-    }
-    go(&["build", "-mod=readonly", "-buildvcs=false", "-o", "driver", "."]).expect_success("go build");
-    Some(folder.join("driver"))
-}
-
 #[test]
 fn gocql_1() {
     let Some(node) = node("gocql 1 (Go)") else { return };
-    let Some(program) = build_go("v1", "github.com/gocql/gocql") else { return };
+    let Some(program) = go::build("main.go", "v1", "github.com/gocql/gocql") else { return };
     let driver = Driver { name: "go1", program, arguments: vec![] };
     driver.check(node, &["4 none", "3 none", "4 snappy"]);
 }
@@ -262,7 +235,9 @@ fn gocql_1() {
 #[test]
 fn gocql_2() {
     let Some(node) = node("cassandra-gocql-driver 2 (Go)") else { return };
-    let Some(program) = build_go("v2", "github.com/apache/cassandra-gocql-driver/v2") else { return };
+    let Some(program) = go::build("main.go", "v2", "github.com/apache/cassandra-gocql-driver/v2") else {
+        return;
+    };
     let driver = Driver { name: "go2", program, arguments: vec![] };
     driver.check(node, &["5 none", "3 none", "4 none", "4 snappy"]);
 }
