@@ -49,7 +49,7 @@ pub fn name(weir: &Weir) -> Result<Culprit> {
     Ok(culprit)
 }
 
-fn ask(weir: &Weir, words: &[&str]) -> Result<String> {
+pub fn ask(weir: &Weir, words: &[&str]) -> Result<String> {
     let done = process::run("weir", &mut weir.command(words), LIMIT)?;
     if !done.status.success() {
         bail!("`weir {}` failed: {}", words.join(" "), done.stderr.trim());

@@ -2,6 +2,7 @@
 //! and through weir. Each side runs in a network namespace of its own with 2,000 local ports, so that running out of
 //! ports happens here and not to the machine; where no namespace may be had, that part is left out and said.
 
+mod cql;
 mod culprit;
 mod side;
 mod stage;
@@ -30,14 +31,33 @@ pub struct Options {
     #[arg(long, default_value_t = PHASE_SECONDS, value_parser = clap::value_parser!(u32).range(4..=300))]
     seconds: u32,
     /// Leave memcached and weir running after the table, until Ctrl-C, to look around with weir's own commands
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only_cql")]
     keep: bool,
+    /// Leave out the CQL half
+    #[arg(long)]
+    no_cql: bool,
+    /// Only the CQL half
+    #[arg(long, conflicts_with = "no_cql")]
+    only_cql: bool,
 }
 
 /// Builds, tells the story, prints the table.
 pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     let mut steps = Steps::new();
     steps.step("build (release)", || build(workspace))?;
+    if !options.only_cql {
+        memcached(workspace, options, &mut steps)?;
+    }
+    if options.no_cql {
+        println!("\nSKIPPED: the CQL half: --no-cql was given");
+    } else if !options.keep {
+        steps.step("CQL, without and with weir", || cql::tell(workspace, options.seconds.into()))?;
+    }
+    steps.print();
+    Ok(true)
+}
+
+fn memcached(workspace: &Workspace, options: Options, steps: &mut Steps) -> Result<()> {
     let isolation = match Isolation::find() {
         Ok(isolation) => Some(isolation),
         Err(error) => {
@@ -54,8 +74,7 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     if !options.keep {
         print!("{}", table::ending(&without, &with));
     }
-    steps.print();
-    Ok(true)
+    Ok(())
 }
 
 fn introduce(options: Options, isolation: Option<Isolation>) {
