@@ -42,17 +42,26 @@ fn a_ring_is_found_routed_to_and_survives_its_nodes() {
         println!("{name}: {:?}", begun.elapsed());
     };
     let tables = Tables::make(&ring.addresses[0]);
-    let weir = Weir::with_config(&one_contact(&ring), &[]);
+    let weir = one_contact(&ring, CLUSTER);
     stage("discovery from one contact", &mut || discovery(&weir, &ring));
     stage("keys go to their owners", &mut || owners(&weir, &ring, &tables));
     stage("a node stands still", &mut || stalled(&weir, &ring));
+    drop(weir);
+    // with the time-outs of the file: an answer that is late on a busy machine is no error
+    let weir = one_contact(&ring, "");
     stage("the contact is killed and comes back", &mut || killed(&weir, &mut ring));
     stage("a type that the driver does not know", &mut || unknown_type(&ring, &tables));
     println!("in all {:?}", begun.elapsed());
 }
 
-fn one_contact(ring: &Nodes) -> String {
-    "workers = 1\n".to_owned() + &support_cql::file(&ring.addresses[0], CLUSTER, "")
+/// weir with the first node as its contact, when it knows the others.
+fn one_contact(ring: &Nodes, cluster: &str) -> Weir {
+    let text = "workers = 1\n".to_owned() + &support_cql::file(&ring.addresses[0], cluster, "");
+    let weir = Weir::with_config(&text, &[]);
+    wait_for("the cluster tells of three nodes", SOON, || {
+        (weir.metric("weir_cql_placement_nodes", &["cluster=\"main\""]) == 3.0).then_some(())
+    });
+    weir
 }
 
 fn door(weir: &Weir) -> SocketAddr {
@@ -137,9 +146,6 @@ fn tokens(cql: &mut Cql, node: &str) -> BTreeMap<i64, String> {
 
 /// Waits until weir has a connection to each node, which it makes once there are clients.
 fn discovery(weir: &Weir, ring: &Nodes) {
-    wait_for("the cluster tells of three nodes", SOON, || {
-        (weir.metric("weir_cql_placement_nodes", &["cluster=\"main\""]) == 3.0).then_some(())
-    });
     assert_eq!(sockets(weir, ring), [1, 0, 0], "only the control connection");
     let mut clients: Vec<Cql> = (0..50).map(|_| Cql::open(door(weir), Version::V4)).collect();
     for (index, client) in clients.iter_mut().enumerate() {
@@ -320,8 +326,10 @@ fn killed(weir: &Weir, ring: &mut Nodes) {
     assert!(errors.is_empty(), "{} of {good}: {:?}", errors.len(), errors.first());
     assert!(seen.iter().all(|seen| seen.good.iter().any(|at| *at > back)), "rows until the end");
     assert_eq!(weir.series("weir_upstream_desync_total", &[]), Some(0.0));
-    assert_eq!(sockets(weir, ring).iter().sum::<usize>(), 4, "three and the control connection, as before");
-    assert_eq!(weir.metric("weir_cql_control_up", &["cluster=\"main\""]), 1.0);
+    wait_for("three connections and the control connection, as before", SOON, || {
+        let up = weir.metric("weir_cql_control_up", &["cluster=\"main\""]) == 1.0;
+        (up && sockets(weir, ring).iter().sum::<usize>() == 4).then_some(())
+    });
     let failures =
         weir.metric("weir_cql_placement_failures_total", &["cluster=\"main\"", "cause=\"connect\""]);
     assert!(failures >= 1.0, "it was noticed");
@@ -335,10 +343,7 @@ fn unknown_type(ring: &Nodes, tables: &Tables) {
     let mut cql = direct(&ring.addresses[0]);
     cql.query(&text).expect_result();
     agree(&mut cql);
-    let weir = Weir::with_config(&one_contact(ring), &[]);
-    wait_for("the cluster tells of three nodes", SOON, || {
-        (weir.metric("weir_cql_placement_nodes", &["cluster=\"main\""]) == 3.0).then_some(())
-    });
+    let weir = one_contact(ring, "");
     let lacks = weir.control("/pools")[0]["control"]["lacks"].clone();
     assert!(lacks.as_str().is_some_and(|lacks| lacks.contains("partition keys")), "{lacks}");
     let mut cql = Cql::open(door(&weir), Version::V4);
