@@ -166,6 +166,7 @@ impl CqlEngine {
             (Purpose::Forward, ResultBody::Rows(rows)) => {
                 request.rows = rows.count.into();
                 let rewrite = request.rewrite;
+                self.keep(id, header, body, &prefix, &rows);
                 if rewrite == super::face::Rewrite::None {
                     self.pass_on(id, header, body, Outcome::Ok, now);
                 } else {
@@ -295,7 +296,8 @@ impl CqlEngine {
         });
         let rewritten = request.rewrite != super::face::Rewrite::None;
         let split = InSplit::of(&key.text, &known.statement, body, located, header.version, None);
-        let about = super::rules::About::prepared(&key, &mut self.statements);
+        let about =
+            super::rules::About::prepared(&key, located.key_indices(body).collect(), &mut self.statements);
         let prepared = Prepared {
             split,
             yields: Yield::default(),
@@ -391,6 +393,7 @@ impl CqlEngine {
     pub(super) fn schema_changed(&mut self, lane: LaneId) {
         let cluster = self.lanes[lane.0 as usize].info.cluster;
         self.clusters[cluster.0 as usize].registry.schema_changed();
+        self.note_schema(cluster);
     }
 }
 

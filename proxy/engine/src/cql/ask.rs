@@ -67,6 +67,19 @@ pub(super) fn envelope(header: &Header, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The message in the envelope of a request, and the body it is in.
+pub(super) fn message_of(request: &Request) -> Option<(Message, &[u8])> {
+    let body = request.envelope.get(weir_cql::HEADER_LEN..)?;
+    let header = Header {
+        version: request.version,
+        flags: weir_cql::envelope::Flags(*request.envelope.get(1)?),
+        stream: weir_cql::StreamId(0),
+        opcode: Opcode::from_number(*request.envelope.get(4)?)?,
+        body_len: body.len() as u32,
+    };
+    Some((Message::locate(&header, body, Dialect::of(request.version)).ok()?, body))
+}
+
 impl CqlEngine {
     pub(super) fn ask(&mut self, id: ClientId, header: Header, body: &[u8], now: Instant) {
         let dialect = self.clients[id.slot as usize].dialect();
@@ -466,6 +479,7 @@ impl CqlEngine {
             rows: 0,
             bytes_out: 0,
             outcome: Outcome::Ok,
+            coalesced: false,
         };
         let (known, bytes) = (request.known, request.envelope.len());
         let request = self.requests.insert(request);

@@ -38,9 +38,7 @@ impl CqlEngine {
                 return;
             }
         }
-        if !self.split(id, now) {
-            self.route(id, now);
-        }
+        self.launch(id, now);
     }
 
     /// Books it; `false` when it was refused (and answered) or has to wait.
@@ -193,6 +191,7 @@ impl CqlEngine {
         out.send(&request.envelope, stream);
         request.stage = Stage::Sent(lane, stream);
         request.attempts = request.attempts.saturating_add(1);
+        request.coalesced = false;
         request.first_sent.get_or_insert(now);
         request.sent = now;
         let (node, cluster) = (out.info.node, out.info.cluster);

@@ -20,6 +20,7 @@ impl CqlEngine {
         self.check_gathered();
         for cluster in &self.clusters {
             cluster.registry.check_invariants();
+            cluster.cache.check_invariants();
         }
     }
 
@@ -39,6 +40,7 @@ impl CqlEngine {
             assert_eq!((splits.jobs.len(), splits.gathered), (0, 0), "nothing is split or gathered");
             assert!(splits.queues.iter().all(crate::queue::FairQueue::is_empty), "no part waits");
         }
+        self.flights.check_quiet();
         for known in &self.callers.known {
             assert_eq!((known.requests, known.queued), (0, 0), "{}", known.identity.name);
         }
@@ -146,12 +148,20 @@ impl CqlEngine {
                     queued[request.known as usize] += self.check_job(id, request, job);
                     assert_eq!(waits, 0);
                 }
+                Stage::Following(leader) => {
+                    let leads = self.flights.follows(leader, id) && self.requests.get(leader).is_some();
+                    assert!(leads && waits == 0, "{id:?} waits for {leader:?}");
+                }
                 Stage::Joined => {
                     let joined = self.clusters.iter().any(|cluster| cluster.registry.has_joined(id));
                     let joined = joined || self.repairs.has_joined(id);
                     assert!(joined && waits == 0, "{id:?} waits for a PREPARE that is under way");
                 }
             }
+        }
+        self.flights.check_invariants();
+        for leader in self.flights.leaders() {
+            assert!(self.requests.get(leader).is_some(), "{leader:?} is under way");
         }
         for (index, known) in self.callers.known.iter().enumerate() {
             let counted = (known.requests as usize, known.queued);

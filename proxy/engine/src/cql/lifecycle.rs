@@ -107,6 +107,7 @@ impl CqlEngine {
         if self.next_scan == Instant(0) || now < self.next_scan {
             return;
         }
+        self.scan_flights(now);
         for index in 0..self.lanes.len() {
             self.scan_lane(LaneId(index as u32), now);
         }

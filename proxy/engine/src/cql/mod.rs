@@ -2,8 +2,9 @@
 //!
 //! The modules in the order a request meets them:
 //! `client` (a connection) -> `intake` (bytes to envelopes) -> `handshake` (what weir answers itself) -> `ask`
-//! (statements to priced requests; `statements`, `prepared` and `face` say what they are) -> `target` (which partition)
-//! -> `dispatch` (limits, whose turn) and `routing` (which node) -> `node` and `streams` (few connections) -> `answers`
+//! (statements to priced requests; `statements`, `prepared`, `rules` and `face` say what they are) -> `target` (which
+//! partition) -> `dispatch` (limits, whose turn), with `flight`, `cache` and `writes` (is the same being asked, was it
+//! answered, is that still so), and `routing` (which node) -> `node` and `streams` (few connections) -> `answers`
 //! (replies back) -> `settle` (what it cost).
 //! A request for many keys goes from `dispatch` through `jobs` (it is split, or not; `split` cuts and gathers), `chunks`
 //! (whose part is next) and `parts` (one part).
@@ -17,12 +18,14 @@
 mod answers;
 mod ask;
 mod budget;
+mod cache;
 mod chunks;
 mod client;
 mod dispatch;
 mod error;
 mod face;
 mod failover;
+mod flight;
 mod handshake;
 mod intake;
 mod invariants;
@@ -51,8 +54,10 @@ mod streams;
 mod target;
 mod topology;
 mod view;
+mod writes;
 
 pub use failover::FailoverCause;
+pub use flight::Apart;
 pub use jobs::unsplit_reasons;
 pub use method::Method;
 pub use node::{LaneInfo, NodeId, ShardDial};
@@ -60,6 +65,7 @@ pub use placement::{PartitionKeyColumn, PlacedNode, Placement};
 pub use reached::Bound;
 pub use routing::Routed;
 pub use view::ClusterCounts;
+pub use writes::Writes;
 
 use crate::OutBuffer;
 use crate::admit::Budgets;
@@ -74,7 +80,9 @@ use crate::readers::Reader;
 use crate::settings::{Backend, ClusterSettings, Settings};
 use crate::units::{ClientId, ClusterId, Instant, LaneId, ListenerId};
 use budget::RetryBudget;
+use cache::Cache;
 use client::Client;
+use flight::{FlightCounts, Flights};
 use node::{Lane, Node};
 use prepared::Registry;
 use repairs::Repairs;
@@ -104,6 +112,9 @@ struct Cluster {
     registry: Registry,
     /// Choices for single tables and statements.
     rules: Rules,
+    /// Answers that may be given again.
+    cache: Cache,
+    flights: FlightCounts,
     /// Where the last request went: the next one goes to the node after it.
     turn: usize,
     /// Replicas chosen so far, so that equal ones take turns.
@@ -143,6 +154,9 @@ pub struct CqlEngine {
     /// Lanes were added since the driver last asked.
     lanes_added: bool,
     statements: Statements,
+    /// Reads that others wait for.
+    flights: Flights,
+    writes: Arc<Writes>,
     dirty_clients: Vec<ClientId>,
     dirty_lanes: Vec<LaneId>,
     /// Queues may be served although nothing was read since the last turn ended.
@@ -192,6 +206,8 @@ impl CqlEngine {
             free_nodes: Vec::new(),
             lanes_added: false,
             statements: Statements::default(),
+            flights: Flights::default(),
+            writes: Arc::default(),
             dirty_clients: Vec::new(),
             dirty_lanes: Vec::new(),
             pump_due: false,
@@ -350,10 +366,13 @@ impl CqlEngine {
 
     /// Nobody waits for what this client asked any more.
     fn abandon_all(&mut self, id: ClientId, now: Instant) {
-        // first those that wait for another's PREPARE: they must not take the lead when that one goes
+        // first those that wait for another one: they must not take the lead when that one goes
         let mut live = std::mem::take(&mut self.clients[id.slot as usize].live);
-        let joined =
-            |request: &RequestId| self.requests.get(*request).is_some_and(|r| r.stage == Stage::Joined);
+        let joined = |request: &RequestId| {
+            self.requests
+                .get(*request)
+                .is_some_and(|r| matches!(r.stage, Stage::Joined | Stage::Following(_)))
+        };
         live.sort_by_key(|request| !joined(request));
         for request in live {
             self.abandon(request, now);

@@ -149,6 +149,11 @@ impl Registry {
         self.by_id.get(id).map(|kept| kept.prepared.clone())
     }
 
+    /// The same; it does not count as use.
+    pub(super) fn peek(&self, id: &[u8]) -> Option<&Arc<Prepared>> {
+        self.by_id.peek(id).map(|kept| &kept.prepared)
+    }
+
     /// What a PREPARE with this key was answered.
     pub(super) fn find(&mut self, key: &Key) -> Option<Arc<Prepared>> {
         let found = self.by_key.get(key).cloned();

@@ -95,6 +95,9 @@ impl CqlEngine {
     fn tune(&mut self, id: ClusterId, new: ClusterSettings, now: Instant) {
         let cluster = &mut self.clusters[id.0 as usize];
         let rules_changed = *new.rules != **cluster.rules.list();
+        if rules_changed || new.cache_bytes_max != cluster.settings.cache_bytes_max {
+            cluster.cache.clear(new.cache_bytes_max);
+        }
         cluster.settings = new;
         if rules_changed {
             let rules = self.take_rules(&self.clusters[id.0 as usize].settings.clone());
@@ -106,6 +109,9 @@ impl CqlEngine {
     /// The rules of these settings, under a number of their own.
     pub(super) fn take_rules(&mut self, settings: &ClusterSettings) -> Rules {
         self.rules_taken += 1;
+        if settings.rules.iter().any(|rule| rule.join_in_flight || rule.cache_ttl.is_some()) {
+            self.writes.watch();
+        }
         Rules::new(self.rules_taken, settings.rules.clone())
     }
 }

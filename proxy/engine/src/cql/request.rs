@@ -39,6 +39,8 @@ pub(super) enum Stage {
     Joined,
     /// Carried out in parts.
     Split,
+    /// Will be answered with the answer of this one.
+    Following(RequestId),
 }
 
 /// What a reply is used for, besides being passed on.
@@ -110,6 +112,8 @@ pub(super) struct Request {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) outcome: Outcome,
+    /// It is answered with what another one asked.
+    pub(super) coalesced: bool,
 }
 
 /// All requests under way of one worker. Slots are kept: 16 bytes for each request of the busiest moment.

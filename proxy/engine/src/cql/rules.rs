@@ -34,6 +34,8 @@ pub(super) fn named(known: &Known, text: &[u8], keyspace: Option<&[u8]>) -> Box<
 pub(super) struct About {
     /// Empty where they are not known.
     pub(super) tables: Box<[TableName]>,
+    /// Of each part of the partition key, the place of its value; empty where the statement does not bind all of it.
+    pub(super) key_indices: Box<[u16]>,
     /// Of the text with every table qualified; `None` where it is too long or no CQL.
     pub(super) fingerprint: Option<u64>,
     /// Number of the rules it was looked up in, and the place of its rule in them, plus one.
@@ -41,12 +43,13 @@ pub(super) struct About {
 }
 
 impl About {
-    /// `key` is what the statement was prepared with.
-    pub(super) fn prepared(key: &Key, statements: &mut Statements) -> About {
+    /// `key` is what the statement was prepared with, `key_indices` what the node said of its values.
+    pub(super) fn prepared(key: &Key, key_indices: Box<[u16]>, statements: &mut Statements) -> About {
         let known = statements.read(&key.text);
         let keyspace = key.keyspace.as_deref();
         About {
             tables: named(&known, &key.text, keyspace.map(str::as_bytes)),
+            key_indices,
             fingerprint: qualified_fingerprint(&known, &key.text, keyspace),
             rule: AtomicU64::new(0),
         }
@@ -63,7 +66,7 @@ fn qualified_fingerprint(known: &Known, text: &[u8], keyspace: Option<&str>) -> 
 #[derive(Debug)]
 pub(super) struct Remembered {
     rules: u32,
-    keyspace: Option<Arc<str>>,
+    keyspace: Option<Box<str>>,
     rule: Option<u16>,
 }
 
@@ -79,7 +82,6 @@ pub(super) struct Rules {
     by_statement: FxHashMap<u64, u16>,
 }
 
-#[allow(dead_code, reason = "splitting, single flight and the cache of results ask")]
 impl Rules {
     /// `number` is not that of any other rules of this worker, and not 0.
     pub(super) fn new(number: u32, list: Arc<[Rule]>) -> Rules {
@@ -127,20 +129,19 @@ impl Rules {
     }
 
     /// The rule a text is under; `keyspace` is the one chosen for unqualified names.
-    pub(super) fn of_text(&self, known: &Known, text: &[u8], keyspace: Option<&Arc<str>>) -> Option<&Rule> {
+    pub(super) fn of_text(&self, known: &Known, text: &[u8], keyspace: Option<&str>) -> Option<&Rule> {
         if self.list.is_empty() {
             return None;
         }
         let keyspace = keyspace.filter(|_| known.unqualified);
         let mut kept = known.rule.lock().ok()?;
-        let same = |kept: &&Remembered| kept.rules == self.number && kept.keyspace.as_ref() == keyspace;
+        let same = |kept: &&Remembered| kept.rules == self.number && kept.keyspace.as_deref() == keyspace;
         let rule = match kept.as_ref().filter(same) {
             Some(kept) => kept.rule,
             None => {
-                let keyspace_name = keyspace.map(|keyspace| &**keyspace);
-                let tables = named(known, text, keyspace_name.map(str::as_bytes));
-                let rule = self.find(&tables, || qualified_fingerprint(known, text, keyspace_name));
-                *kept = Some(Remembered { rules: self.number, keyspace: keyspace.cloned(), rule });
+                let tables = named(known, text, keyspace.map(str::as_bytes));
+                let rule = self.find(&tables, || qualified_fingerprint(known, text, keyspace));
+                *kept = Some(Remembered { rules: self.number, keyspace: keyspace.map(Box::from), rule });
                 rule
             }
         };
@@ -173,8 +174,7 @@ mod tests {
     }
 
     fn of_text(rules: &Rules, known: &Known, text: &str, keyspace: Option<&str>) -> Option<String> {
-        let keyspace = keyspace.map(Arc::from);
-        rules.of_text(known, text.as_bytes(), keyspace.as_ref()).map(|rule| rule.name.to_string())
+        rules.of_text(known, text.as_bytes(), keyspace).map(|rule| rule.name.to_string())
     }
 
     fn prepared(text: &str, keyspace: Option<&str>, statements: &mut Statements) -> Prepared {
@@ -194,7 +194,7 @@ mod tests {
             columns: Vec::new(),
             body: [].into(),
             version: Version::V5,
-            about: About::prepared(&key, statements),
+            about: About::prepared(&key, [].into(), statements),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::CqlEngine;
 use super::error::Failure;
+use super::flight::{Answered, Succession};
 use super::method::Method;
 use super::request::{Purpose, Request, RequestId, Stage};
 use crate::ledger::{Entry, Outcome};
@@ -12,8 +13,26 @@ use weir_cql::response::{ErrorBody, Prefix, write_prefix};
 use weir_cql::{Consistency, Cursor, Version, own};
 
 impl CqlEngine {
-    /// Passes a reply on: header and body as they came but for the stream id and the version.
+    /// Passes a reply on, to those who wait for the same one too.
     pub(super) fn pass_on(
+        &mut self,
+        id: RequestId,
+        header: &Header,
+        body: &[u8],
+        outcome: Outcome,
+        now: Instant,
+    ) {
+        let Some(request) = self.requests.get(id) else { return };
+        let answered = Answered { rows: request.rows, first_sent: request.first_sent, outcome };
+        let followers = self.take_followers(id);
+        self.pass_on_one(id, header, body, outcome, now);
+        if !followers.is_empty() {
+            self.pass_on_to(followers, answered, header, body, now);
+        }
+    }
+
+    /// Passes a reply on: header and body as they came but for the stream id and the version.
+    pub(super) fn pass_on_one(
         &mut self,
         id: RequestId,
         header: &Header,
@@ -85,7 +104,11 @@ impl CqlEngine {
         let read = matches!(request.method, Method::Select | Method::System | Method::Use);
         let mut text = String::new();
         let body = failure.body(place, read, Consistency::ONE, &mut text);
-        let joined = self.led_by(id);
+        let mut joined = self.led_by(id);
+        // a time that is over is that of one request; what happened to the node is everybody's
+        if !matches!(failure, Failure::TimedOut | Failure::QueueTimeout) {
+            joined.extend(self.take_followers(id));
+        }
         self.answer_error(id, &body, failure.outcome(), now);
         for id in joined {
             self.answer_error(id, &body, failure.outcome(), now);
@@ -105,12 +128,16 @@ impl CqlEngine {
         self.unqueue(id);
         self.leave_job(id, now);
         let Some(request) = self.requests.remove(id) else { return };
-        if let Stage::Sent(lane, stream) = request.stage {
+        let succession = self.leaves_flight(id, &request);
+        if let Stage::Sent(lane, stream) = request.stage
+            && !matches!(succession, Succession::Sent)
+        {
             self.lanes[lane.0 as usize].streams.orphan(stream, now);
             self.landed(lane, request.version, request.operations);
         }
         let using = matches!(request.purpose, Purpose::Use(_));
         self.input_bytes = self.input_bytes.saturating_sub(request.held_bytes());
+        self.note_write_of(&request);
         self.account(&request, now);
         self.unlist(&request, using);
         self.leaves_repair(id, now);
@@ -118,6 +145,9 @@ impl CqlEngine {
             let cluster = self.clients[request.client.slot as usize].cluster;
             let joined = self.clusters[cluster.0 as usize].registry.ended(key, id);
             self.joined_prepares(joined, now);
+        }
+        if let Succession::Asks(heir) = succession {
+            self.heir_asks(heir, now);
         }
     }
 
@@ -148,11 +178,10 @@ impl CqlEngine {
         let client = &self.clients[request.client.slot as usize];
         let (listener, account) = (client.listener, client.held);
         let queue_wait = request.first_sent.map_or(Span(0), |sent| sent.since(request.arrived));
+        let asked = request.attempts > 0 && !request.coalesced;
         let (chunks, backend_operations) = match &request.job {
             Some(job) => (job.sent, job.sent_keys),
-            None => {
-                (u32::from(request.attempts > 0), request.operations * u64::from(request.attempts.min(1)))
-            }
+            None => (u32::from(asked), request.operations * u64::from(asked)),
         };
         let entry = Entry {
             identity: request.known,
@@ -162,7 +191,7 @@ impl CqlEngine {
             backend_operations,
             hits: request.rows,
             misses: 0,
-            coalesced: 0,
+            coalesced: request.operations * u64::from(request.coalesced),
             bytes_in: request.bytes_in,
             bytes_out: request.bytes_out,
             queue_wait,

@@ -155,6 +155,11 @@ pub(super) struct Statements {
 }
 
 impl Statements {
+    /// The same, without remembering it.
+    pub(super) fn peek(&self, text: &[u8]) -> Arc<Known> {
+        self.by_text.get(text).cloned().unwrap_or_else(|| Arc::new(Known::read(text)))
+    }
+
     pub(super) fn read(&mut self, text: &[u8]) -> Arc<Known> {
         if let Some(known) = self.by_text.get(text) {
             return known.clone();

@@ -79,6 +79,14 @@ impl Streams {
         }
     }
 
+    /// The reply on this id is for another request.
+    pub(super) fn hand_over(&mut self, id: i16, to: RequestId) {
+        let slot = u16::try_from(id).ok().and_then(|index| self.owners.get_mut(usize::from(index)));
+        if let Some(Some(owner @ Owner::Request(_))) = slot {
+            *owner = Owner::Request(to);
+        }
+    }
+
     /// What an id is in use for.
     pub(super) fn owner(&self, id: i16) -> Option<Owner> {
         *self.owners.get(usize::from(u16::try_from(id).ok()?))?

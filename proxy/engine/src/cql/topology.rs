@@ -6,7 +6,9 @@
 //! the next one, so that a cluster whose addresses change for years costs no more than at its widest moment.
 
 use super::budget::RetryBudget;
+use super::cache::Cache;
 use super::failover::FailoverCause;
+use super::flight::FlightCounts;
 use super::lifecycle::VERSIONS;
 use super::node::{Group, Lane, LaneInfo, Nearness, Node, NodeId, Placed, QUANTUM, ShardDial};
 use super::placement::{PlacedNode, Placement};
@@ -79,6 +81,8 @@ impl CqlEngine {
         let nodes = settings.contacts.iter().map(|contact| self.add_node(id, contact)).collect();
         let rules = self.take_rules(&settings);
         Cluster {
+            cache: Cache::new(settings.cache_bytes_max),
+            flights: FlightCounts::default(),
             settings,
             nodes,
             rules,

@@ -2,6 +2,7 @@
 
 use super::CqlEngine;
 use super::failover::FailoverCause;
+use super::flight::Apart;
 use super::lifecycle::VERSIONS;
 use super::node::{Lane, NodeId, ShardDial};
 use super::routing::Routed;
@@ -50,6 +51,24 @@ pub struct ClusterCounts {
     pub part_bytes: usize,
     /// Connections that carry parts.
     pub bulk_lanes: usize,
+    /// Requests answered with the answer of an identical one, since the start.
+    pub joined: u64,
+    /// Answers that were given to more than one request that way, since the start.
+    pub flights: u64,
+    /// Identical requests that were asked apart, by [`Apart`], since the start.
+    pub apart: [u64; Apart::COUNT],
+    /// Answers kept to be given again, and what they take.
+    pub cached: usize,
+    /// Bytes of those answers.
+    pub cache_bytes: usize,
+    /// Reads answered from them, since the start.
+    pub cache_hits: u64,
+    /// Reads under a rule with `cache_ttl` that had to be asked, since the start.
+    pub cache_misses: u64,
+    /// Answers that left for room, since the start.
+    pub cache_evicted: u64,
+    /// Answers that were found to be older than a write, since the start.
+    pub cache_invalidated: u64,
     /// Connections of clients that asked the system's tables for addresses and have sent no data since, while none of
     /// their process has: the sign of a driver that has gone past weir.
     pub control_only: usize,
@@ -145,6 +164,15 @@ impl CqlEngine {
                 prepared_misses: cluster.registry.misses,
                 prepared_evicted: cluster.registry.evicted,
                 repaired: cluster.registry.repaired,
+                joined: cluster.flights.joined,
+                flights: cluster.flights.flights,
+                apart: cluster.flights.refused,
+                cached: cluster.cache.len(),
+                cache_bytes: cluster.cache.bytes(),
+                cache_hits: cluster.cache.hits,
+                cache_misses: cluster.cache.misses,
+                cache_evicted: cluster.cache.evicted,
+                cache_invalidated: cluster.cache.invalidated,
                 orphans: self.lanes.iter().filter(of_cluster).map(|lane| lane.streams.orphans()).sum(),
                 routed: cluster.routed,
                 failovers: cluster.failovers,

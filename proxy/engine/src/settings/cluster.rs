@@ -72,6 +72,12 @@ pub struct ClusterSettings {
     /// Idempotent requests that may be sent once more because a node failed them, in percent of the requests of the last
     /// ten seconds.
     pub retry_percent: u32,
+    /// Identical reads that may wait for the answer of one.
+    pub followers_per_read: u32,
+    /// Reads of all clients of one worker that may wait for the answer of another one. Zero: none.
+    pub followers_max: u32,
+    /// Answers kept to be given again, per worker ([`Rule::cache_ttl`]).
+    pub cache_bytes_max: Bytes,
     /// File with `user password` for clusters that ask for one; never logged.
     pub auth_file: Option<Arc<str>>,
     /// Choices for single tables and statements, at most [`super::RULES_MAX`]; none names what another one names.
@@ -112,6 +118,9 @@ impl ClusterSettings {
             reconnect_min: Span::millis(100),
             reconnect_max: Span::millis(1_000),
             retry_percent: 10,
+            followers_per_read: 1_024,
+            followers_max: 16_384,
+            cache_bytes_max: Bytes(16 << 20),
             auth_file: None,
             rules: Arc::from([]),
         }

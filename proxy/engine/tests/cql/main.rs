@@ -1,8 +1,10 @@
 //! The CQL engine on a bench: clients in three versions of the protocol and nodes that answer are driven by hand.
 
 mod bench;
+mod cache;
 mod face;
 mod faults;
+mod flight;
 mod handshake;
 mod hostile;
 mod keyspaces;

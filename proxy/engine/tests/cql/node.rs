@@ -224,7 +224,19 @@ impl Node {
                 {
                     return error(ErrorCode::INVALID, message);
                 }
-                let found = rows_of(&read, statement, values, body, &format!("{space}.{table}"), keys);
+                let name = format!("{space}.{table}");
+                let found = if table == "hot" {
+                    // what was written, and the timestamp of who asks
+                    let asked = parameters.timestamp.map_or(0, |timestamp| timestamp.value);
+                    let row = |key: i32| {
+                        let value = row_value(&name, key);
+                        let writes = data.writes.get(&value).copied().unwrap_or_default();
+                        vec![key.to_be_bytes().to_vec(), format!("{value}#{writes}@{asked}").into_bytes()]
+                    };
+                    keys.into_iter().map(row).collect()
+                } else {
+                    rows_of(&read, statement, values, body, &name, keys)
+                };
                 page((&space, &table), found, parameters, body)
             }
             Body::Modify(_) => {

@@ -1,14 +1,17 @@
 //! Seeded simulation: an engine between random clients and nodes that answer late, forget statements and vanish. Every
 //! request is answered exactly once, with its own data or a legal error; a write that is not idempotent is carried out
-//! at most once, exactly once where the client was told so, and never where it was told that nothing was sent; bounds and
-//! sums hold after every step.
+//! at most once, exactly once where the client was told so, and never where it was told that nothing was sent; a row that is
+//! read is never older than a write that a client was told of before, nor another principal's (`hot`); bounds and sums
+//! hold after every step.
 //!
 //! A failing seed is printed; `WEIR_SEED=<n> cargo test -p weir-engine --test cql simulation` replays it, and
 //! `WEIR_SEED=<from>..<to>` runs many others.
 
+mod hot;
 #[path = "../simulation/random.rs"]
 mod random;
 mod scenario;
+mod seeds;
 
 use crate::bench::{Bench, Caller};
 use crate::node::{REAL, row_value, statement_id};
@@ -42,6 +45,9 @@ enum Expect {
     Count(String),
     /// A write that may happen twice.
     Set(String),
+    /// A row that others read and write too: at least so many writes are in it.
+    HotRow(hot::Row),
+    HotWrite(i32),
     Prepared(Vec<u8>),
     Use(&'static str),
     Local,
@@ -50,6 +56,7 @@ enum Expect {
 
 struct App {
     caller: Caller,
+    principal: usize,
     waits: BTreeMap<i16, Expect>,
     /// `USE`s in the order sent: whether each was answered, and the keyspace where it was carried out.
     uses: Vec<Option<Option<&'static str>>>,
@@ -78,6 +85,7 @@ struct Totals {
     /// Requests that were carried out in parts, and those that went whole although they had many keys.
     split: u64,
     whole: u64,
+    shared: hot::Shared,
 }
 
 struct World {
@@ -92,6 +100,7 @@ struct World {
     done: BTreeSet<String>,
     never: BTreeSet<String>,
     counted: BTreeSet<String>,
+    hot: hot::Done,
     totals: Totals,
 }
 
@@ -109,7 +118,8 @@ impl World {
         let bench = Bench::new(scenario(&mut random));
         let (apps, replies, totals) = (Vec::new(), Vec::new(), Totals::default());
         let (done, never, counted) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        World { seed, random, bench, apps, replies, next_key: 0, done, never, counted, totals }
+        let hot = BTreeMap::new();
+        World { seed, random, bench, apps, replies, next_key: 0, done, never, counted, hot, totals }
     }
 
     fn run(mut self) -> Totals {
@@ -195,11 +205,12 @@ impl World {
         }
         let version = self.random.pick(&[Version::V3, Version::V4, Version::V5]);
         let more: &[(&str, &str)] = if self.random.chance(30) { &[("COMPRESSION", "lz4")] } else { &[] };
-        let principal = self.random.pick(&["a", "b", "c"]);
-        let caller = self.bench.open_as(principal, version, more);
+        let principal = self.random.below(3);
+        let caller = self.bench.open_as(["a", "b", "c"][principal], version, more);
         let (waits, use_places) = (BTreeMap::new(), BTreeMap::new());
         self.apps.push(App {
             caller,
+            principal,
             waits,
             uses: Vec::new(),
             use_places,
@@ -238,10 +249,11 @@ impl World {
         self.next_key += 1;
         let key = self.next_key;
         let n = self.random.below(READS);
-        let choice = self.random.below(17);
+        let choice = self.random.below(27);
         let several = self.random.pick(&[2, 12, 40]);
         let drawn: Vec<i32> = (0..several).map(|_| self.random.below(60) as i32).collect();
         let keyspace = self.random.pick(&["shop", "My Ks", "nowhere"]);
+        let prepares = self.random.below(8);
         let app = &mut self.apps[index];
         let version = app.caller.version;
         let stream = app.next_stream;
@@ -274,11 +286,13 @@ impl World {
             5 => (text("SELECT * FROM system.local".to_owned()), Expect::Local),
             6 => (wire::options(version, stream), Expect::Supported),
             7 | 8 => {
-                let text = match n {
+                let text = match prepares {
                     0 => COUNT.to_owned(),
                     1 => SET.to_owned(),
-                    2 | 3 => MANY[n - 2].to_owned(),
-                    n => read_text(n),
+                    2 | 3 => MANY[prepares - 2].to_owned(),
+                    4 => hot::READ.to_owned(),
+                    5 => hot::WRITE.to_owned(),
+                    n => read_text(n - 2),
                 };
                 (wire::prepare(version, stream, &text), Expect::Prepared(id(&text)))
             }
@@ -302,6 +316,7 @@ impl World {
                 (wire::execute(version, stream, &id(text), &with), expect)
             }
             12 => (wire::execute(version, stream, &id(SET), &values), Expect::Set(row_value("shop.s", key))),
+            14.. => hot::request(&mut self.random, version, stream, app.principal, &self.hot),
             _ => {
                 let (set, count) = (id(SET), id(COUNT));
                 let parts = [Part::Id(&set, vec![int(key)]), Part::Id(&count, vec![int(key)])];
@@ -407,6 +422,11 @@ impl World {
                 assert!(self.bench.data.writes.contains_key(&row), "{row} was carried out");
                 self.done.insert(row);
             }
+            Expect::HotRow(row) => row.judge(answer),
+            Expect::HotWrite(key) => {
+                assert!(answer.is_void(), "{}", answer.describe());
+                *self.hot.entry(key).or_default() += 1;
+            }
             Expect::Prepared(id) => assert_eq!(answer.prepared(), id),
             Expect::Use(keyspace) => {
                 assert!(matches!(answer.read(), Response::Result(ResultBody::SetKeyspace(_))));
@@ -424,17 +444,15 @@ impl World {
     fn judge_error(&mut self, expect: &Expect, answer: &Answer, index: usize) {
         let (code, text) = answer.error();
         *self.totals.errors.entry(code.label()).or_default() += 1;
+        let writes = matches!(expect, Expect::Count(_) | Expect::Set(_) | Expect::HotWrite(_));
         let legal = match code {
             ErrorCode::SERVER_ERROR => text.starts_with("weir: "),
-            ErrorCode::READ_TIMEOUT => !matches!(expect, Expect::Count(_) | Expect::Set(_)),
-            ErrorCode::WRITE_TIMEOUT => {
-                matches!(expect, Expect::Count(_) | Expect::Set(_) | Expect::Prepared(_))
-            }
+            ErrorCode::READ_TIMEOUT => !writes,
+            ErrorCode::WRITE_TIMEOUT => writes || matches!(expect, Expect::Prepared(_)),
             ErrorCode::UNPREPARED => {
-                matches!(
-                    expect,
-                    Expect::Row(_) | Expect::Count(_) | Expect::Set(_) | Expect::Many(_) | Expect::Page(..)
-                )
+                let reads =
+                    matches!(expect, Expect::Row(_) | Expect::HotRow(_) | Expect::Many(_) | Expect::Page(..));
+                writes || reads
             }
             ErrorCode::INVALID => match expect {
                 Expect::Use(keyspace) => *keyspace == "nowhere",
@@ -544,6 +562,7 @@ impl World {
         (self.totals.streamed, self.totals.broken) = (counts.streamed, counts.broken.min(self.totals.broken));
         self.totals.split = counts.split_ended.iter().sum();
         self.totals.whole = counts.unsplit.values().sum();
+        self.totals.shared = hot::Shared::of(counts);
         self.totals.retries = self.bench.engine.snapshot(self.bench.now).retries;
         while !self.apps.is_empty() {
             self.close(0);
@@ -562,22 +581,12 @@ impl App {
     }
 }
 
-/// The seeds to run, from the environment: one, a range, or the usual ones.
-#[expect(clippy::disallowed_methods, reason = "the seed to replay comes from the environment")]
-fn seeds() -> std::ops::Range<u64> {
-    let number = |text: &str| text.parse::<u64>().expect("WEIR_SEED is a number, or a range of numbers");
-    let Ok(range) = std::env::var("WEIR_SEED") else { return 0..SEEDS };
-    match range.split_once("..") {
-        Some((from, to)) => number(from)..number(to),
-        None => number(&range)..number(&range) + 1,
-    }
-}
-
 #[test]
 fn every_request_is_answered_once_and_writes_happen_at_most_once() {
-    let seeds = seeds();
+    let seeds = seeds::seeds(SEEDS);
     let usual = seeds.end - seeds.start >= SEEDS;
     let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 12]);
+    let mut shared = hot::Shared::default();
     for seed in seeds {
         let totals = World::new(seed).run();
         for (code, count) in &totals.errors {
@@ -587,14 +596,17 @@ fn every_request_is_answered_once_and_writes_happen_at_most_once() {
         let Totals { placed, routed, moved, streamed, broken, split, whole, .. } = totals;
         let parts =
             [answered, repaired, retries, lost, slow, placed, routed, moved, streamed, broken, split, whole];
+        shared.add(&totals.shared);
         sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
     }
     println!(
         "answered, repaired, retries, lost, slow, placed, to replicas, moved, streamed, broken, split, whole: \
          {sum:?}; {errors:?}"
     );
+    shared.tell();
     if usual {
         assert!(sum.iter().all(|part| *part > 0), "everything happens: {sum:?}");
+        shared.check();
         assert!(errors.len() >= 5, "every kind of error happens: {errors:?}");
     }
 }

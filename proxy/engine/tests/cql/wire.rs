@@ -45,6 +45,8 @@ pub struct With {
     pub skip_metadata: bool,
     pub page_size: Option<i32>,
     pub page_state: Option<Vec<u8>>,
+    pub timestamp: Option<i64>,
+    pub consistency: Option<Consistency>,
     pub keyspace: Option<&'static str>,
 }
 
@@ -54,11 +56,12 @@ impl With {
     }
 
     fn write(&self, version: Version, out: &mut Vec<u8>) {
-        write::consistency(out, Consistency::ONE);
+        write::consistency(out, self.consistency.unwrap_or(Consistency::ONE));
         let flags = u32::from(!self.values.is_empty())
             | u32::from(self.skip_metadata) << 1
             | u32::from(self.page_size.is_some()) << 2
             | u32::from(self.page_state.is_some()) << 3
+            | u32::from(self.timestamp.is_some()) << 5
             | u32::from(self.keyspace.is_some()) << 7;
         if version >= Version::V5 {
             write::bits(out, flags);
@@ -74,6 +77,9 @@ impl With {
         }
         if let Some(state) = &self.page_state {
             write::bytes(out, state);
+        }
+        if let Some(timestamp) = self.timestamp {
+            write::long(out, timestamp);
         }
         if let Some(keyspace) = self.keyspace {
             write::short_bytes(out, keyspace.as_bytes());

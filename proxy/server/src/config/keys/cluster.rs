@@ -299,6 +299,34 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
     ),
     key!(
         ClusterSettings,
+        "followers_per_read",
+        followers_per_read,
+        Kind::Count(1, 65_536),
+        Absent::Default,
+        Tighter::Neither,
+        "Identical reads that may wait for the answer of one that is not sent yet. Further ones are asked apart."
+    ),
+    key!(
+        ClusterSettings,
+        "followers_max",
+        followers_max,
+        Kind::Count(0, 1_000_000),
+        Absent::Default,
+        Tighter::Neither,
+        "Such reads of all clients, per worker. 0: every read is asked apart."
+    ),
+    key!(
+        ClusterSettings,
+        "cache_bytes_max",
+        cache_bytes_max,
+        Kind::Size(0, 16 << 30),
+        Absent::Default,
+        Tighter::Less,
+        "Answers kept under rules with `cache_ttl`, per worker, keys included. The one not used for longest leaves first; \
+         one that takes more than an eighth of it is not kept."
+    ),
+    key!(
+        ClusterSettings,
         "auth_file",
         auth_file,
         Kind::Path,
