@@ -23,6 +23,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
+use weir_engine::cql::Writes;
 use weir_engine::settings::{Address, Backend, Settings};
 use weir_telemetry::{Event, Severity, Telemetry, TelemetryConfig};
 
@@ -147,6 +148,7 @@ impl Parts {
     /// One worker accepts for itself; several have an acceptor.
     fn start(self, doorways: Vec<Doorway>) -> std::io::Result<(Vec<Running>, Option<Acceptor>)> {
         let budgets = Arc::new(Budgets::default());
+        let writes = Arc::new(Writes::default());
         let protocols = protocols(&self.board.read().settings);
         let (mut own, shared) =
             if self.workers == 1 { (doorways, Vec::new()) } else { (Vec::new(), doorways) };
@@ -161,6 +163,7 @@ impl Parts {
                 telemetry: self.telemetry.clone(),
                 board: self.board.clone(),
                 budgets: budgets.clone(),
+                writes: writes.clone(),
                 caps: self.caps.clone(),
                 attribution: self.attribution.clone(),
                 doorways: std::mem::take(&mut own),

@@ -50,6 +50,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, unconstrained};
 use weir_engine::admit::Budgets;
 use weir_engine::cql::CqlEngine;
+use weir_engine::cql::Writes;
 use weir_engine::units::{ClientId, Instant, LaneId, Span};
 use weir_engine::{CutCause, Engine};
 use weir_telemetry::{ListenerMetrics, Telemetry, WorkerMetrics};
@@ -82,6 +83,8 @@ pub struct Setup {
     pub board: Arc<Board>,
     /// Budgets of callers, shared by all workers.
     pub budgets: Arc<Budgets>,
+    /// What was written through this process (CQL), shared by all workers.
+    pub writes: Arc<Writes>,
     /// Connection caps, shared by all workers.
     pub caps: Arc<Caps>,
     /// Where to ask for process names.
@@ -188,6 +191,7 @@ impl Setup {
                 telemetry: self.telemetry.clone(),
                 board: self.board.clone(),
                 budgets: self.budgets.clone(),
+                writes: self.writes.clone(),
                 caps: self.caps.clone(),
                 attribution: self.attribution.clone(),
                 doorways: own,
@@ -300,7 +304,8 @@ impl<P: DataPath> Worker<P> {
         let in_force = setup.board.read();
         let settings = &in_force.settings;
         let telemetry = setup.telemetry;
-        let engine = P::new(settings.clone(), setup.budgets, setup.workers, setup.seed);
+        let mut engine = P::new(settings.clone(), setup.budgets, setup.workers, setup.seed);
+        engine.share_writes(&setup.writes);
         let arrivals_source = Source::new(&mailbox.ready, Token::Arrivals);
         let mut gates = Vec::new();
         for (index, doorway) in setup.doorways.into_iter().enumerate() {

@@ -5,9 +5,9 @@
 //! that page. To add a metric, add an entry here and a field in `families.rs`.
 
 use crate::vocabulary::{
-    CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, LimitKind, LimitMode,
-    LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult,
-    RejectReason, RouteResult, SizeClass,
+    CacheResult, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, LimitKind,
+    LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult,
+    ReadApart, RejectReason, RouteResult, SizeClass,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -189,7 +189,7 @@ catalogue! {
     CACHE_LOOKUPS = Counter "weir_cache_lookups_total" [POOL, label("result", Values::Listed(LookupResult::NAMES))]
         "Operations that could have been served without a backend, by result";
     COALESCED_OPERATIONS = Counter "weir_coalesced_operations_total" []
-        "Operations answered by joining an identical one that had not been sent yet";
+        "Operations answered by joining an identical one that had not been sent yet (memcached)";
 
     // Backends.
     BACKEND_CONNECTIONS = Gauge "weir_backend_connections" [BACKEND, label("state", Values::Listed(ConnectionState::NAMES))]
@@ -228,6 +228,22 @@ catalogue! {
         "Those whose node went before their end: the client's connection was closed";
     CQL_GATHERED_REPLY_BYTES = Gauge "weir_cql_gathered_reply_bytes" [CLUSTER]
         "Memory held for replies of which a part has arrived";
+    CQL_FLIGHTS = Counter "weir_cql_flights_total" [CLUSTER]
+        "Answers of a node that were given to more than one request, because identical reads had joined the first";
+    CQL_JOINED_REQUESTS = Counter "weir_cql_joined_requests_total" [CLUSTER]
+        "Requests answered with the answer of an identical read";
+    CQL_READS_APART = Counter "weir_cql_reads_apart_total" [CLUSTER, label("cause", Values::Listed(ReadApart::NAMES))]
+        "Reads that were asked although an identical one was under way, by why";
+    CQL_CACHE_READS = Counter "weir_cql_cache_reads_total" [CLUSTER, label("result", Values::Listed(CacheResult::NAMES))]
+        "Reads under a rule with cache_ttl: answered from what weir keeps (hit) or asked (miss)";
+    CQL_CACHE_OUTDATED = Counter "weir_cql_cache_outdated_total" [CLUSTER]
+        "Kept answers that were not given again because something they depend on had been written";
+    CQL_CACHE_EVICTED = Counter "weir_cql_cache_evicted_total" [CLUSTER]
+        "Kept answers that left because they took more than cache_bytes_max";
+    CQL_CACHE_BYTES = Gauge "weir_cql_cache_bytes" [CLUSTER]
+        "Bytes of kept answers, over all workers";
+    CQL_CACHE_ANSWERS = Gauge "weir_cql_cache_answers" [CLUSTER]
+        "Kept answers, over all workers";
     CQL_ORPHANED_STREAMS = Gauge "weir_cql_orphaned_streams" [CLUSTER]
         "Stream ids that wait for a reply nobody wants any more";
     CQL_SPLITS = Counter "weir_cql_splits_total" [CLUSTER, label("outcome", Values::Listed(Outcome::NAMES))]

@@ -4,7 +4,9 @@ use crate::control::ControlMetrics;
 use crate::counters::GaugeShare;
 use crate::families::Families;
 use crate::labels::Label;
-use crate::vocabulary::{FailoverCause, NodeState, Outcome, PrepareResult, RouteResult};
+use crate::vocabulary::{
+    CacheResult, FailoverCause, NodeState, Outcome, PrepareResult, ReadApart, RouteResult,
+};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use std::sync::Arc;
@@ -21,6 +23,14 @@ pub struct ClusterMetrics {
     streamed: Counter,
     broken: Counter,
     gathered: Gauge,
+    flights: Counter,
+    joined: Counter,
+    apart: [Counter; ReadApart::COUNT],
+    cache_reads: [Counter; CacheResult::COUNT],
+    cache_outdated: Counter,
+    cache_evicted: Counter,
+    cache_bytes: Gauge,
+    cache_answers: Gauge,
     orphaned: Gauge,
     control_only: Gauge,
     routed: [Counter; RouteResult::COUNT],
@@ -61,6 +71,18 @@ impl ClusterMetrics {
             streamed: families.cql_streamed_replies.series([name.clone()]),
             broken: families.cql_broken_replies.series([name.clone()]),
             gathered: families.cql_gathered_reply_bytes.series([name.clone()]),
+            flights: families.cql_flights.series([name.clone()]),
+            joined: families.cql_joined_requests.series([name.clone()]),
+            apart: std::array::from_fn(|cause| {
+                families.cql_reads_apart.series([name.clone(), ReadApart::NAMES[cause].into()])
+            }),
+            cache_reads: std::array::from_fn(|result| {
+                families.cql_cache_reads.series([name.clone(), CacheResult::NAMES[result].into()])
+            }),
+            cache_outdated: families.cql_cache_outdated.series([name.clone()]),
+            cache_evicted: families.cql_cache_evicted.series([name.clone()]),
+            cache_bytes: families.cql_cache_bytes.series([name.clone()]),
+            cache_answers: families.cql_cache_answers.series([name.clone()]),
             orphaned: families.cql_orphaned_streams.series([name.clone()]),
             control_only: families.cql_control_only_clients.series([name.clone()]),
             splits: std::array::from_fn(|outcome| {
@@ -124,6 +146,40 @@ impl ClusterMetrics {
     #[must_use]
     pub fn gathered_bytes(&self) -> GaugeShare {
         GaugeShare::new(self.gathered.clone())
+    }
+
+    /// Answers given to more than one request, and the requests that had joined for them.
+    pub fn flights(&self, flights: u64, joined: u64) {
+        self.flights.inc_by(flights);
+        self.joined.inc_by(joined);
+    }
+
+    /// Reads asked although an identical one was under way.
+    pub fn reads_apart(&self, cause: ReadApart, count: u64) {
+        self.apart[cause.index()].inc_by(count);
+    }
+
+    /// Lookups among kept answers.
+    pub fn cache_reads(&self, result: CacheResult, count: u64) {
+        self.cache_reads[result.index()].inc_by(count);
+    }
+
+    /// Kept answers that a write had outdated, and those that left for want of room.
+    pub fn cache_losses(&self, outdated: u64, evicted: u64) {
+        self.cache_outdated.inc_by(outdated);
+        self.cache_evicted.inc_by(evicted);
+    }
+
+    /// One worker's part of the bytes of kept answers.
+    #[must_use]
+    pub fn cache_bytes(&self) -> GaugeShare {
+        GaugeShare::new(self.cache_bytes.clone())
+    }
+
+    /// One worker's part of the kept answers.
+    #[must_use]
+    pub fn cache_answers(&self) -> GaugeShare {
+        GaugeShare::new(self.cache_answers.clone())
     }
 
     /// One worker's part of the statements remembered.

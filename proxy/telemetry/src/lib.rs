@@ -49,9 +49,9 @@ pub use listener::{ClientConnection, ListenerMetrics};
 pub use principal::PrincipalMetrics;
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
-    CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, LimitKind, LimitMode,
-    LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult,
-    RejectReason, RouteResult, SizeClass,
+    CacheResult, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, LimitKind,
+    LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult,
+    ReadApart, RejectReason, RouteResult, SizeClass,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

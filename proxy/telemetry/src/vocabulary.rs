@@ -325,6 +325,32 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// Why a read was asked although an identical one was under way.
+    ReadApart {
+        /// That one was sent already, and no rule lets reads join in flight.
+        Sent = "sent",
+        /// Something was written since it was sent.
+        Written = "written",
+        /// It had `followers_per_read` followers.
+        FollowersPerRead = "followers_per_read",
+        /// The worker had `followers_max` followers.
+        FollowersMax = "followers_max",
+        /// Too many reply bytes were unread to copy its answer.
+        Crowded = "crowded",
+    }
+}
+
+vocabulary! {
+    /// What a lookup among kept answers found.
+    CacheResult {
+        /// An answer that was given again.
+        Hit = "hit",
+        /// None, or one that was too old.
+        Miss = "miss",
+    }
+}
+
+vocabulary! {
     /// What became of a `flush_all`.
     FlushResult {
         /// Sent to every server of the pool.

@@ -6,11 +6,12 @@ use super::sockets::LaneSocket;
 use std::collections::HashMap;
 use std::sync::Arc;
 use weir_engine::EngineSnapshot;
-use weir_engine::cql::ClusterCounts;
+use weir_engine::cql::{Apart, ClusterCounts};
 use weir_engine::settings::{Backend as Behind, Settings};
 use weir_engine::units::Instant;
 use weir_telemetry::{
-    ClusterMetrics, FailoverCause, GaugeShare, NodeState, Outcome, PrepareResult, RouteResult, Telemetry,
+    CacheResult, ClusterMetrics, FailoverCause, GaugeShare, NodeState, Outcome, PrepareResult, ReadApart,
+    RouteResult, Telemetry,
 };
 
 /// Gauges of one backend, over all pools that name it.
@@ -28,6 +29,8 @@ struct Cluster {
     prepared: GaugeShare,
     orphans: GaugeShare,
     gathered: GaugeShare,
+    cache_bytes: GaugeShare,
+    cache_answers: GaugeShare,
     control_only: GaugeShare,
     nodes: [GaugeShare; NodeState::COUNT],
     parts: GaugeShare,
@@ -112,6 +115,8 @@ impl Gauges {
                     prepared: metrics.prepared_statements(),
                     orphans: metrics.orphaned_streams(),
                     gathered: metrics.gathered_bytes(),
+                    cache_bytes: metrics.cache_bytes(),
+                    cache_answers: metrics.cache_answers(),
                     control_only: metrics.control_only_clients(),
                     nodes: std::array::from_fn(|state| metrics.nodes(NodeState::ALL[state])),
                     parts: metrics.parts_in_flight(),
@@ -125,6 +130,8 @@ impl Gauges {
             shown.prepared.set(now.prepared as u64);
             shown.orphans.set(now.orphans as u64);
             shown.gathered.set(now.gathered as u64);
+            shown.cache_bytes.set(now.cache_bytes as u64);
+            shown.cache_answers.set(now.cached as u64);
             shown.control_only.set(now.control_only as u64);
             let states = [now.nodes_up, now.nodes - now.nodes_up, now.nodes_left_out];
             shown.nodes.iter_mut().zip(states).for_each(|(share, nodes)| share.set(nodes as u64));
@@ -157,6 +164,17 @@ impl Gauges {
                 let more = since(*count, before.unsplit.get(reason).copied().unwrap_or(0));
                 telemetry.unsplit_requests(reason, more);
             }
+            metrics.flights(since(now.flights, before.flights), since(now.joined, before.joined));
+            for cause in Apart::ALL {
+                let place = cause as usize;
+                metrics.reads_apart(read_apart(cause), since(now.apart[place], before.apart[place]));
+            }
+            metrics.cache_reads(CacheResult::Hit, since(now.cache_hits, before.cache_hits));
+            metrics.cache_reads(CacheResult::Miss, since(now.cache_misses, before.cache_misses));
+            metrics.cache_losses(
+                since(now.cache_invalidated, before.cache_invalidated),
+                since(now.cache_evicted, before.cache_evicted),
+            );
             shown.seen = now.clone();
         }
     }
@@ -204,6 +222,17 @@ impl Gauges {
             }
         }
         all
+    }
+}
+
+/// The label value of a cause.
+fn read_apart(cause: Apart) -> ReadApart {
+    match cause {
+        Apart::Sent => ReadApart::Sent,
+        Apart::Written => ReadApart::Written,
+        Apart::FollowersPerRead => ReadApart::FollowersPerRead,
+        Apart::FollowersMax => ReadApart::FollowersMax,
+        Apart::Crowded => ReadApart::Crowded,
     }
 }
 

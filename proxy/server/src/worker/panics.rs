@@ -127,6 +127,7 @@ pub(super) mod tests {
             telemetry: telemetry.clone(),
             board: Arc::new(Board::new(InForce { settings, config: Arc::new(config), drain: None })),
             budgets: Arc::default(),
+            writes: Arc::default(),
             caps: Arc::new(Caps::new(1)),
             attribution: None,
             doorways,

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
-use weir_engine::cql::{ClusterCounts, Placement};
+use weir_engine::cql::{ClusterCounts, Placement, Writes};
 use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
 use weir_engine::settings::{Address, Backend, Settings};
@@ -29,6 +29,9 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
 
     /// A worker's engine.
     fn new(settings: Arc<Settings>, budgets: Arc<Budgets>, workers: u32, seed: u64) -> Self;
+
+    /// What the workers of a process know about writes together.
+    fn share_writes(&mut self, _writes: &Arc<Writes>) {}
 
     /// A new client connection. `dialled` finds out the address it reached, for protocols that tell clients.
     fn open_client(

@@ -36,6 +36,8 @@ pub struct With {
     pub page_size: Option<i32>,
     /// How many replicas must answer; one when it is not said.
     pub consistency: Option<Consistency>,
+    /// The default timestamp, as most drivers send one.
+    pub timestamp: Option<i64>,
 }
 
 impl With {
@@ -48,7 +50,8 @@ impl With {
         write::consistency(out, self.consistency.unwrap_or(Consistency::ONE));
         let flags = u32::from(!self.values.is_empty())
             | u32::from(self.skip_metadata) << 1
-            | u32::from(self.page_size.is_some()) << 2;
+            | u32::from(self.page_size.is_some()) << 2
+            | u32::from(self.timestamp.is_some()) << 5;
         match version {
             Version::V5 => write::bits(out, flags),
             _ => write::byte(out, flags as u8),
@@ -59,6 +62,9 @@ impl With {
         }
         if let Some(size) = self.page_size {
             write::int(out, size);
+        }
+        if let Some(timestamp) = self.timestamp {
+            write::long(out, timestamp);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
-use weir_engine::cql::{Bound, ClusterCounts, CqlEngine, LaneInfo, Placement};
+use weir_engine::cql::{Bound, ClusterCounts, CqlEngine, LaneInfo, Placement, Writes};
 use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
 use weir_engine::settings::{Address, Backend, Settings};
@@ -20,6 +20,10 @@ impl DataPath for CqlEngine {
     type Lane = LaneInfo;
 
     shared_calls!(CqlEngine);
+
+    fn share_writes(&mut self, writes: &Arc<Writes>) {
+        CqlEngine::share_writes(self, writes.clone());
+    }
 
     fn open_client(
         &mut self,
