@@ -106,9 +106,14 @@ impl Cache {
         None
     }
 
+    /// Whether an answer of so many bytes may be kept.
+    pub(super) fn takes(&self, size: usize) -> bool {
+        size <= self.bytes_max / 8
+    }
+
     fn put(&mut self, hash: u64, kept: Kept) {
         let size = kept.size();
-        if size > self.bytes_max / 8 {
+        if !self.takes(size) {
             return;
         }
         self.bytes += size;

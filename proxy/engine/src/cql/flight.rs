@@ -130,11 +130,6 @@ impl Flights {
         Some((led.hash, led.seen?))
     }
 
-    /// Whether a reply to this one is needed whole: for others too, or to be kept.
-    pub(super) fn wants_whole(&self, id: RequestId) -> bool {
-        self.led.get(&id).is_some_and(|led| led.kept || !led.followers.is_empty())
-    }
-
     fn take(&mut self, leader: RequestId) -> Vec<RequestId> {
         let taken = self.led.get_mut(&leader).map(|led| std::mem::take(&mut led.followers));
         let taken = taken.unwrap_or_default();
@@ -399,6 +394,15 @@ impl CqlEngine {
             let led = Led { hash, followers, in_flight, kept, seen, heir_since: None };
             self.flights.lead(id, led, unsent || in_flight);
         }
+    }
+
+    /// Whether this reply is needed whole: for others too, or to be kept.
+    pub(super) fn wants_whole(&self, id: RequestId, header: &Header) -> bool {
+        let Some(led) = self.flights.led.get(&id) else { return false };
+        let Some(request) = self.requests.get(id) else { return false };
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        let kept = led.kept && self.clusters[cluster.0 as usize].cache.takes(header.body_len as usize);
+        kept || !led.followers.is_empty()
     }
 
     /// Gives the answer of a leader to its followers, as far as there is room for copies.

@@ -98,7 +98,7 @@ impl CqlEngine {
             && header.version == request.answer_version
             && matches!(request.purpose, Purpose::Forward)
             && request.rewrite == Rewrite::None
-            && !self.flights.wants_whole(id)
+            && !self.wants_whole(id, header)
     }
 
     /// The client gets the header with its own stream id and what is there of the body.

@@ -458,3 +458,44 @@ fn an_operator_can_switch_it_off() {
     assert_eq!(bench.tallied(Method::Select), (3, 3));
     assert_eq!(row_value("shop.hot", 1), "shop.hot/1");
 }
+
+#[test]
+fn a_large_reply_is_gathered_for_those_who_wait_and_joined_by_nobody_once_it_arrives() {
+    for version in [Version::V3, Version::V4] {
+        let mut settings = in_flight(settings(1));
+        settings.clusters[0].stream_reply_min = Bytes(1_000);
+        let mut bench = Bench::new(settings);
+        let keys: Vec<String> = (0..2_000).map(|key| key.to_string()).collect();
+        let text = format!("SELECT v FROM shop.hot WHERE k IN ({})", keys.join(","));
+        for joins_before in [true, false] {
+            let (mut a, mut b) = (bench.open(version), bench.open(version));
+            bench.query(&a, 1, &text);
+            bench.turn();
+            if joins_before {
+                bench.query(&b, 2, &text);
+                bench.turn();
+            }
+            assert_eq!(bench.asked(), 1);
+            let reply = bench.reply_to(0, 0);
+            let (first, rest) = reply.split_at(4_000);
+            let lane = weir_engine::units::LaneId(0);
+            bench.engine.lane_input(lane, first, bench.now).expect("honest");
+            bench.engine.check_invariants();
+            if !joins_before {
+                bench.query(&b, 2, &text);
+                bench.turn();
+                assert_eq!(bench.asked(), 1, "asked apart");
+            }
+            bench.engine.lane_input(lane, rest, bench.now).expect("honest");
+            bench.settle();
+            for caller in [&mut a, &mut b] {
+                let answers = bench.answers(caller);
+                assert_eq!((answers.len(), answers[0].values().len()), (1, 2_000));
+                bench.engine.close_client(caller.id, bench.now);
+            }
+        }
+        let counts = &bench.engine.cluster_counts()[0];
+        assert_eq!((counts.joined, counts.streamed, counts.apart[Apart::Sent as usize]), (1, 1, 1));
+        bench.engine.check_quiet();
+    }
+}
