@@ -351,7 +351,8 @@ impl CqlEngine {
             }
             _ => false,
         };
-        let apart = if arrives || !unsent && !(choice.in_flight && led.in_flight) {
+        let may_join = unsent || choice.in_flight && led.in_flight;
+        let apart = if arrives || !may_join {
             Some(Apart::Sent)
         } else if !unsent && !led.seen.is_some_and(|seen| self.writes.still(&seen)) {
             Some(Apart::Written)
@@ -414,9 +415,8 @@ impl CqlEngine {
         body: &[u8],
         now: Instant,
     ) {
-        let mut followers = followers.into_iter();
         let mut told = 0;
-        while let Some(id) = followers.next() {
+        for id in followers {
             let crowded = self.replies_crowded();
             let Some(request) = self.requests.get_mut(id) else { continue };
             let cluster = self.clients[request.client.slot as usize].cluster.0 as usize;

@@ -183,7 +183,8 @@ fn what_was_sent_is_joined_under_a_rule_and_never_after_a_write() {
         bench.turn();
         assert_eq!(bench.asked(), 2, "without a rule");
         bench.settle();
-        (bench.answers(&mut a), bench.answers(&mut b));
+        bench.answers(&mut a);
+        bench.answers(&mut b);
 
         let mut bench = Bench::new(in_flight(settings(1)));
         let (mut a, mut b) = (bench.open(version), bench.open(version));
