@@ -316,7 +316,7 @@ impl World {
                 (wire::execute(version, stream, &id(text), &with), expect)
             }
             12 => (wire::execute(version, stream, &id(SET), &values), Expect::Set(row_value("shop.s", key))),
-            14.. => hot::request(&mut self.random, version, stream, app.principal, &self.hot),
+            17.. => hot::request(&mut self.random, version, stream, app.principal, &self.hot),
             _ => {
                 let (set, count) = (id(SET), id(COUNT));
                 let parts = [Part::Id(&set, vec![int(key)]), Part::Id(&count, vec![int(key)])];
