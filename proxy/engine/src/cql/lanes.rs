@@ -71,6 +71,8 @@ impl CqlEngine {
         let through = lane.through.take();
         lane.reset();
         lane.cut = lane.state == LaneState::Retired; // it is cut for good
+        // before anything ends: who takes a request's place must not take a stream id that is gone
+        let sent: Vec<RequestId> = sent.into_iter().filter(|request| self.comes_back(*request, id)).collect();
         self.breaks_off(id, through, now);
         for request in sent {
             self.moves_on(request, id, now);
@@ -90,6 +92,15 @@ impl CqlEngine {
         }
     }
 
+    /// A request whose lane is gone is on no lane.
+    fn comes_back(&mut self, id: RequestId, lane: LaneId) -> bool {
+        let Some(request) = self.requests.get_mut(id) else { return false };
+        request.stage = Stage::New;
+        let (version, operations) = (request.version, request.operations);
+        self.landed(lane, version, operations);
+        true
+    }
+
     /// A request whose lane is gone.
     fn moves_on(&mut self, id: RequestId, lane: LaneId, now: Instant) {
         let Some(request) = self.requests.get_mut(id) else { return };
@@ -98,11 +109,8 @@ impl CqlEngine {
         if unsent {
             request.purpose = Purpose::Forward;
         }
-        request.stage = Stage::New;
         request.tried.note(self.lanes[lane.0 as usize].info.node);
         let may_repeat = (request.idempotent || unsent) && request.attempts < ATTEMPTS_MAX;
-        let (version, operations) = (request.version, request.operations);
-        self.landed(lane, version, operations);
         self.leaves_repair(id, now);
         let info = &self.lanes[lane.0 as usize].info;
         let (cluster, node) = (info.cluster, info.node);
