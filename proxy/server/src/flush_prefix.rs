@@ -19,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::sync::mpsc;
 use weir_engine::settings::Address;
 use weir_engine::units::Span;
@@ -153,18 +153,12 @@ async fn list(
     Ok(left)
 }
 
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
-
-type Lines = BufReader<Box<dyn Socket>>;
+type Lines = BufReader<Stream>;
 
 async fn connect(flush: &Flush, server: &Address) -> io::Result<Lines> {
     let stream =
         upstream::memcached::connect_within(server, flush.auth_file.as_deref(), flush.connect_timeout).await;
-    Ok(BufReader::new(match stream.map_err(|error| io::Error::other(error.what))? {
-        Stream::Tcp(stream) => Box::new(stream),
-        Stream::Unix(stream) => Box::new(stream),
-    }))
+    Ok(BufReader::new(stream.map_err(|error| io::Error::other(error.what))?))
 }
 
 /// The keys of one server, as fast as they are asked for.

@@ -8,6 +8,7 @@ pub mod cql;
 pub(crate) mod credentials;
 pub mod memcached;
 
+use crate::tls::{ClientSide, TlsStream};
 use crate::worker::sockets::Stream;
 use std::io;
 use std::pin::Pin;
@@ -78,13 +79,22 @@ where
     }
 }
 
-/// Dials.
-async fn dial(address: &Address) -> Result<Stream, ConnectError> {
+/// Dials, with TLS where there is a side of it.
+async fn dial(address: &Address, tls: Option<&ClientSide>) -> Result<Stream, ConnectError> {
     match address {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((&**host, *port)).await.map_err(|error| failed(&error))?;
             stream.set_nodelay(true).map_err(|error| failed(&error))?;
-            Ok(Stream::Tcp(stream))
+            match tls {
+                None => Ok(Stream::Tcp(stream)),
+                Some(side) => match TlsStream::connect(stream, side, host).await {
+                    Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+                    Err(error) => Err(ConnectError {
+                        result: OpenResult::Tls,
+                        what: format!("no TLS connection: {error}"),
+                    }),
+                },
+            }
         }
         Address::Unix { path } => {
             Ok(Stream::Unix(UnixStream::connect(&**path).await.map_err(|error| failed(&error))?))
@@ -98,6 +108,7 @@ async fn dial(address: &Address) -> Result<Stream, ConnectError> {
 
 fn failed(error: &io::Error) -> ConnectError {
     let result = match error.raw_os_error() {
+        _ if is_tls(error) => OpenResult::Tls,
         Some(libc::ECONNREFUSED | libc::ENOENT) => OpenResult::Refused,
         Some(libc::ETIMEDOUT) => OpenResult::Timeout,
         Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL) => OpenResult::NoPort,
@@ -105,6 +116,11 @@ fn failed(error: &io::Error) -> ConnectError {
         _ => OpenResult::Error,
     };
     ConnectError { result, what: error.to_string() }
+}
+
+/// Whether it is TLS that says no: a node may refuse weir's certificate after weir has taken the node's.
+fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 fn auth_failed(what: impl Into<String>) -> ConnectError {

@@ -12,6 +12,7 @@ mod clients;
 mod flushes;
 mod gates;
 mod gauges;
+mod handshakes;
 mod lanes;
 pub mod orders;
 mod panics;
@@ -33,6 +34,7 @@ use crate::listen::Reserve;
 use alarm::Alarm;
 use churn::Churns;
 use gauges::Gauges;
+use handshakes::Handshakes;
 use orders::{Board, InForce, Mailbox, WorkerHandle};
 use panics::Panics;
 use path::DataPath;
@@ -266,6 +268,7 @@ struct Worker<P: DataPath> {
     /// By the engine's slot; boxed, so that the table of a crowd that has gone is small.
     clients: Vec<Option<Box<ClientSocket>>>,
     open: usize,
+    handshakes: Handshakes,
     /// By [`LaneId`].
     lanes: Vec<LaneSocket<P::Lane>>,
     seed: u64,
@@ -345,6 +348,7 @@ impl<P: DataPath> Worker<P> {
             client_ends: ClientEnds::default(),
             clients: Vec::new(),
             open: 0,
+            handshakes: Handshakes::default(),
             lanes: Vec::new(),
             seed: setup.seed,
             scratch: vec![0; LANE_READ].into_boxed_slice(),

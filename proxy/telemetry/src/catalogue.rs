@@ -5,9 +5,9 @@
 //! that page. To add a metric, add an entry here and a field in `families.rs`.
 
 use crate::vocabulary::{
-    CacheResult, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, LimitKind,
-    LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult,
-    ReadApart, RejectReason, RouteResult, SizeClass,
+    CacheResult, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult,
+    LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure,
+    PrepareResult, ReadApart, RejectReason, RouteResult, SizeClass,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -290,6 +290,10 @@ catalogue! {
         "Client connections closed, by how";
     CLIENT_SHORT_CONNECTIONS = Counter "weir_client_short_connections_total" [LISTENER]
         "Client connections that had carried at most one request when they closed";
+    TLS_HANDSHAKES = Counter "weir_tls_handshakes_total" [LISTENER, label("result", Values::Listed(HandshakeResult::NAMES))]
+        "TLS handshakes of clients that ended, by how; no series for a listener without TLS";
+    TLS_HANDSHAKES_UNDER_WAY = Gauge "weir_tls_handshakes_under_way" [LISTENER]
+        "TLS handshakes of clients that are not done, those that wait for their turn included (32 at once per worker)";
     PRINCIPAL_ACCEPTS = Counter "weir_principal_accepts_total" [PRINCIPAL]
         "Client connections accepted, by the identity that weir verified, those that were turned away included";
     PRINCIPAL_SHORT_CONNECTIONS = Counter "weir_principal_short_connections_total" [PRINCIPAL]

@@ -45,13 +45,13 @@ pub use counters::GaugeShare;
 pub use delta::{Example, MethodDelta, Observed};
 pub use events::{Event, EventFormat, EventLog, Severity};
 pub use exposition::Exposition;
-pub use listener::{ClientConnection, ListenerMetrics};
+pub use listener::{ClientConnection, ListenerMetrics, TlsHandshake};
 pub use principal::PrincipalMetrics;
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
-    CacheResult, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, LimitKind,
-    LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult,
-    ReadApart, RejectReason, RouteResult, SizeClass,
+    CacheResult, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult,
+    LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure,
+    PrepareResult, ReadApart, RejectReason, RouteResult, SizeClass,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

@@ -4,10 +4,10 @@
 use crate::catalogue::CAUSES;
 use crate::families::Families;
 use crate::labels::{BoundedNames, Label, OTHER};
-use crate::vocabulary::CloseHow;
+use crate::vocabulary::{CloseHow, HandshakeResult};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The handles of one listener. Shared by all workers.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct ListenerMetrics {
     closes: [Counter; CloseHow::COUNT],
     short: Counter,
     invalid: BoundedNames<Counter>,
+    /// From the first handshake on: a listener without TLS has no series of it.
+    tls: OnceLock<([Counter; HandshakeResult::COUNT], Gauge)>,
 }
 
 impl ListenerMetrics {
@@ -33,6 +35,7 @@ impl ListenerMetrics {
             accepts: families.client_accepts.series([name.clone()]),
             short: families.client_short_connections.series([name.clone()]),
             invalid: BoundedNames::new(CAUSES, other, None, families.overflow("cause")),
+            tls: OnceLock::new(),
             closes,
             families,
             name,
@@ -53,11 +56,58 @@ impl ListenerMetrics {
         ClientConnection { listener: self.clone(), open: true }
     }
 
+    /// A client's TLS handshake begins; it is under way until the guard says how it ended, or is dropped.
+    #[must_use]
+    pub fn tls_handshake(self: &Arc<Self>) -> TlsHandshake {
+        let (_, under_way) = self.tls();
+        under_way.inc();
+        TlsHandshake { listener: self.clone(), under_way: true }
+    }
+
+    fn tls(&self) -> &([Counter; HandshakeResult::COUNT], Gauge) {
+        self.tls.get_or_init(|| {
+            let counter = |result: usize| {
+                let result = HandshakeResult::ALL[result].name().into();
+                self.families.tls_handshakes.series([self.name.clone(), result])
+            };
+            (std::array::from_fn(counter), self.families.tls_handshakes_under_way.series([self.name.clone()]))
+        })
+    }
+
     /// So many requests that no server would take. `cause` is a fixed word of the codec. Takes a lock: once per fold and
     /// cause.
     pub fn invalid(&self, cause: &'static str, count: u64) {
         let make = |_, _| self.families.invalid_requests.series([self.name.clone(), cause.into()]);
         self.invalid.resolve(cause, make).inc_by(count);
+    }
+}
+
+/// One TLS handshake of a client.
+#[derive(Debug)]
+pub struct TlsHandshake {
+    listener: Arc<ListenerMetrics>,
+    under_way: bool,
+}
+
+impl TlsHandshake {
+    /// How it ended.
+    pub fn ended(mut self, result: HandshakeResult) {
+        self.end(result);
+    }
+
+    fn end(&mut self, result: HandshakeResult) {
+        if std::mem::take(&mut self.under_way) {
+            let (results, under_way) = self.listener.tls();
+            under_way.dec();
+            results[result.index()].inc();
+        }
+    }
+}
+
+impl Drop for TlsHandshake {
+    /// Only a panic drops one without a word.
+    fn drop(&mut self) {
+        self.end(HandshakeResult::Error);
     }
 }
 

@@ -183,6 +183,8 @@ vocabulary! {
         Broken = "broken",
         /// The client's bytes could not be a request.
         Protocol = "protocol",
+        /// Its TLS handshake failed or took too long.
+        Tls = "tls",
         /// A connection cap.
         Cap = "cap",
         /// weir shut down.
@@ -223,6 +225,30 @@ vocabulary! {
         NoDescriptor = "no_descriptor",
         /// The backend refused the credentials.
         Auth = "auth",
+        /// No TLS connection: one side did not trust the other, or does not speak it.
+        Tls = "tls",
+        /// Anything else.
+        Error = "error",
+    }
+}
+
+vocabulary! {
+    /// How a client's TLS handshake ended.
+    HandshakeResult {
+        /// The client may ask.
+        Ok = "ok",
+        /// What came was not TLS.
+        NotTls = "not_tls",
+        /// The client showed no certificate, or one that `tls_client_ca` does not vouch for.
+        Certificate = "certificate",
+        /// No version or cipher suite that both speak.
+        Incompatible = "incompatible",
+        /// The client said no: it does not trust the listener's certificate, as a rule.
+        Refused = "refused",
+        /// Not done within `tls_handshake_timeout`.
+        Timeout = "timeout",
+        /// The connection ended before it was done.
+        Gone = "gone",
         /// Anything else.
         Error = "error",
     }

@@ -82,6 +82,9 @@ pub struct StartOptions {
     /// Which nodes: the name of their folder below target/xtask/cassandra
     #[arg(long, default_value = "node", value_parser = name)]
     name: String,
+    /// A file with more lines of cassandra.yaml: TLS, passwords
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
     /// Keep the data and the addresses; start only what has ended
     #[arg(long)]
     again: bool,
@@ -214,6 +217,12 @@ fn plans(folder: &Path, options: &StartOptions) -> Result<Vec<Plan>> {
             SocketAddrV4::new(free_range(folder, count, options.port)?, options.port)
         }
     };
+    let settings = match &options.settings {
+        None => String::new(),
+        Some(file) => {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+        }
+    };
     let heap_mib = options.heap.unwrap_or(if count == 1 { HEAP_ALONE } else { HEAP_RING });
     let plan = |number: u8| {
         let [a, b, c, _] = first.ip().octets();
@@ -222,6 +231,7 @@ fn plans(folder: &Path, options: &StartOptions) -> Result<Vec<Plan>> {
             address: SocketAddrV4::new(Ipv4Addr::new(a, b, c, number), first.port()),
             seed: *first.ip(),
             heap_mib,
+            settings: settings.clone(),
         }
     };
     Ok((1..=count).map(plan).collect())

@@ -43,6 +43,8 @@ pub struct Plan {
     pub seed: Ipv4Addr,
     /// Heap, MiB. The process takes 350 to 550 MiB more.
     pub heap_mib: u32,
+    /// More lines of its configuration.
+    pub settings: String,
 }
 
 /// A node that answers.
@@ -152,6 +154,7 @@ fn yaml(plan: &Plan) -> String {
         .replace("@PORT@", &plan.address.port().to_string())
         .replace("@STORAGE_PORT@", &STORAGE_PORT.to_string())
         .replace("@SEED@", &plan.seed.to_string())
+        + &plan.settings
 }
 
 fn command(kit: &Kit, plan: &Plan) -> Command {
@@ -193,6 +196,7 @@ mod tests {
             address: SocketAddrV4::new(Ipv4Addr::new(127, 3, 4, 2), 9042),
             seed: Ipv4Addr::new(127, 3, 4, 1),
             heap_mib: 256,
+            settings: "authenticator: x\n".to_owned(),
         }
     }
 
@@ -202,6 +206,7 @@ mod tests {
         assert!(yaml.lines().filter(|line| !line.starts_with('#')).all(|line| !line.contains('@')), "{yaml}");
         assert!(yaml.contains("\nrpc_address: 127.3.4.2\n") && yaml.contains("\"127.3.4.1:7000\""));
         assert!(yaml.contains("\nnative_transport_port: 9042\n") && yaml.contains("\"/x/n2/data\""));
+        assert!(yaml.ends_with("\nauthenticator: x\n"));
     }
 
     #[test]

@@ -82,6 +82,35 @@ pub struct ClusterSettings {
     pub auth_file: Option<Arc<str>>,
     /// Choices for single tables and statements, at most [`super::RULES_MAX`]; none names what another one names.
     pub rules: Arc<[Rule]>,
+    /// Whether and how the connections to the nodes are encrypted.
+    pub tls: UpstreamTls,
+}
+
+/// What is said about TLS to the nodes. The engine only carries it: whoever dials reads the files.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct UpstreamTls {
+    /// The connections are encrypted.
+    pub on: bool,
+    /// File of the CAs of which nodes must show a certificate.
+    pub ca: Option<Arc<str>>,
+    /// What is asked of a node's certificate besides.
+    pub verify: TlsVerify,
+    /// The name it must bear; without it, the contact's own.
+    pub server_name: Option<Arc<str>>,
+    /// File of the certificate that weir shows.
+    pub client_cert: Option<Arc<str>>,
+    /// File of its key.
+    pub client_key: Option<Arc<str>>,
+}
+
+/// What is asked of a node's certificate, besides that a CA vouches for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TlsVerify {
+    /// It bears the name that was dialled, or the one that was configured.
+    #[default]
+    Name,
+    /// Nothing: the CA vouches for nodes of this cluster only.
+    Ca,
 }
 
 impl ClusterSettings {
@@ -123,6 +152,7 @@ impl ClusterSettings {
             cache_bytes_max: Bytes(16 << 20),
             auth_file: None,
             rules: Arc::from([]),
+            tls: UpstreamTls::default(),
         }
     }
 }

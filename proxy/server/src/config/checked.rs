@@ -1,6 +1,7 @@
 //! The checked shape of a configuration: what `weir run` works with. No impossible value is left in it.
 
 use super::problem::Problem;
+use crate::tls::{ClientSide, ServerSide};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ pub struct Config {
     pub settings: Settings,
     /// What the server needs to open each listener, in the order of `settings.listeners`.
     pub doors: Vec<Door>,
+    /// How each cluster is spoken to, in the order of `settings.clusters`: nothing where without TLS, or where files are not
+    /// looked at.
+    pub clusters_tls: Vec<Option<ClientSide>>,
     /// Which verified principals carry a name of their own.
     pub principals: Vec<PrincipalRule>,
     /// What the operator should know although the configuration is taken.
@@ -93,6 +97,30 @@ pub struct Door {
     pub principal: PrincipalKind,
     /// The listener may be reached from other machines.
     pub allow_remote: bool,
+    /// TLS with its clients.
+    pub tls: DoorTls,
+}
+
+/// TLS between a listener and its clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DoorTls {
+    /// File of the certificate; without it clients speak without TLS.
+    pub cert: Option<Arc<str>>,
+    /// File of its key.
+    pub key: Option<Arc<str>>,
+    /// File of the CAs of which clients must show a certificate.
+    pub client_ca: Option<Arc<str>>,
+    /// A handshake that is not done by then is given up.
+    pub handshake_timeout: Span,
+    /// What the files hold; nothing without them, or where files are not looked at.
+    pub side: Option<ServerSide>,
+}
+
+impl Default for DoorTls {
+    fn default() -> DoorTls {
+        let handshake_timeout = Span::secs(5);
+        DoorTls { cert: None, key: None, client_ca: None, handshake_timeout, side: None }
+    }
 }
 
 /// A group of this machine.

@@ -113,6 +113,7 @@ fn listener_draft(config: &Config, index: usize) -> ListenerDraft {
         on_client_close: Some(door.on_client_close),
         principal: door.principal,
         allow_remote: door.allow_remote,
+        tls: door.tls.clone(),
     }
 }
 
@@ -228,10 +229,12 @@ pub fn needs_restart(difference: &Difference) -> bool {
         ("pool" | "cluster" | "listener", ValueChange::Added | ValueChange::Lost) => true,
         ("pool", _) => matches!(key, "servers" | "ring" | "connections_per_server" | "auth_file"),
         ("cluster", _) => {
-            matches!(key, "connections_per_node" | "streams_per_connection" | "prepared_max" | "auth_file")
+            let fixed = ["connections_per_node", "streams_per_connection", "prepared_max", "auth_file"];
+            fixed.contains(&key) || key.starts_with("tls")
         }
         ("listener", _) => {
-            matches!(key, "address" | "pool" | "cluster" | "mode" | "group" | "backlog" | "principal")
+            let fixed = ["address", "pool", "cluster", "mode", "group", "backlog", "principal"];
+            fixed.contains(&key) || matches!(key, "tls_cert" | "tls_key" | "tls_client_ca")
         }
         _ => !matches!(key, "drain_timeout" | "reply_bytes_max" | "input_bytes_max"),
     }

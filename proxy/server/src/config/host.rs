@@ -63,6 +63,11 @@ impl Host {
         found.map(|gid| group(Some(gid))).ok_or(())
     }
 
+    /// Whether files of the configuration are looked at.
+    pub(crate) fn reads_files(&self) -> bool {
+        self.files
+    }
+
     /// Whether `path` is missing, where files are looked at.
     pub(crate) fn is_missing(&self, path: &Path) -> bool {
         self.files && !path.exists()

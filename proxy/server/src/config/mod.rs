@@ -23,7 +23,7 @@ pub mod schema;
 mod values;
 
 pub use checked::{
-    Config, ConfigHash, Door, Group, OnClientClose, PrincipalKind, PrincipalRule, ProcessConfig,
+    Config, ConfigHash, Door, DoorTls, Group, OnClientClose, PrincipalKind, PrincipalRule, ProcessConfig,
 };
 pub use host::Host;
 pub use problem::{Problem, Problems, Severity};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use weir_cql::Version;
 use weir_engine::settings::{
-    Address, CallerClass, FlushPolicy, LimitMode, RingDialect, ServerSettings, ShardPorts,
+    Address, CallerClass, FlushPolicy, LimitMode, RingDialect, ServerSettings, ShardPorts, TlsVerify,
 };
 use weir_engine::units::{Bytes, Operations, Span};
 
@@ -324,6 +324,10 @@ impl Worded for CallerClass {
 impl Worded for Version {
     const WORDS: &'static [(&'static str, Version)] =
         &[("v5", Version::V5), ("v4", Version::V4), ("v3", Version::V3)];
+}
+
+impl Worded for TlsVerify {
+    const WORDS: &'static [(&'static str, TlsVerify)] = &[("name", TlsVerify::Name), ("ca", TlsVerify::Ca)];
 }
 
 impl Worded for OnClientClose {

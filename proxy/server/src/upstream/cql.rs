@@ -13,7 +13,7 @@ mod shard;
 pub use options::supported;
 
 use super::{ConnectError, Connected, Connecting, auth_failed, credentials, dial, failed};
-use crate::worker::sockets::Stream;
+use crate::tls::ClientSide;
 use shard::Told;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -39,16 +39,14 @@ const EVENTS: [&str; 3] = ["SCHEMA_CHANGE", "STATUS_CHANGE", "TOPOLOGY_CHANGE"];
 
 /// Starts an attempt.
 #[must_use]
-pub fn start(info: LaneInfo, timeout: Span) -> Connecting {
+pub fn start(info: LaneInfo, tls: Option<ClientSide>, timeout: Span) -> Connecting {
     Connecting::within(timeout, async move {
-        let mut stream = match info.shard {
+        let mut stream = match info.shard.filter(|_| tls.is_none()) {
+            // shards are known of clusters that are followed, and those have no TLS
             Some(shard) => shard::dial(&info.address, shard).await?,
-            None => dial(&info.address).await?,
+            None => dial(&info.address, tls.as_ref()).await?,
         };
-        let greeting = match &mut stream {
-            Stream::Tcp(stream) => Handshake::new(stream, info.version).run(&info).await?,
-            Stream::Unix(stream) => Handshake::new(stream, info.version).run(&info).await?,
-        };
+        let greeting = Handshake::new(&mut stream, info.version).run(&info).await?;
         let Greeting { early, shard, scylla } = greeting;
         Ok(Connected { stream, early, shard, scylla })
     })

@@ -29,13 +29,10 @@ pub async fn connect_within(
 }
 
 async fn connect(address: &Address, auth_file: Option<&str>) -> Result<Connected, ConnectError> {
-    let mut stream = dial(address).await?;
+    let mut stream = dial(address, None).await?;
     if let Some(path) = auth_file {
         let credentials = credentials::read(path).await?;
-        match &mut stream {
-            Stream::Tcp(stream) => authenticate(stream, &credentials).await?,
-            Stream::Unix(stream) => authenticate(stream, &credentials).await?,
-        }
+        authenticate(&mut stream, &credentials).await?;
     }
     Ok(Connected { stream, early: Vec::new(), shard: None, scylla: None })
 }

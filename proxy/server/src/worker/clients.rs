@@ -19,8 +19,8 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 use weir_engine::CloseHow as EngineClose;
 use weir_engine::caller::Identity;
-use weir_engine::units::ClientId;
-use weir_telemetry::{CloseHow, Event, LimitMode, RejectReason, Severity};
+use weir_engine::units::{ClientId, ListenerId};
+use weir_telemetry::{CloseHow, Event, HandshakeResult, LimitMode, RejectReason, Severity};
 
 impl<P: DataPath> Worker<P> {
     /// A new connection.
@@ -38,12 +38,14 @@ impl<P: DataPath> Worker<P> {
             Err(full) => {
                 counted.closed(CloseHow::Cap, 0);
                 self.churns.closed(churn, 0);
-                return self.turn_away(&socket, full, &identity);
+                return self.turn_away(&socket, listener, full, &identity);
             }
         };
-        let (stream, address) = match peer {
-            Peer::Tcp(address) => (Stream::tcp(socket), Some(address)),
-            Peer::Unix => (Stream::unix(socket), None),
+        let tls = self.in_force.config.doors[listener.0 as usize].tls.side.as_ref();
+        let (stream, address) = match (peer, tls) {
+            (Peer::Tcp(address), None) => (Stream::tcp(socket), Some(address)),
+            (Peer::Tcp(address), Some(side)) => (Stream::tls(socket, side), Some(address)),
+            (Peer::Unix, _) => (Stream::unix(socket), None),
         };
         let Ok(stream) = stream else {
             counted.closed(CloseHow::Io, 0);
@@ -57,6 +59,10 @@ impl<P: DataPath> Worker<P> {
         }
         let source = Source::new(&self.mailbox.ready, Token::Client(id.slot));
         let (reading, heard) = (Reading::Open, self.now);
+        let handshake = stream.is_handshaking().then(|| {
+            let counted = self.doors[listener.0 as usize].metrics.tls_handshake();
+            self.handshakes.arrive(id, counted, self.now)
+        });
         let client = ClientSocket {
             id,
             identity,
@@ -64,6 +70,7 @@ impl<P: DataPath> Worker<P> {
             stream,
             source,
             reading,
+            handshake,
             loopback,
             answered_late: false,
             heard,
@@ -82,10 +89,13 @@ impl<P: DataPath> Worker<P> {
     }
 
     #[cold]
-    fn turn_away(&mut self, socket: &OwnedFd, full: Full, identity: &Identity) {
-        let farewell = full.farewell(P::PROTOCOL);
-        // Best effort: a client that does not take these few bytes is closed without them.
-        let _ = rustix::net::send(socket, &farewell, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    fn turn_away(&mut self, socket: &OwnedFd, listener: ListenerId, full: Full, identity: &Identity) {
+        // One that speaks TLS would need a handshake to be told.
+        if self.in_force.config.doors[listener.0 as usize].tls.side.is_none() {
+            let farewell = full.farewell(P::PROTOCOL);
+            // Best effort: a client that does not take these few bytes is closed without them.
+            let _ = rustix::net::send(socket, &farewell, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
         let caller = self.telemetry.caller(&identity.name, seconds(self.now));
         caller.rejected(RejectReason::Connections, LimitMode::Refuse, 1);
         let text = full.text();
@@ -99,7 +109,8 @@ impl<P: DataPath> Worker<P> {
     /// Asks for the process behind a loopback TCP client; the answer comes as an order, or never. What the client does
     /// until then is not booked yet.
     fn look_up(&mut self, id: ClientId, stream: &Stream, address: Option<SocketAddr>, identity: &Identity) {
-        let (Stream::Tcp(tcp), Some(client_local_addr), true) = (stream, address, self.attribution.is_some())
+        let (Some(tcp), Some(client_local_addr), true) =
+            (stream.as_tcp(), address, self.attribution.is_some())
         else {
             return;
         };
@@ -147,23 +158,34 @@ impl<P: DataPath> Worker<P> {
                 return;
             }
             client.reading = Reading::Open;
+            if client.handshake.as_ref().is_some_and(|handshake| !handshake.has_begun()) {
+                return;
+            }
             let most = CLIENT_READ.min(self.engine.client_read_max(id));
             let mut cx = Context::from_waker(client.source.waker());
-            match client.stream.poll_read(&mut cx, &mut self.scratch[..most]) {
+            let read = client.stream.poll_read(&mut cx, &mut self.scratch[..most]);
+            client.heard = if matches!(read, Poll::Ready(Ok(1..))) { self.now } else { client.heard };
+            let mut how = CloseHow::Io;
+            if client.handshake.is_some() {
+                how = CloseHow::Tls;
+                self.handshake_went_on(id, &read);
+            }
+            match read {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => {
-                    client.reading = Reading::Ended;
+                    if let Some(client) = self.client_mut(id) {
+                        client.reading = Reading::Ended;
+                    }
                     self.engine.client_eof(id);
                     return;
                 }
                 Poll::Ready(Ok(length)) => {
-                    client.heard = self.now;
                     self.engine.client_input(id, &self.scratch[..length], self.now);
                     if length == most {
                         break;
                     }
                 }
-                Poll::Ready(Err(_)) => return self.close_client(id, CloseHow::Io),
+                Poll::Ready(Err(_)) => return self.close_client(id, how),
             }
         }
         // More may be there; others have their turn first.
@@ -219,6 +241,9 @@ impl<P: DataPath> Worker<P> {
         let summary = self.engine.close_client(id, self.now);
         let Some(mut client) = self.clients[id.slot as usize].take() else { return };
         self.open -= 1;
+        if let Some(handshake) = client.handshake.take() {
+            self.forget_handshake(id, handshake, HandshakeResult::Gone);
+        }
         if how == CloseHow::Client && client.reading == Reading::Open {
             // It said `quit`; most clients close right after it, and then the port can be given back.
             let mut cx = Context::from_waker(client.source.waker());
@@ -230,7 +255,7 @@ impl<P: DataPath> Worker<P> {
         let door = &mut self.doors[client.listener.0 as usize];
         let ending = Ending {
             how,
-            client_closed: client.reading == Reading::Ended,
+            client_closed: client.reading == Reading::Ended && client.stream.peer_closed(),
             answered_late: client.answered_late,
             loopback: client.loopback,
             idle,
@@ -248,8 +273,5 @@ impl<P: DataPath> Worker<P> {
 /// The address a client reached; one without a port for Unix.
 fn dialled(stream: &Stream) -> SocketAddr {
     let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-    match stream {
-        Stream::Tcp(stream) => stream.local_addr().unwrap_or(unknown),
-        Stream::Unix(_) => unknown,
-    }
+    stream.as_tcp().and_then(|tcp| tcp.local_addr().ok()).unwrap_or(unknown)
 }

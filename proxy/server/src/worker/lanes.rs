@@ -87,7 +87,7 @@ impl<P: DataPath> Worker<P> {
     fn dial(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0 as usize];
         let timeout = lane.info.patience(&self.in_force.settings).connect;
-        lane.link = Link::Connecting(lane.info.dial(timeout));
+        lane.link = Link::Connecting(lane.info.dial(&self.in_force.config, timeout));
         show(lane, ConnectionState::Connecting);
         self.again.push(Token::Lane(id.0));
     }

@@ -4,6 +4,7 @@
 mod cql;
 mod memcached;
 
+use crate::config::Config;
 use crate::fold::Protocol;
 use crate::upstream::Connecting;
 use std::net::SocketAddr;
@@ -174,8 +175,8 @@ pub trait Route: Clone + std::fmt::Debug + Send + Unpin + 'static {
     fn address(&self) -> &Address;
     /// How long its pool or cluster waits.
     fn patience(&self, settings: &Settings) -> Patience;
-    /// Begins an attempt: connecting and whatever must be said before the first request.
-    fn dial(&self, timeout: Span) -> Connecting;
+    /// Begins an attempt: connecting, with TLS as the configuration says, and whatever must be said before the first request.
+    fn dial(&self, config: &Config, timeout: Span) -> Connecting;
 }
 
 /// The calls both engines have under the same name.

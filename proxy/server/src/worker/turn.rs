@@ -212,6 +212,7 @@ impl<P: DataPath> Worker<P> {
         let snapshot = self.show_gauges();
         self.gauges.note_rates(&snapshot, self.now);
         self.close_idle();
+        self.close_unshaken();
     }
 
     fn show_gauges(&mut self) -> EngineSnapshot {

@@ -15,7 +15,8 @@ use weir_cql::{
 
 /// One connection.
 pub struct Cql {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
+    local_port: u16,
     /// The version it asks in.
     pub version: Version,
     compression: Option<Compression>,
@@ -24,6 +25,10 @@ pub struct Cql {
     plain: Vec<u8>,
     next: i16,
 }
+
+/// What carries it: TCP, or TLS over TCP.
+pub trait Wire: io::Read + io::Write + Send {}
+impl<T: io::Read + io::Write + Send> Wire for T {}
 
 /// Parameters of QUERY and EXECUTE.
 #[derive(Clone, Default)]
@@ -79,8 +84,14 @@ impl Cql {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time limit");
         stream.set_nodelay(true).expect("no delay");
+        let port = stream.local_addr().expect("an address").port();
+        Cql::over(Box::new(stream), port, version)
+    }
+
+    /// A connection on which nothing was said, over whatever carries it from this port.
+    pub fn over(stream: Box<dyn Wire>, local_port: u16, version: Version) -> Cql {
         let (input, plain) = (Vec::new(), Vec::new());
-        Cql { stream, version, compression: None, segments: None, input, plain, next: 0 }
+        Cql { stream, local_port, version, compression: None, segments: None, input, plain, next: 0 }
     }
 
     /// A connection that is open for requests.
@@ -123,7 +134,7 @@ impl Cql {
 
     /// The port of this side.
     pub fn local_port(&self) -> u16 {
-        self.stream.local_addr().expect("an address").port()
+        self.local_port
     }
 
     /// Bytes as they are.

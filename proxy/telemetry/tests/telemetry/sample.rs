@@ -120,6 +120,7 @@ pub fn full() -> Arc<Telemetry> {
     let listener = telemetry.listener("cache");
     listener.accepted().closed(CloseHow::Reset, 1);
     listener.invalid("line_too_long", 1);
+    listener.tls_handshake().ended(HandshakeResult::Ok);
     let principal = telemetry.principal("uid:1001", false);
     principal.accepted();
     principal.short();

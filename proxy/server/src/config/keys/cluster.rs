@@ -21,6 +21,11 @@ const SPLITS: &[(&str, &str)] = &[
     ),
     ("off", "never; keys are counted all the same"),
 ];
+/// The stricter first.
+const VERIFIES: &[(&str, &str)] = &[
+    ("name", "it bears the host of the contact, or `tls_server_name`"),
+    ("ca", "nothing: for a CA that vouches for nodes of this cluster only"),
+];
 
 const MS: Span = Span::millis(1);
 const SECOND: Span = Span::secs(1);
@@ -333,5 +338,60 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Absent::Words("none"),
         Tighter::Neither,
         "File with one line `user password` for a cluster that asks for one. Read for every attempt; never logged."
+    ),
+    key!(
+        ClusterSettings,
+        "tls",
+        tls.on,
+        Kind::Flag,
+        Absent::Default,
+        Tighter::Neither,
+        "Encrypt the connections to the nodes. Needs `tls_ca`, and the cluster is not followed then (`discover`). A certificate that a CA does not vouch for is refused, always."
+    ),
+    key!(
+        ClusterSettings,
+        "tls_ca",
+        tls.ca,
+        Kind::Path,
+        Absent::Words("none"),
+        Tighter::Neither,
+        "PEM file with the CAs of which nodes must show a certificate. Like every TLS file it is read at the start and at \
+         every reload."
+    ),
+    key!(
+        ClusterSettings,
+        "tls_verify",
+        tls.verify,
+        Kind::Word(VERIFIES),
+        Absent::Default,
+        Tighter::Neither,
+        "What a node's certificate must say besides."
+    ),
+    key!(
+        ClusterSettings,
+        "tls_server_name",
+        tls.server_name,
+        Kind::Name,
+        Absent::Words("the host of the contact"),
+        Tighter::Neither,
+        "The name that every node's certificate bears."
+    ),
+    key!(
+        ClusterSettings,
+        "tls_client_cert",
+        tls.client_cert,
+        Kind::Path,
+        Absent::Words("none"),
+        Tighter::Neither,
+        "PEM file with the certificate that weir shows to nodes that ask for one, and those between it and the CA."
+    ),
+    key!(
+        ClusterSettings,
+        "tls_client_key",
+        tls.client_key,
+        Kind::Path,
+        Absent::Words("none"),
+        Tighter::Neither,
+        "PEM file with the key of `tls_client_cert`."
     ),
 ];

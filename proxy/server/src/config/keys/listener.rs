@@ -1,6 +1,6 @@
 //! Keys of `[listener.NAME]`.
 
-use crate::config::checked::{OnClientClose, PrincipalKind};
+use crate::config::checked::{DoorTls, OnClientClose, PrincipalKind};
 use crate::config::schema::{Absent, Key, Kind, ModeBits, Tighter};
 use crate::config_key as key;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ const PRINCIPALS: &[(&str, &str)] = &[
     ("uid", "each uid is one (Unix sockets)"),
 ];
 const MS: Span = Span::millis(1);
+const SECOND: Span = Span::secs(1);
+const MINUTE: Span = Span::secs(60);
 const HOUR: Span = Span::secs(3_600);
 const DAY: Span = Span::secs(86_400);
 
@@ -42,6 +44,8 @@ pub struct ListenerDraft {
     pub principal: PrincipalKind,
     /// Other machines may reach it.
     pub allow_remote: bool,
+    /// TLS with its clients.
+    pub tls: DoorTls,
 }
 
 impl ListenerDraft {
@@ -60,6 +64,7 @@ impl ListenerDraft {
             on_client_close: None,
             principal: PrincipalKind::Listener,
             allow_remote: false,
+            tls: DoorTls::default(),
         }
     }
 }
@@ -101,7 +106,7 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Kind::Flag,
         Absent::Default,
         Tighter::Neither,
-        "Let other machines reach this listener. weir encrypts nothing: neither memcached nor CQL."
+        "Let other machines reach this listener. Without `tls_cert` nothing is encrypted."
     ),
     key!(
         ListenerDraft,
@@ -229,5 +234,42 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Absent::Default,
         Tighter::Neither,
         "A client that sends nothing for this time is closed. `\"0s\"`: never."
+    ),
+    key!(
+        ListenerDraft,
+        "tls_cert",
+        tls.cert,
+        Kind::Path,
+        Absent::Words("none: clients speak without TLS"),
+        Tighter::Neither,
+        "PEM file with the certificate that clients are shown, and those between it and the CA: clients must speak TLS. Needs \
+         `tls_key`. Read at the start and at every reload."
+    ),
+    key!(
+        ListenerDraft,
+        "tls_key",
+        tls.key,
+        Kind::Path,
+        Absent::Words("none"),
+        Tighter::Neither,
+        "PEM file with the key of `tls_cert`."
+    ),
+    key!(
+        ListenerDraft,
+        "tls_client_ca",
+        tls.client_ca,
+        Kind::Path,
+        Absent::Words("none: clients show no certificate"),
+        Tighter::Neither,
+        "PEM file with the CAs of which clients must show a certificate."
+    ),
+    key!(
+        ListenerDraft,
+        "tls_handshake_timeout",
+        tls.handshake_timeout,
+        Kind::Duration(SECOND, MINUTE),
+        Absent::Default,
+        Tighter::Neither,
+        "A client whose TLS handshake is not done within this time, the wait for its turn included, is closed."
     ),
 ];

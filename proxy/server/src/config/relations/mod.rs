@@ -7,6 +7,7 @@ mod clusters;
 mod machine;
 mod pools;
 mod rules;
+mod tls;
 
 use super::address::{is_local, is_loopback_host};
 use super::checked::{Config, ConfigHash, Door, OnClientClose, PrincipalKind};
@@ -37,6 +38,8 @@ pub(super) fn check(
     let pools = pools::check(problems, &shape, host);
     let mut clusters = clusters::check(problems, &shape, host);
     rules::check(problems, &shape, &mut clusters);
+    let clusters_tls = tls::clusters(problems, &shape, host);
+    tls::unfollowed(problems, &shape, &mut clusters);
     let (listeners, doors) = listeners(problems, &shape, &pools, host);
     backends::unused(problems, &shape, &listeners);
     addresses(problems, &shape);
@@ -63,7 +66,8 @@ pub(super) fn check(
         warnings.iter().all(|problem| problem.severity == Severity::Warning),
         "errors were counted"
     );
-    let mut config = Config { process, settings, doors, principals, warnings, hash: ConfigHash(0) };
+    let mut config =
+        Config { process, settings, doors, clusters_tls, principals, warnings, hash: ConfigHash(0) };
     config.hash = super::effective::hash(&config);
     Ok(config)
 }
@@ -234,6 +238,7 @@ fn door(
         on_client_close: held.on_client_close.unwrap_or(by_address),
         principal: held.principal,
         allow_remote: held.allow_remote,
+        tls: tls::listener(problems, path, draft, host),
     }
 }
 

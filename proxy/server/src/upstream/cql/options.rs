@@ -2,7 +2,6 @@
 
 use super::{Handshake, unexpected, unreadable};
 use crate::upstream::{ConnectError, dial, within};
-use crate::worker::sockets::Stream;
 use weir_cql::envelope::Opcode;
 use weir_cql::response::supported as entries;
 use weir_cql::{Cursor, Version};
@@ -18,11 +17,9 @@ const VERSION: Version = Version::V4;
 /// Why there is no answer.
 pub async fn supported(address: &Address, timeout: Span) -> Result<Vec<(String, String)>, ConnectError> {
     within(timeout, async {
-        let mut stream = dial(address).await?;
-        let answer = match &mut stream {
-            Stream::Tcp(stream) => Handshake::new(stream, VERSION).ask(Opcode::Options, |_| {}).await?,
-            Stream::Unix(stream) => Handshake::new(stream, VERSION).ask(Opcode::Options, |_| {}).await?,
-        };
+        // a cluster with TLS is not followed
+        let mut stream = dial(address, None).await?;
+        let answer = Handshake::new(&mut stream, VERSION).ask(Opcode::Options, |_| {}).await?;
         if answer.header.opcode != Opcode::Supported {
             return Err(unexpected(answer.header.opcode, "OPTIONS"));
         }

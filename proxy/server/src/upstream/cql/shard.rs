@@ -28,7 +28,7 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// Dials the shard-aware port from a port that leads to the shard.
 pub(super) async fn dial(address: &Address, to: ShardDial) -> Result<Stream, ConnectError> {
-    let Address::Tcp { host, .. } = address else { return super::dial(address).await };
+    let Address::Tcp { host, .. } = address else { return super::dial(address, None).await };
     let mut targets = lookup_host((&**host, to.port)).await.map_err(|error| failed(&error))?;
     let Some(target) = targets.next() else {
         return Err(ConnectError { result: OpenResult::Error, what: format!("{host} has no address") });

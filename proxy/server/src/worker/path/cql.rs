@@ -1,6 +1,7 @@
 //! CQL's engine as a worker drives it.
 
 use super::{DataPath, Patience, Route, Server, shared_calls};
+use crate::config::Config;
 use crate::fold::Protocol;
 use crate::upstream::{Connecting, cql};
 use std::net::SocketAddr;
@@ -100,7 +101,8 @@ impl Route for LaneInfo {
         }
     }
 
-    fn dial(&self, timeout: Span) -> Connecting {
-        cql::start(self.clone(), timeout)
+    fn dial(&self, config: &Config, timeout: Span) -> Connecting {
+        let tls = config.clusters_tls.get(self.cluster.0 as usize).cloned().flatten();
+        cql::start(self.clone(), tls, timeout)
     }
 }

@@ -1,6 +1,7 @@
 //! memcached's engine as a worker drives it.
 
 use super::{DataPath, Patience, Route, Server, shared_calls};
+use crate::config::Config;
 use crate::fold::Protocol;
 use crate::upstream::{Connecting, memcached};
 use std::net::SocketAddr;
@@ -75,7 +76,7 @@ impl Route for LaneInfo {
         }
     }
 
-    fn dial(&self, timeout: Span) -> Connecting {
+    fn dial(&self, _config: &Config, timeout: Span) -> Connecting {
         memcached::start(self.address.clone(), self.auth_file.clone(), timeout)
     }
 }

@@ -1,0 +1,35 @@
+//! TLS on either side (rustls, with ring): a TCP socket that encrypts ([`TlsStream`]), what a listener shows its clients
+//! ([`ServerSide`]), what weir asks of a node ([`ClientSide`]), and the files both are read from (`files`).
+//!
+//! TLS 1.2 and 1.3 with rustls' own choice of cipher suites. A socket without TLS never comes here.
+
+mod files;
+mod outcome;
+mod stream;
+mod verify;
+
+pub use files::{ClientFiles, FileProblem, ServerFiles, client_side, server_side};
+pub use outcome::outcome;
+pub use stream::TlsStream;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+use std::sync::Arc;
+
+/// What a listener shows its clients and asks of them. Two are equal when they are the same one.
+#[derive(Clone, Debug)]
+pub struct ServerSide(Arc<ServerConfig>);
+
+impl PartialEq for ServerSide {
+    fn eq(&self, other: &ServerSide) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What weir shows the nodes of a cluster and asks of them.
+#[derive(Clone, Debug)]
+pub struct ClientSide {
+    config: Arc<ClientConfig>,
+    /// The name that certificates must bear; without it, the one that was dialled.
+    name: Option<ServerName<'static>>,
+}
