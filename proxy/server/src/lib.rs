@@ -19,6 +19,7 @@ pub mod notify;
 pub mod overrides;
 pub mod plane;
 pub mod run;
+pub mod sign_in;
 pub mod tls;
 pub mod topology;
 pub mod trim;

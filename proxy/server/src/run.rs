@@ -14,6 +14,7 @@ use crate::listen::{self, BindError, Inherited};
 use crate::notify::Notify;
 use crate::overrides::{Desk, Store, UnixTime};
 use crate::plane::RunningPlane;
+use crate::sign_in::{self, SignInDesk};
 use crate::topology::Topology;
 use crate::worker::orders::{Board, Found, InForce, WorkerHandle, client_of};
 use crate::worker::{self, Running, Setup};
@@ -85,7 +86,9 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
             None
         }
     };
+    let (sign_in, asks) = SignInDesk::new();
     let parts = Parts {
+        sign_in,
         workers,
         clock,
         telemetry: telemetry.clone(),
@@ -105,6 +108,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
         seed: seed(workers),
     };
     runtime.spawn(topology.run());
+    runtime.spawn(sign_in::serve(asks, handles.clone(), board.clone(), telemetry.clone(), clock));
     let plane = Arc::new(RunningPlane::new(clock, telemetry, board, caps, workers as usize, handles, desk));
     for listener in admin {
         let plane: Arc<dyn Plane> = plane.clone();
@@ -136,6 +140,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
 
 /// What every worker shares.
 struct Parts {
+    sign_in: SignInDesk,
     workers: u32,
     clock: Clock,
     telemetry: Arc<Telemetry>,
@@ -164,6 +169,7 @@ impl Parts {
                 board: self.board.clone(),
                 budgets: budgets.clone(),
                 writes: writes.clone(),
+                sign_in: self.sign_in.clone(),
                 caps: self.caps.clone(),
                 attribution: self.attribution.clone(),
                 doorways: std::mem::take(&mut own),

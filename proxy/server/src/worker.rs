@@ -31,6 +31,7 @@ use crate::fold::window::Window;
 use crate::fold::{Books, Protocol};
 use crate::identify::Identities;
 use crate::listen::Reserve;
+use crate::sign_in::SignInDesk;
 use alarm::Alarm;
 use churn::Churns;
 use gauges::Gauges;
@@ -53,6 +54,7 @@ use tokio::task::{JoinSet, unconstrained};
 use weir_engine::admit::Budgets;
 use weir_engine::cql::CqlEngine;
 use weir_engine::cql::Writes;
+use weir_engine::cql::signin::SignIn;
 use weir_engine::units::{ClientId, Instant, LaneId, Span};
 use weir_engine::{CutCause, Engine};
 use weir_telemetry::{ListenerMetrics, Telemetry, WorkerMetrics};
@@ -87,6 +89,8 @@ pub struct Setup {
     pub budgets: Arc<Budgets>,
     /// What was written through this process (CQL), shared by all workers.
     pub writes: Arc<Writes>,
+    /// Where clients' credentials are checked.
+    pub sign_in: SignInDesk,
     /// Connection caps, shared by all workers.
     pub caps: Arc<Caps>,
     /// Where to ask for process names.
@@ -194,6 +198,7 @@ impl Setup {
                 board: self.board.clone(),
                 budgets: self.budgets.clone(),
                 writes: self.writes.clone(),
+                sign_in: self.sign_in.clone(),
                 caps: self.caps.clone(),
                 attribution: self.attribution.clone(),
                 doorways: own,
@@ -283,6 +288,8 @@ struct Worker<P: DataPath> {
     cuts: Vec<(LaneId, CutCause)>,
     slow: Vec<ClientId>,
     flushes: flushes::Flushes,
+    sign_in_desk: SignInDesk,
+    sign_ins: Vec<SignIn>,
     alarm: Alarm,
     /// What `alarm` is set to.
     armed: Option<Instant>,
@@ -359,6 +366,8 @@ impl<P: DataPath> Worker<P> {
             dirty_clients: Vec::new(),
             cuts: Vec::new(),
             slow: Vec::new(),
+            sign_in_desk: setup.sign_in,
+            sign_ins: Vec::new(),
             flushes: flushes::Flushes::new(&mailbox.ready),
             alarm: Alarm::new()?,
             armed: None,

@@ -5,9 +5,9 @@
 //! that page. To add a metric, add an entry here and a field in `families.rs`.
 
 use crate::vocabulary::{
-    CacheResult, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult,
-    LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure,
-    PrepareResult, ReadApart, RejectReason, RouteResult, SizeClass,
+    CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult,
+    HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome,
+    PlacementFailure, PrepareResult, ReadApart, RejectReason, RouteResult, SignInResult, SizeClass,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -244,6 +244,10 @@ catalogue! {
         "Bytes of kept answers, over all workers";
     CQL_CACHE_ANSWERS = Gauge "weir_cql_cache_answers" [CLUSTER]
         "Kept answers, over all workers";
+    CQL_SIGN_INS = Counter "weir_cql_sign_ins_total" [CLUSTER, label("result", Values::Listed(SignInResult::NAMES))]
+        "Clients that signed in with a user name and a password, by how that was answered";
+    CQL_CREDENTIAL_CHECKS = Gauge "weir_cql_credential_checks" [CLUSTER, label("state", Values::Listed(CheckState::NAMES))]
+        "Different credentials that the cluster is asked about (at most credential_checks) and that wait to be";
     CQL_ORPHANED_STREAMS = Gauge "weir_cql_orphaned_streams" [CLUSTER]
         "Stream ids that wait for a reply nobody wants any more";
     CQL_SPLITS = Counter "weir_cql_splits_total" [CLUSTER, label("outcome", Values::Listed(Outcome::NAMES))]

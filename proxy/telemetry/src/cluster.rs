@@ -5,7 +5,8 @@ use crate::counters::GaugeShare;
 use crate::families::Families;
 use crate::labels::Label;
 use crate::vocabulary::{
-    CacheResult, FailoverCause, NodeState, Outcome, PrepareResult, ReadApart, RouteResult,
+    CacheResult, CheckState, FailoverCause, NodeState, Outcome, PrepareResult, ReadApart, RouteResult,
+    SignInResult,
 };
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -31,6 +32,8 @@ pub struct ClusterMetrics {
     cache_evicted: Counter,
     cache_bytes: Gauge,
     cache_answers: Gauge,
+    sign_ins: [Counter; SignInResult::COUNT],
+    checks: [Gauge; CheckState::COUNT],
     orphaned: Gauge,
     control_only: Gauge,
     routed: [Counter; RouteResult::COUNT],
@@ -52,6 +55,12 @@ impl ClusterMetrics {
             families.cql_prepares.series([name.clone(), PrepareResult::ALL[result].name().into()])
         });
         let with = |label: &'static str| [name.clone(), label.into()];
+        let sign_ins = std::array::from_fn(|result| {
+            families.cql_sign_ins.series([name.clone(), SignInResult::ALL[result].name().into()])
+        });
+        let checks = std::array::from_fn(|state| {
+            families.cql_credential_checks.series([name.clone(), CheckState::ALL[state].name().into()])
+        });
         ClusterMetrics {
             routed: std::array::from_fn(|how| {
                 families.cql_routed_requests.series(with(RouteResult::ALL[how].name()))
@@ -65,6 +74,8 @@ impl ClusterMetrics {
             name: name.clone(),
             families: families.clone(),
             prepares,
+            sign_ins,
+            checks,
             prepared: families.cql_prepared_statements.series([name.clone()]),
             reprepares: families.cql_reprepares.series([name.clone()]),
             evicted: families.cql_prepared_evicted.series([name.clone()]),
@@ -93,6 +104,16 @@ impl ClusterMetrics {
             part_bytes: families.cql_part_bytes.series([name.clone()]),
             bulk_lanes: families.cql_bulk_lanes.series([name.clone()]),
         }
+    }
+
+    /// Clients that signed in.
+    pub fn signed_in(&self, result: SignInResult, count: u64) {
+        self.sign_ins[result.index()].inc_by(count);
+    }
+
+    /// Different credentials in this state.
+    pub fn credential_checks(&self, state: CheckState, count: u64) {
+        self.checks[state.index()].set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// PREPAREs of clients.

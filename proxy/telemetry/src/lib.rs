@@ -49,9 +49,9 @@ pub use listener::{ClientConnection, ListenerMetrics, TlsHandshake};
 pub use principal::PrincipalMetrics;
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
-    CacheResult, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult,
-    LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome, PlacementFailure,
-    PrepareResult, ReadApart, RejectReason, RouteResult, SizeClass,
+    CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult,
+    HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome,
+    PlacementFailure, PrepareResult, ReadApart, RejectReason, RouteResult, SignInResult, SizeClass,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

@@ -281,6 +281,34 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// How a client's signing in was answered.
+    SignInResult {
+        /// The cluster took its credentials.
+        Checked = "checked",
+        /// weir remembers that it did.
+        Remembered = "remembered",
+        /// The cluster refused them.
+        Refused = "refused",
+        /// weir remembers that it did.
+        RefusedAgain = "refused_again",
+        /// The cluster could not be asked.
+        Unavailable = "unavailable",
+        /// Too many wait to be checked, or it waited for too long.
+        Busy = "busy",
+    }
+}
+
+vocabulary! {
+    /// What is done about credentials that a client showed.
+    CheckState {
+        /// The cluster is asked.
+        Asking = "asking",
+        /// They wait for their turn.
+        Waiting = "waiting",
+    }
+}
+
+vocabulary! {
     /// How a PREPARE was answered.
     PrepareResult {
         /// From what weir remembers.

@@ -4,6 +4,7 @@
 //! held back for order. `USE` is the exception: it is answered before the next request is read.
 
 use super::request::RequestId;
+use super::signin::Signing;
 use crate::buffer::{InputBuffer, OutBuffer};
 use crate::client::CloseHow;
 use crate::ledger::held::HELD;
@@ -30,6 +31,8 @@ pub(super) struct Client {
     pub(super) version: Version,
     /// STARTUP was answered with READY.
     pub(super) ready: bool,
+    /// STARTUP was answered with AUTHENTICATE, and the client is not ready yet.
+    pub(super) signing: Option<Signing>,
     /// It named itself in STARTUP: later findings about its process do not rename it.
     pub(super) declared: bool,
     pub(super) compression: Option<Compression>,
@@ -76,6 +79,7 @@ impl Client {
             dialled: SocketAddr::from(([127, 0, 0, 1], 0)),
             version: Version::V4,
             ready: false,
+            signing: None,
             declared: false,
             compression: None,
             segments: None,
@@ -113,8 +117,14 @@ impl Client {
         self.open
             && self.closing.is_none()
             && !self.using
+            && !self.awaits_verdict()
             && self.live.len() < live_max
             && self.unread() < unread_max
+    }
+
+    /// The cluster is asked about its credentials: nothing else is read.
+    pub(super) fn awaits_verdict(&self) -> bool {
+        self.signing.as_ref().is_some_and(Signing::is_awaited)
     }
 
     /// Reply bytes it has not taken.
@@ -123,7 +133,11 @@ impl Client {
     }
 
     pub(super) fn idle(&self) -> bool {
-        self.live.is_empty() && self.unread() == 0 && self.input.is_empty() && self.plain.is_empty()
+        self.live.is_empty()
+            && !self.awaits_verdict()
+            && self.unread() == 0
+            && self.input.is_empty()
+            && self.plain.is_empty()
     }
 }
 

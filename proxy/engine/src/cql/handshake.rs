@@ -16,6 +16,13 @@ use weir_cql::{Compression, SegmentDecoder, Version, own};
 /// Options of STARTUP that name the caller, the most telling first.
 const NAMES: [&str; 2] = ["APPLICATION_NAME", "CLIENT_ID"];
 
+/// What STARTUP said that counts once the connection is open.
+#[derive(Clone, Debug)]
+pub(super) struct Opening {
+    /// The name the client gave itself.
+    declared: Option<Arc<str>>,
+}
+
 impl CqlEngine {
     pub(super) fn options(&mut self, id: ClientId, header: Header, now: Instant) {
         let client = &self.clients[id.slot as usize];
@@ -48,7 +55,7 @@ impl CqlEngine {
             return self.bad_message(id, header, "the options cannot be read", now);
         };
         let client = &self.clients[id.slot as usize];
-        if client.ready {
+        if client.ready || client.signing.is_some() {
             return self.bad_message(id, header, "the connection is open already", now);
         }
         let mut compression = None;
@@ -67,22 +74,35 @@ impl CqlEngine {
             .filter_map(|name| startup.get(body, name))
             .find(|name| !is_uuid(name))
             .and_then(declared_name);
-        self.reply(id, |out| own::ready(out, header.version, header.stream));
+        let opening = Opening { declared };
+        let signs_in = self.must_sign_in(id);
+        if signs_in {
+            self.ask_to_sign_in(id, header, opening.clone());
+        } else {
+            self.reply(id, |out| own::ready(out, header.version, header.stream));
+        }
         let request_max = self.cluster_settings(self.clients[id.slot as usize].cluster).request_max.0;
         let client = &mut self.clients[id.slot as usize];
-        client.ready = true;
         client.compression = compression;
         if header.version >= Version::V5 {
             let body_max = u32::try_from(request_max).unwrap_or(u32::MAX);
             client.segments = Some(SegmentDecoder::new(compression.is_some(), body_max));
         }
-        if let Some(name) = declared {
-            let identity = &self.callers.known[client.known as usize].identity;
+        self.account_local(id, Method::Control, header.envelope_len(), Outcome::Ok, now);
+        if !signs_in {
+            self.opened(id, header.version, opening);
+        }
+    }
+
+    /// The connection is open for requests, under the name it gave itself.
+    pub(super) fn opened(&mut self, id: ClientId, version: Version, opening: Opening) {
+        self.clients[id.slot as usize].ready = true;
+        if let Some(name) = opening.declared {
+            let identity = &self.callers.known[self.clients[id.slot as usize].known as usize].identity;
             let identity = Identity { name, ..Identity::clone(identity) };
             self.declare(id, Arc::new(identity));
         }
-        self.account_local(id, Method::Control, header.envelope_len(), Outcome::Ok, now);
-        self.version_needed(id, header.version);
+        self.version_needed(id, version);
     }
 
     pub(super) fn register(&mut self, id: ClientId, header: Header, body: &[u8], now: Instant) {

@@ -192,7 +192,7 @@ impl CqlEngine {
     /// One whole message.
     fn message(&mut self, id: ClientId, header: Header, envelope: &[u8], now: Instant) {
         let client = &mut self.clients[id.slot as usize];
-        if client.ready && header.version != client.version {
+        if (client.ready || client.signing.is_some()) && header.version != client.version {
             return self.bad_message(id, header, "this connection was opened in another version", now);
         }
         client.version = header.version;
@@ -232,7 +232,7 @@ impl CqlEngine {
                 self.ask(id, header, body, now);
             }
             Opcode::AuthResponse => {
-                self.bad_message(id, header, "no credentials were asked for", now);
+                self.auth_response(id, header, body, now);
             }
             _ => self.bad_message(id, header, "STARTUP must come first", now),
         }

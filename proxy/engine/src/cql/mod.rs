@@ -1,7 +1,8 @@
 //! The CQL data path of one worker: many client connections in, few connections to each node out.
 //!
 //! The modules in the order a request meets them:
-//! `client` (a connection) -> `intake` (bytes to envelopes) -> `handshake` (what weir answers itself) -> `ask`
+//! `client` (a connection) -> `intake` (bytes to envelopes) -> `handshake` (what weir answers itself; `signin` and
+//! `credentials` where clients have passwords) -> `ask`
 //! (statements to priced requests; `statements`, `prepared`, `rules` and `face` say what they are) -> `target` (which
 //! partition) -> `dispatch` (limits, whose turn), with `flight`, `cache` and `writes` (is the same being asked, was it
 //! answered, is that still so), and `routing` (which node) -> `node` and `streams` (few connections) -> `answers`
@@ -21,6 +22,7 @@ mod budget;
 mod cache;
 mod chunks;
 mod client;
+pub mod credentials;
 mod dispatch;
 mod error;
 mod face;
@@ -47,6 +49,7 @@ mod rewrite;
 mod routing;
 mod rules;
 mod settle;
+pub mod signin;
 pub mod split;
 mod statements;
 mod stream_through;
@@ -162,6 +165,8 @@ pub struct CqlEngine {
     /// Queues may be served although nothing was read since the last turn ended.
     pump_due: bool,
     resume: Vec<ClientId>,
+    /// Clients that wait for the cluster's word since the driver last asked.
+    sign_ins: Vec<signin::SignIn>,
     paced: BinaryHeap<Reverse<(Instant, u32, u32)>>,
     cuts: Vec<(LaneId, CutCause)>,
     slow: Vec<ClientId>,
@@ -212,6 +217,7 @@ impl CqlEngine {
             dirty_lanes: Vec::new(),
             pump_due: false,
             resume: Vec::new(),
+            sign_ins: Vec::new(),
             paced: BinaryHeap::new(),
             cuts: Vec::new(),
             slow: Vec::new(),

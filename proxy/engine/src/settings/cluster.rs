@@ -82,8 +82,24 @@ pub struct ClusterSettings {
     pub auth_file: Option<Arc<str>>,
     /// Choices for single tables and statements, at most [`super::RULES_MAX`]; none names what another one names.
     pub rules: Arc<[Rule]>,
+    /// Whether clients sign in themselves.
+    pub clients: ClientSignIn,
+    /// Good credentials of a client are not asked about again for this time.
+    pub credentials_kept: Span,
+    /// Connections at once on which the cluster is asked about clients' credentials, over all workers. At least 1.
+    pub credential_checks: u32,
     /// Whether and how the connections to the nodes are encrypted.
     pub tls: UpstreamTls,
+}
+
+/// Whether clients sign in themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ClientSignIn {
+    /// No: whoever reaches the listener is served.
+    #[default]
+    Trusted,
+    /// With a user name and a password, which the cluster checks.
+    Password,
 }
 
 /// What is said about TLS to the nodes. The engine only carries it: whoever dials reads the files.
@@ -152,6 +168,9 @@ impl ClusterSettings {
             cache_bytes_max: Bytes(16 << 20),
             auth_file: None,
             rules: Arc::from([]),
+            clients: ClientSignIn::Trusted,
+            credentials_kept: Span::secs(60),
+            credential_checks: 2,
             tls: UpstreamTls::default(),
         }
     }

@@ -16,6 +16,7 @@ mod prepared;
 mod repairs;
 mod routing;
 mod shards;
+mod signin;
 mod simulation;
 mod split;
 mod statements;

@@ -229,7 +229,8 @@ pub fn needs_restart(difference: &Difference) -> bool {
         ("pool" | "cluster" | "listener", ValueChange::Added | ValueChange::Lost) => true,
         ("pool", _) => matches!(key, "servers" | "ring" | "connections_per_server" | "auth_file"),
         ("cluster", _) => {
-            let fixed = ["connections_per_node", "streams_per_connection", "prepared_max", "auth_file"];
+            let fixed =
+                ["connections_per_node", "streams_per_connection", "prepared_max", "auth_file", "clients"];
             fixed.contains(&key) || key.starts_with("tls")
         }
         ("listener", _) => {

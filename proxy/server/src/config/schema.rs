@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use weir_cql::Version;
 use weir_engine::settings::{
-    Address, CallerClass, FlushPolicy, LimitMode, RingDialect, ServerSettings, ShardPorts, TlsVerify,
+    Address, CallerClass, ClientSignIn, FlushPolicy, LimitMode, RingDialect, ServerSettings, ShardPorts,
+    TlsVerify,
 };
 use weir_engine::units::{Bytes, Operations, Span};
 
@@ -324,6 +325,11 @@ impl Worded for CallerClass {
 impl Worded for Version {
     const WORDS: &'static [(&'static str, Version)] =
         &[("v5", Version::V5), ("v4", Version::V4), ("v3", Version::V3)];
+}
+
+impl Worded for ClientSignIn {
+    const WORDS: &'static [(&'static str, ClientSignIn)] =
+        &[("trusted", ClientSignIn::Trusted), ("password", ClientSignIn::Password)];
 }
 
 impl Worded for TlsVerify {

@@ -23,6 +23,9 @@ use weir_cql::response::{ErrorBody, ErrorCode, Prefix};
 use weir_cql::segment::SegmentStep;
 use weir_cql::{Cursor, Malformed, SegmentDecoder, StreamId, Version, own, write_segments};
 use weir_engine::cql::LaneInfo;
+use weir_engine::cql::credentials::Verdict;
+use weir_engine::cql::signin::Secret;
+use weir_engine::settings::{Address, ClusterSettings};
 use weir_engine::units::Span;
 use weir_telemetry::OpenResult;
 
@@ -49,6 +52,27 @@ pub fn start(info: LaneInfo, tls: Option<ClientSide>, timeout: Span) -> Connecti
         let greeting = Handshake::new(&mut stream, info.version).run(&info).await?;
         let Greeting { early, shard, scylla } = greeting;
         Ok(Connected { stream, early, shard, scylla })
+    })
+}
+
+/// Asks a node whether it takes these credentials, on a connection that is closed again. Bound: the cluster's
+/// `connect_timeout`.
+pub async fn check_credentials(
+    contact: &Address,
+    cluster: &ClusterSettings,
+    tls: Option<&ClientSide>,
+    secret: &Secret,
+) -> Verdict {
+    let version = cluster.newest_version.min(Version::V4); // no segments are needed for this
+    let attempt = async {
+        let mut stream = dial(contact, tls).await?;
+        Handshake::new(&mut stream, version).check(secret).await
+    };
+    let outcome = super::within(cluster.connect_timeout, attempt).await;
+    outcome.unwrap_or_else(|error| {
+        Verdict::Unknown(
+            format!("weir: {contact} could not be asked about the credentials: {}", error.what).into(),
+        )
     })
 }
 
@@ -81,6 +105,17 @@ struct Answer {
     body: Vec<u8>,
 }
 
+impl Answer {
+    /// Code and words of an ERROR.
+    fn error(&self) -> Option<(ErrorCode, String)> {
+        let Answer { header, body } = self;
+        let prefix = Prefix::locate(header.version, header.flags.without(Flags::COMPRESSED), body).ok()?;
+        let cursor = &mut Cursor::within(body, prefix.message);
+        let error = ErrorBody::read(body, cursor, header.version).ok()?;
+        Some((error.code, String::from_utf8_lossy(error.message).into_owned()))
+    }
+}
+
 impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
     fn new(stream: &'s mut S, version: Version) -> Handshake<'s, S> {
         Handshake { stream, version, segments: None, plain: Vec::new(), early: Vec::new() }
@@ -93,12 +128,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         let told = if asks { self.told().await? } else { Told::default() };
         let shard = told.shard.filter(|_| info.tells_shard);
         let scylla = info.registers.then_some(told.scylla);
-        let options = [
-            ("CQL_VERSION", CQL_VERSION),
-            ("DRIVER_NAME", "weir"),
-            ("DRIVER_VERSION", env!("CARGO_PKG_VERSION")),
-        ];
-        let answer = self.ask(Opcode::Startup, |out| Startup::write(options, out)).await?;
+        let answer = self.start().await?;
         if self.version >= Version::V5 {
             self.segments = Some(SegmentDecoder::new(false, ANSWER_MAX));
         }
@@ -125,6 +155,36 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         }
     }
 
+    async fn start(&mut self) -> Result<Answer, ConnectError> {
+        let options = [
+            ("CQL_VERSION", CQL_VERSION),
+            ("DRIVER_NAME", "weir"),
+            ("DRIVER_VERSION", env!("CARGO_PKG_VERSION")),
+        ];
+        self.ask(Opcode::Startup, |out| Startup::write(options, out)).await
+    }
+
+    /// The node's word on somebody's credentials.
+    async fn check(mut self, secret: &Secret) -> Result<Verdict, ConnectError> {
+        let answer = self.start().await?;
+        if answer.header.opcode != Opcode::Authenticate {
+            return Err(unreadable("the node asks for no password: clients = \"password\" cannot be had"));
+        }
+        let token = [b"\0", secret.user.as_bytes(), b"\0", &secret.password].concat();
+        let answer =
+            self.exchange(Opcode::AuthResponse, |out| AuthResponse::write(Some(&token), out)).await?;
+        match answer.header.opcode {
+            Opcode::AuthSuccess => Ok(Verdict::Good),
+            Opcode::Error => match answer.error() {
+                Some((ErrorCode::BAD_CREDENTIALS | ErrorCode::UNAUTHORIZED, words)) => {
+                    Ok(Verdict::Refused(words.into()))
+                }
+                _ => Err(self.refused(Opcode::AuthResponse, &answer)),
+            },
+            other => Err(unexpected(other, "AUTH_RESPONSE")),
+        }
+    }
+
     /// SASL PLAIN (RFC 4616): what Cassandra's and Scylla's PasswordAuthenticator takes.
     async fn sign_in(&mut self, asked: &Answer, auth_file: Option<&str>) -> Result<(), ConnectError> {
         let class = Cursor::new(&asked.body).string().map(|span| span.of(&asked.body)).unwrap_or_default();
@@ -147,8 +207,18 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         Err(auth_failed("the node asks for more than a user name and a password"))
     }
 
-    /// One question; its answer. An ERROR is one.
+    /// One question; its answer, which is no ERROR.
     async fn ask(&mut self, opcode: Opcode, fill: impl FnOnce(&mut Vec<u8>)) -> Result<Answer, ConnectError> {
+        let answer = self.exchange(opcode, fill).await?;
+        if answer.header.opcode == Opcode::Error { Err(self.refused(opcode, &answer)) } else { Ok(answer) }
+    }
+
+    /// One question; its answer, whatever it is.
+    async fn exchange(
+        &mut self,
+        opcode: Opcode,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Answer, ConnectError> {
         let mut envelope = Vec::new();
         own::envelope(&mut envelope, self.version, StreamId(0), opcode, fill)
             .map_err(|reason| unreadable(reason.label()))?;
@@ -167,9 +237,6 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
                 answer.header.write(&mut self.early);
                 self.early.extend_from_slice(&answer.body);
                 continue;
-            }
-            if answer.header.opcode == Opcode::Error {
-                return Err(self.refused(opcode, &answer));
             }
             return Ok(answer);
         }
@@ -247,14 +314,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
     }
 
     fn refused(&self, asked: Opcode, answer: &Answer) -> ConnectError {
-        let Answer { header, body } = answer;
-        let located = Prefix::locate(header.version, header.flags.without(Flags::COMPRESSED), body).and_then(
-            |prefix| ErrorBody::read(body, &mut Cursor::within(body, prefix.message), header.version),
-        );
-        let Ok(error) = located else { return unreadable("an ERROR that cannot be read") };
-        let text = String::from_utf8_lossy(error.message);
+        let Some((code, text)) = answer.error() else { return unreadable("an ERROR that cannot be read") };
         let asked = asked.name();
-        match error.code {
+        match code {
             ErrorCode::BAD_CREDENTIALS | ErrorCode::UNAUTHORIZED => {
                 auth_failed(format!("the node refused the credentials: {text}"))
             }
@@ -290,7 +352,6 @@ mod tests {
     use tokio::io::DuplexStream;
     use weir_cql::response::Event;
     use weir_engine::cql::NodeId;
-    use weir_engine::settings::Address;
     use weir_engine::units::ClusterId;
 
     fn info(version: Version, auth_file: Option<&str>) -> LaneInfo {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use weir_engine::EngineSnapshot;
+use weir_engine::cql::credentials::Verdict;
 use weir_engine::ledger::{Expensive, HeavyHitter, StatementRow, Sums};
 use weir_engine::settings::{Backend, Settings};
 use weir_engine::units::{ClientId, Instant};
@@ -95,6 +96,8 @@ pub enum Order {
     Fold(oneshot::Sender<()>),
     /// What attribution found out about clients.
     Named(Vec<Found>),
+    /// The cluster's word on clients' credentials.
+    SignedIn(Vec<(ClientId, Verdict)>),
 }
 
 /// What attribution found out about one client.
@@ -226,6 +229,12 @@ impl WorkerHandle {
     pub fn fold(&self) -> Option<oneshot::Receiver<()>> {
         let (answer, receiver) = oneshot::channel();
         self.orders.try_send(Order::Fold(answer)).ok().map(|()| receiver)
+    }
+
+    /// Tells something, once there is room for it.
+    pub async fn send(&self, order: Order) {
+        // A worker that is gone needs to be told nothing.
+        let _ = self.orders.send(order).await;
     }
 
     /// Names clients. Waits while too many orders wait: not for a runtime's thread.

@@ -119,6 +119,7 @@ pub(super) mod tests {
         let telemetry = Telemetry::new(TelemetryConfig::new(&*PROTOCOLS, clock.started_unix_seconds()));
         let settings = Arc::new(config.settings.clone());
         let setup = Setup {
+            sign_in: crate::sign_in::SignInDesk::new().0,
             index: 0,
             handle: 0,
             protocols: vec![Protocol::Memcached],

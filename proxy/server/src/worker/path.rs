@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
+use weir_engine::cql::credentials::Verdict;
+use weir_engine::cql::signin::SignIn;
 use weir_engine::cql::{ClusterCounts, Placement, Writes};
 use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
@@ -62,6 +64,11 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn close_client(&mut self, id: ClientId, now: Instant) -> ClientSummary;
     /// It is about to be closed although it is not idle.
     fn reject_client(&mut self, id: ClientId, why: Rejected);
+
+    /// Clients whose credentials are to be checked since the last call.
+    fn take_sign_ins(&mut self, _into: &mut Vec<SignIn>) {}
+    /// What came of it.
+    fn signed_in(&mut self, _id: ClientId, _verdict: &Verdict, _now: Instant) {}
 
     /// Somebody is finding out who it belongs to.
     fn await_name(&mut self, id: ClientId, now: Instant);

@@ -44,7 +44,7 @@ impl<P: DataPath> Worker<P> {
         self.start_flushes();
         let mut unsettled = true;
         for _ in 0..ROUNDS {
-            unsettled = self.settle();
+            unsettled = self.settle() | self.hand_over_sign_ins();
             if !unsettled {
                 break;
             }
@@ -107,6 +107,22 @@ impl<P: DataPath> Worker<P> {
         any
     }
 
+    /// Clients' credentials go to the desk that has the cluster check them; whether any were answered right here.
+    fn hand_over_sign_ins(&mut self) -> bool {
+        let mut fresh = std::mem::take(&mut self.sign_ins);
+        self.engine.take_sign_ins(&mut fresh);
+        let mut answered = false;
+        for sign_in in fresh.drain(..) {
+            let client = sign_in.client;
+            if let Some(verdict) = self.sign_in_desk.ask(self.handle, sign_in) {
+                self.engine.signed_in(client, &verdict, self.now);
+                answered = true;
+            }
+        }
+        self.sign_ins = fresh;
+        answered
+    }
+
     fn orders_event(&mut self) {
         self.mailbox.orders_source.handled();
         let version = self.board.version();
@@ -154,6 +170,11 @@ impl<P: DataPath> Worker<P> {
                 self.fold_now();
                 self.show_gauges();
                 let _ = answer.send(());
+            }
+            Order::SignedIn(verdicts) => {
+                for (client, verdict) in verdicts {
+                    self.engine.signed_in(client, &verdict, self.now);
+                }
             }
             Order::Named(names) => {
                 for found in names {

@@ -9,12 +9,18 @@ mod support_cql;
 #[path = "../support_tls/mod.rs"]
 mod support_tls;
 
+mod auth;
 mod tls;
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, OnceLock};
+use support::eventually;
+use support_cql::Cql;
 use support_cql::own::Nodes;
 use support_tls::{Authority, Pair};
 use tempfile::TempDir;
+use weir_cql::Version;
+use weir_cql::envelope::Opcode;
 
 /// The node, and what it trusts.
 pub struct Secure {
@@ -62,6 +68,12 @@ fn start() -> Option<Secure> {
     let more = ["--heap", "256m", "--settings", &file];
     let node = Nodes::start("TLS and passwords of a cluster", "secure", &more)?;
     let address = node.addresses[0].clone();
+    // the first user is there a moment after the node
+    eventually("the node has its user", || {
+        let mut cql = Cql::connect(address.parse::<SocketAddr>().expect("an address"), Version::V4);
+        cql.startup_asks(&[]);
+        cql.credentials("cassandra", "cassandra").header.opcode == Opcode::AuthSuccess
+    });
     let own = ca.vouch(&["weir"]);
     let _node = Mutex::new(node);
     Some(Secure { address, ca, own, _folder: folder, _node })

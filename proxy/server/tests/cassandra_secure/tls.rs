@@ -7,12 +7,15 @@ use super::{Secure, node};
 use std::net::SocketAddr;
 use weir_cql::Version;
 
+/// The user of these tests' connections, so that the node can tell them from those of the others.
+const USER: &str = "encrypted";
 const UPSTREAM: &str = "auth_file = \"{dir}/auth\"\ntls = true\ntls_ca = \"{dir}/ca.pem\"\n";
 const OWN: &str = "tls_client_cert = \"{dir}/own.crt\"\ntls_client_key = \"{dir}/own.key\"\n";
 const DOOR: &str = "tls_cert = \"{dir}/weir.crt\"\ntls_key = \"{dir}/weir.key\"\n";
 
 /// A weir before the node, with these lines of the cluster and of the listener.
 fn weir(node: &Secure, cluster: &str, listener: &str) -> Weir {
+    super::auth::role(node, USER, "secret");
     let door = node.ca.vouch(&["127.0.0.1"]);
     let text = file(&node.address, cluster, listener);
     let files = [
@@ -22,7 +25,7 @@ fn weir(node: &Secure, cluster: &str, listener: &str) -> Weir {
         ("own.key", &node.own.key),
         ("weir.crt", &door.cert),
         ("weir.key", &door.key),
-        ("auth", "cassandra cassandra\n"),
+        ("auth", "encrypted secret\n"),
         ("weir.toml", &text),
     ];
     Weir::with(&files, &[], None)
@@ -32,13 +35,13 @@ fn door(weir: &Weir) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], weir.port))
 }
 
-/// What the node says of weir's connections: user, and TLS.
+/// What the node says of weir's connections: driver, and TLS.
 fn seen(cql: &mut Cql) -> Vec<(String, bool)> {
     let answer = cql.query("SELECT username, ssl_enabled, driver_name FROM system_views.clients");
     let text = |cell: &Option<Vec<u8>>| String::from_utf8(cell.clone().unwrap_or_default()).expect("text");
     let rows = answer.rows();
-    let own = rows.iter().filter(|row| text(&row[2]) == "weir");
-    own.map(|row| (text(&row[0]), row[1] == Some(vec![1]))).collect()
+    let own = rows.iter().filter(|row| text(&row[0]) == USER);
+    own.map(|row| (text(&row[2]), row[1] == Some(vec![1]))).collect()
 }
 
 #[test]
@@ -53,10 +56,7 @@ fn requests_go_encrypted_from_the_client_to_the_node() {
         let mut cql = Cql::over(Box::new(stream), port, version);
         cql.startup(&[]);
         let seen = seen(&mut cql);
-        assert!(
-            !seen.is_empty() && seen.iter().all(|one| *one == ("cassandra".to_owned(), true)),
-            "{seen:?}"
-        );
+        assert!(!seen.is_empty() && seen.iter().all(|one| *one == ("weir".to_owned(), true)), "{seen:?}");
     }
     assert_eq!(weir.metric("weir_tls_handshakes_total", &["result=\"ok\""]), 2.0);
 }

@@ -7,7 +7,7 @@ use crate::support::PATIENCE;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use weir_cql::envelope::{BODY_MAX, EnvelopeLimits, Flags, Header, Opcode, Side, Step, read_header};
-use weir_cql::request::{Prepare, Register, Startup};
+use weir_cql::request::{AuthResponse, Prepare, Register, Startup};
 use weir_cql::segment::SegmentStep;
 use weir_cql::{
     Compression, Consistency, Dialect, HEADER_LEN, SegmentDecoder, StreamId, Version, write, write_segments,
@@ -122,6 +122,28 @@ impl Cql {
         if self.version >= Version::V5 {
             self.segments = Some(SegmentDecoder::new(self.compression.is_some(), BODY_MAX));
         }
+    }
+
+    /// STARTUP, which must be answered with AUTHENTICATE.
+    #[track_caller]
+    pub fn startup_asks(&mut self, options: &[(&str, &str)]) -> Answer {
+        let mut body = Vec::new();
+        Startup::write([("CQL_VERSION", "3.0.0")].into_iter().chain(options.iter().copied()), &mut body);
+        self.send(0, Opcode::Startup, &body).expect("sent");
+        let answer = self.answer();
+        assert_eq!(answer.header.opcode, Opcode::Authenticate, "{answer:?}");
+        if self.version >= Version::V5 {
+            self.segments = Some(SegmentDecoder::new(false, BODY_MAX));
+        }
+        answer
+    }
+
+    /// AUTH_RESPONSE with a user name and a password, and its answer.
+    #[track_caller]
+    pub fn credentials(&mut self, user: &str, password: &str) -> Answer {
+        let mut body = Vec::new();
+        AuthResponse::write(Some(format!("\0{user}\0{password}").as_bytes()), &mut body);
+        self.ask(Opcode::AuthResponse, &body)
     }
 
     /// REGISTER, up to READY.

@@ -21,6 +21,11 @@ const SPLITS: &[(&str, &str)] = &[
     ),
     ("off", "never; keys are counted all the same"),
 ];
+const SIGN_INS: &[(&str, &str)] = &[
+    ("trusted", "not at all: whoever reaches the listener is served"),
+    ("password", "with a user name and a password, which the cluster checks; the user is their principal"),
+];
+
 /// The stricter first.
 const VERIFIES: &[(&str, &str)] = &[
     ("name", "it bears the host of the contact, or `tls_server_name`"),
@@ -338,6 +343,35 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Absent::Words("none"),
         Tighter::Neither,
         "File with one line `user password` for a cluster that asks for one. Read for every attempt; never logged."
+    ),
+    key!(
+        ClusterSettings,
+        "clients",
+        clients,
+        Kind::Word(SIGN_INS),
+        Absent::Default,
+        Tighter::LaterWord,
+        "How clients sign in. Whatever they show, their requests go out under weir's own user (`auth_file`), and what that user \
+         may do, they may."
+    ),
+    key!(
+        ClusterSettings,
+        "credentials_kept",
+        credentials_kept,
+        Kind::Duration(SECOND, HOUR),
+        Absent::Default,
+        Tighter::Less,
+        "A user name and a password that the cluster took are not asked about again for this time (`clients = \"password\"`)."
+    ),
+    key!(
+        ClusterSettings,
+        "credential_checks",
+        credential_checks,
+        Kind::Count(1, 16),
+        Absent::Default,
+        Tighter::Less,
+        "Connections at once on which the cluster is asked about clients' credentials, over all workers and beside \
+         `connections_per_node`; of one user, one. The others wait for at most `queue_timeout`."
     ),
     key!(
         ClusterSettings,

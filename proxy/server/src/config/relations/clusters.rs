@@ -6,7 +6,7 @@ use crate::config::keys::{CLUSTER, ListenerDraft};
 use crate::config::problem::Problem;
 use crate::config::quantity::show_span;
 use std::path::Path;
-use weir_engine::settings::{Address, ClusterSettings, SplitChoice};
+use weir_engine::settings::{Address, ClientSignIn, ClusterSettings, SplitChoice};
 
 /// Keys of a listener that only memcached's clients meet, and what bounds CQL's.
 const MEMCACHED_ONLY: [(&str, &str); 3] = [
@@ -23,6 +23,7 @@ pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, host: &Host
         bounds(problems, &path, draft);
         shared_bounds(problems, &path, draft, shape);
         told_by_the_cluster(problems, &path, draft);
+        sign_in(problems, &path, draft);
         if let Some(file) = &draft.held.auth_file
             && host.is_missing(Path::new(&**file))
         {
@@ -31,6 +32,31 @@ pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, host: &Host
         }
     }
     shape.clusters.iter().map(|draft| draft.held.clone()).collect()
+}
+
+/// Whose rights clients have that sign in themselves.
+fn sign_in(problems: &mut Collector<'_>, path: &str, draft: &Draft<ClusterSettings>) {
+    let held = &draft.held;
+    if held.clients == ClientSignIn::Trusted {
+        for key in ["credentials_kept", "credential_checks"] {
+            if draft.places.contains_key(key) {
+                let what = "has no effect without clients = \"password\"";
+                problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));
+            }
+        }
+        return;
+    }
+    let path = format!("{path}.clients");
+    if held.auth_file.is_none() {
+        let problem = Problem::error(path, "a cluster that checks passwords asks weir for one too")
+            .help("set auth_file to a file with one line: user, blank, password");
+        return problems.add(draft.place("clients"), problem);
+    }
+    let what = "clients are checked with their own passwords, but may do whatever weir's own user (auth_file) may: the \
+                cluster's permissions of their users are not applied";
+    let problem =
+        Problem::warning(path, what).help("give weir's user no more rights than its clients may have");
+    problems.add(draft.place("clients"), problem);
 }
 
 /// At least one, none twice, and none that is weir's own: weir would ask itself for ever.

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
+use weir_engine::cql::credentials::Verdict;
+use weir_engine::cql::signin::SignIn;
 use weir_engine::cql::{Bound, ClusterCounts, CqlEngine, LaneInfo, Placement, Writes};
 use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
@@ -40,6 +42,12 @@ impl DataPath for CqlEngine {
     }
     fn client_wrote(&mut self, id: ClientId, n: usize, _now: Instant) {
         CqlEngine::client_wrote(self, id, n);
+    }
+    fn take_sign_ins(&mut self, into: &mut Vec<SignIn>) {
+        CqlEngine::take_sign_ins(self, into);
+    }
+    fn signed_in(&mut self, id: ClientId, verdict: &Verdict, now: Instant) {
+        CqlEngine::signed_in(self, id, verdict, now);
     }
     fn take_lanes_added(&mut self) -> bool {
         CqlEngine::take_lanes_added(self)
