@@ -2,7 +2,8 @@
 //! it is goes to whichever node has room on its bulk lane.
 //!
 //! Bounds: `chunks_in_flight` parts per node over all versions, callers and workers (a worker has its share of them, and
-//! one at least), parts that nobody waits for any more included, because the node works on them all the same; and
+//! one at least), parts that nobody waits for any more included, because the node works on them all the same, and only
+//! `chunks_beside_requests` while the node serves other requests of this worker too, so that those find it free; and
 //! `gather_bytes_max` bytes of answers held per cluster and worker: while it is reached only the oldest split request
 //! goes on, so that one always ends.
 
@@ -14,10 +15,13 @@ use super::topology::put_lane;
 use crate::ledger::Outcome;
 use crate::multiplex::LaneState;
 use crate::queue::FairQueue;
-use crate::units::{ClusterId, Instant, LaneId};
+use crate::units::{ClusterId, Instant, LaneId, Span};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use weir_cql::Version;
+
+/// A node to which this worker has sent nothing but parts for so long serves nobody else, as far as it knows.
+const ALONE_AFTER: Span = Span::millis(20);
 
 /// The bulk lanes of one node.
 #[derive(Debug, Default)]
@@ -137,9 +141,20 @@ impl CqlEngine {
         usize::try_from(max / self.workers).unwrap_or(usize::MAX).max(1)
     }
 
+    /// The same for a node just now.
+    fn parts_now(&self, id: NodeId, now: Instant) -> usize {
+        let node = &self.nodes[id.0 as usize];
+        let most = self.parts_max(node.cluster);
+        let recent = node.asked.is_some_and(|asked| now.since(asked) < ALONE_AFTER);
+        if !recent && node.groups.iter().flatten().all(|group| group.in_flight == 0) {
+            return most;
+        }
+        let beside = u64::from(self.cluster_settings(node.cluster).chunks_beside_requests);
+        usize::try_from(beside / self.workers).unwrap_or(usize::MAX).clamp(1, most)
+    }
+
     /// A bulk lane with room, of the next node in turn that has one.
-    fn free_bulk_lane(&mut self, id: ClusterId, version: Version) -> Option<LaneId> {
-        let cap = self.parts_max(id);
+    fn free_bulk_lane(&mut self, id: ClusterId, version: Version, now: Instant) -> Option<LaneId> {
         let cluster = &self.clusters[id.0 as usize];
         let (count, first) = (cluster.nodes.len(), cluster.splits.node_turn);
         let streams = usize::from(cluster.settings.streams_per_connection);
@@ -157,7 +172,8 @@ impl CqlEngine {
                 continue;
             };
             let state = &self.lanes[lane.0 as usize];
-            if state.is_usable() && state.streams.in_use() < streams && self.parts_in_flight(node) < cap {
+            let room = || self.parts_in_flight(node) < self.parts_now(node, now);
+            if state.is_usable() && state.streams.in_use() < streams && room() {
                 self.clusters[id.0 as usize].splits.node_turn = (place + 1) % count;
                 return Some(lane);
             }
@@ -193,7 +209,7 @@ impl CqlEngine {
             if self.clusters[id.0 as usize].splits.queue(version).is_empty() {
                 continue;
             }
-            let Some(lane) = self.free_bulk_lane(id, version) else { continue };
+            let Some(lane) = self.free_bulk_lane(id, version, now) else { continue };
             let splits = &mut self.clusters[id.0 as usize].splits;
             splits.version_turn = (place + 1) % VERSIONS.len();
             let Some(popped) = splits.queue(version).pop() else { continue };
@@ -213,7 +229,7 @@ impl CqlEngine {
         if !self.clusters[id.0 as usize].splits.queue(version).contains(oldest) {
             return false;
         }
-        let Some(lane) = self.free_bulk_lane(id, version) else { return false };
+        let Some(lane) = self.free_bulk_lane(id, version, now) else { return false };
         self.clusters[id.0 as usize].splits.queue(version).remove(oldest);
         self.send_part(oldest, lane, now);
         self.offer(oldest, now);

@@ -196,7 +196,11 @@ impl CqlEngine {
         request.sent = now;
         let (node, cluster) = (out.info.node, out.info.cluster);
         let (client, known, operations) = (request.client, request.known, request.operations);
-        if let Some(group) = self.nodes[node.0 as usize].group_mut(request.version) {
+        let at = &mut self.nodes[node.0 as usize];
+        if !matches!(request.method, Method::System | Method::Use | Method::Prepare) {
+            at.asked = Some(now);
+        }
+        if let Some(group) = at.group_mut(request.version) {
             group.in_flight += 1;
         }
         let place = &mut self.clusters[cluster.0 as usize];

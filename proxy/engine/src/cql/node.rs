@@ -220,6 +220,8 @@ pub(super) struct Node {
     pub(super) spent: Vec<u64>,
     /// Operations in flight.
     pub(super) operations: u64,
+    /// When it was last asked for data by a request that is not a part of one.
+    pub(super) asked: Option<Instant>,
     /// Its bulk lanes, and what is under way on them.
     pub(super) bulk: Bulk,
     /// Whether it said that it is Scylla, once it was asked.
@@ -247,6 +249,7 @@ impl Node {
             backend_operations: 0,
             spent: Vec::new(),
             operations: 0,
+            asked: None,
             bulk: Bulk::default(),
             scylla: None,
         }

@@ -39,6 +39,9 @@ pub struct ClusterSettings {
     /// Parts of split requests in flight per node, over all callers and workers, but at least one for each worker.
     /// 1..=1024.
     pub chunks_in_flight: u32,
+    /// The same while the node serves other requests too: while this worker has one there, and until it has sent none for
+    /// 20 ms. 1..=1024; above `chunks_in_flight` it has no effect.
+    pub chunks_beside_requests: u32,
     /// Answers of parts that one worker holds until the whole answer is complete, bytes. While it is reached, only the
     /// oldest split request goes on; an answer that is larger alone is refused.
     pub gather_bytes_max: Bytes,
@@ -148,6 +151,7 @@ impl ClusterSettings {
             split: SplitChoice::Auto,
             chunk_keys: 100,
             chunks_in_flight: 4,
+            chunks_beside_requests: 1,
             gather_bytes_max: Bytes(64 << 20),
             newest_version: Version::V5,
             request_max: Bytes(16 << 20),

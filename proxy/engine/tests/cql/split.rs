@@ -130,6 +130,34 @@ fn workers_share_the_budget() {
 }
 
 #[test]
+fn beside_other_requests_the_budget_is_smaller() {
+    let mut settings = small(1);
+    settings.clusters[0].chunks_in_flight = 4;
+    let mut bench = Bench::new(settings);
+    let (mut greedy, modest) = (bench.open(Version::V4), bench.open(Version::V4));
+    let id = bench.prepare(&mut greedy, READ);
+    let one = wire::query(Version::V4, 7, "SELECT v FROM shop.t WHERE k = 1", &With::default());
+    bench.send(&modest, &one);
+    bench.send(&greedy, &request(&greedy, 3, &id, 0..900));
+    bench.turn();
+    assert_eq!(in_flight(&bench), 1, "one read is at the node");
+    let (bulk, plain) = (lanes(&bench, true)[0], lanes(&bench, false)[0]);
+    bench.answer(plain, 0);
+    bench.answer(bulk, 0);
+    bench.turn();
+    assert_eq!(in_flight(&bench), 1, "the next read may be near");
+    bench.now = bench.now.after(Span::millis(20));
+    bench.answer(bulk, 0);
+    bench.turn();
+    assert_eq!(in_flight(&bench), 4, "nobody else is there");
+    bench.send(&modest, &one);
+    bench.turn();
+    bench.answer(bulk, 0);
+    bench.turn();
+    assert_eq!(in_flight(&bench), 3, "what is there comes back first");
+}
+
+#[test]
 fn two_principals_take_turns() {
     let mut settings = small(1);
     settings.clusters[0].chunks_in_flight = 1;

@@ -321,6 +321,7 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
             ("streams_per_connection", f64::from(cluster.streams_per_connection)),
             ("requests_in_flight", cluster.requests_in_flight.0 as f64),
             ("chunks_in_flight", f64::from(cluster.chunks_in_flight)),
+            ("chunks_beside_requests", f64::from(cluster.chunks_beside_requests)),
             ("gather_bytes_max", cluster.gather_bytes_max.0 as f64),
             ("request_max", cluster.request_max.0 as f64),
             ("prepared_max", f64::from(cluster.prepared_max)),

@@ -33,6 +33,7 @@ pub fn scenario(random: &mut Random) -> Settings {
     cluster.requests_in_flight = Operations(random.pick(&[1, 4, 64]));
     cluster.chunk_keys = random.pick(&[1, 3, 10]);
     cluster.chunks_in_flight = random.pick(&[1, 2, 4]);
+    cluster.chunks_beside_requests = random.pick(&[1, 2, 4]);
     cluster.gather_bytes_max = Bytes(random.pick(&[600, 5_000, 1 << 20]));
     cluster.split = random.pick(&[SplitChoice::Auto, SplitChoice::Auto, SplitChoice::On, SplitChoice::Off]);
     cluster.prepared_max = random.pick(&[2, 5, 100]);

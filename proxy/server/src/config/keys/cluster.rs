@@ -168,6 +168,16 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
     ),
     key!(
         ClusterSettings,
+        "chunks_beside_requests",
+        chunks_beside_requests,
+        Kind::Count(1, 1_024),
+        Absent::Default,
+        Tighter::Less,
+        "The same while a worker has other requests at the node, and until it has sent none for 20 ms: those keep their \
+         latency at the price of the split ones. Above `chunks_in_flight` it has no effect."
+    ),
+    key!(
+        ClusterSettings,
         "gather_bytes_max",
         gather_bytes_max,
         Kind::Size(1 << 20, 1 << 30),
