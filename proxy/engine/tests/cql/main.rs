@@ -19,6 +19,7 @@ mod shards;
 mod signin;
 mod simulation;
 mod split;
+mod split_budget;
 mod statements;
 mod stream_through;
 mod wire;

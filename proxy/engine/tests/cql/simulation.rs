@@ -7,6 +7,7 @@
 //! A failing seed is printed; `WEIR_SEED=<n> cargo test -p weir-engine --test cql simulation` replays it, and
 //! `WEIR_SEED=<from>..<to>` runs many others.
 
+mod errors;
 mod hot;
 #[path = "../simulation/random.rs"]
 mod random;
@@ -20,7 +21,7 @@ use crate::wire::{self, Answer, Part, With, in_segments, int, list};
 use random::Random;
 use scenario::{COUNT, MANY, SET, many, read_text, scenario};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_cql::response::{ErrorCode, ResultBody};
+use weir_cql::response::ResultBody;
 use weir_cql::{Opcode, Response, Version};
 use weir_engine::cql::{PlacedNode, Routed};
 use weir_engine::units::{ClusterId, LaneId, Span};
@@ -438,35 +439,6 @@ impl World {
                 assert!(!answer.body.windows(4).any(|bytes| bytes == REAL), "no address leaks");
             }
             Expect::Supported => assert!(matches!(answer.read(), Response::Supported(_))),
-        }
-    }
-
-    fn judge_error(&mut self, expect: &Expect, answer: &Answer, index: usize) {
-        let (code, text) = answer.error();
-        *self.totals.errors.entry(code.label()).or_default() += 1;
-        let writes = matches!(expect, Expect::Count(_) | Expect::Set(_) | Expect::HotWrite(_));
-        let legal = match code {
-            ErrorCode::SERVER_ERROR => text.starts_with("weir: "),
-            ErrorCode::READ_TIMEOUT => !writes,
-            ErrorCode::WRITE_TIMEOUT => writes || matches!(expect, Expect::Prepared(_)),
-            ErrorCode::UNPREPARED => {
-                let reads =
-                    matches!(expect, Expect::Row(_) | Expect::HotRow(_) | Expect::Many(_) | Expect::Page(..));
-                writes || reads
-            }
-            ErrorCode::INVALID => match expect {
-                Expect::Use(keyspace) => *keyspace == "nowhere",
-                Expect::RowUnderUse(_, uses) => self.apps[index].chosen(*uses).is_none(),
-                Expect::Many(_) | Expect::Page(..) => text.contains("gather_bytes_max"),
-                _ => false,
-            },
-            _ => false,
-        };
-        assert!(legal, "{expect:?} was answered {}", answer.describe());
-        if let Expect::Count(row) = expect
-            && (text.contains("nothing was sent") || code == ErrorCode::UNPREPARED)
-        {
-            self.never.insert(row.clone());
         }
     }
 

@@ -1,0 +1,35 @@
+//! Which errors a client of the simulation may be told.
+
+use super::{Answer, Expect, World};
+use weir_cql::response::ErrorCode;
+
+impl World {
+    pub(super) fn judge_error(&mut self, expect: &Expect, answer: &Answer, index: usize) {
+        let (code, text) = answer.error();
+        *self.totals.errors.entry(code.label()).or_default() += 1;
+        let writes = matches!(expect, Expect::Count(_) | Expect::Set(_) | Expect::HotWrite(_));
+        let legal = match code {
+            ErrorCode::SERVER_ERROR => text.starts_with("weir: "),
+            ErrorCode::READ_TIMEOUT => !writes,
+            ErrorCode::WRITE_TIMEOUT => writes || matches!(expect, Expect::Prepared(_)),
+            ErrorCode::UNPREPARED => {
+                let reads =
+                    matches!(expect, Expect::Row(_) | Expect::HotRow(_) | Expect::Many(_) | Expect::Page(..));
+                writes || reads
+            }
+            ErrorCode::INVALID => match expect {
+                Expect::Use(keyspace) => *keyspace == "nowhere",
+                Expect::RowUnderUse(_, uses) => self.apps[index].chosen(*uses).is_none(),
+                Expect::Many(_) | Expect::Page(..) => text.contains("gather_bytes_max"),
+                _ => false,
+            },
+            _ => false,
+        };
+        assert!(legal, "{expect:?} was answered {}", answer.describe());
+        if let Expect::Count(row) = expect
+            && (text.contains("nothing was sent") || code == ErrorCode::UNPREPARED)
+        {
+            self.never.insert(row.clone());
+        }
+    }
+}
