@@ -48,6 +48,11 @@ pub struct Engine {
     pub(crate) pools: Vec<Pool>,
     pub(crate) servers: Vec<Server>,
     pub(crate) lanes: Vec<Lane>,
+    /// Places of servers and lanes that left with their settings, for the next ones.
+    pub(crate) free_servers: Vec<ServerId>,
+    pub(crate) free_lanes: Vec<LaneId>,
+    /// What was passed on to the servers that left.
+    pub(crate) operations_of_gone: u64,
     pub(crate) ledger: Ledger,
     #[expect(
         clippy::vec_box,
@@ -100,6 +105,9 @@ impl Engine {
             pools: Vec::new(),
             servers: Vec::new(),
             lanes: Vec::new(),
+            free_servers: Vec::new(),
+            free_lanes: Vec::new(),
+            operations_of_gone: 0,
             ledger: Ledger::new(seed),
             spare_keys: Vec::new(),
             dirty_clients: Vec::new(),

@@ -127,6 +127,13 @@ impl Engine {
     }
 
     fn check_servers(&self) {
+        let gone = self.servers.iter().filter(|server| server.retired && server.lanes.is_empty());
+        assert_eq!(gone.count(), self.free_servers.len(), "places of servers without lanes are free");
+        for id in &self.free_lanes {
+            let lane = &self.lanes[id.0 as usize];
+            assert!(lane.state == LaneState::Retired && lane.owed.is_empty(), "{id:?} is free");
+            assert!(!self.servers.iter().any(|server| server.lanes.contains(id)), "{id:?} is nobody's");
+        }
         for (index, server) in self.servers.iter().enumerate() {
             let mut sum = Cost::default();
             for lane in self.lanes.iter().filter(|lane| lane.info.server.0 as usize == index) {

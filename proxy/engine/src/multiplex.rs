@@ -350,8 +350,10 @@ const RETRY_CREDIT_FIRST: u64 = 10 * 100;
 pub(crate) struct Server {
     pub(crate) pool: PoolId,
     pub(crate) name: Arc<str>,
-    pub(crate) first_lane: LaneId,
-    pub(crate) lanes: u32,
+    /// Its connections; one of a retired server goes when the driver keeps nothing of it any more.
+    pub(crate) lanes: Vec<LaneId>,
+    /// No longer in the settings: its place is free once its last lane is gone.
+    pub(crate) retired: bool,
     pub(crate) in_flight: Cost,
     /// Caps of this worker: its share of the pool's.
     pub(crate) operations_max: Operations,
@@ -379,7 +381,7 @@ impl Server {
     pub(crate) fn new(
         pool: PoolId,
         name: Arc<str>,
-        first_lane: LaneId,
+        lanes: Vec<LaneId>,
         settings: &PoolSettings,
         workers: u64,
     ) -> Server {
@@ -387,8 +389,8 @@ impl Server {
         let mut server = Server {
             pool,
             name,
-            first_lane,
-            lanes: settings.connections_per_server,
+            lanes,
+            retired: false,
             in_flight: Cost::default(),
             operations_max: Operations(0),
             bytes_max: Bytes(0),
@@ -475,10 +477,6 @@ impl Server {
     }
 
     pub(crate) fn lane_for(&self, client_slot: u32) -> LaneId {
-        LaneId(self.first_lane.0 + client_slot % self.lanes)
-    }
-
-    pub(crate) fn lane_ids(&self) -> impl Iterator<Item = LaneId> + use<> {
-        (self.first_lane.0..self.first_lane.0 + self.lanes).map(LaneId)
+        self.lanes[client_slot as usize % self.lanes.len()]
     }
 }

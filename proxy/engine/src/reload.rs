@@ -1,37 +1,89 @@
 //! New settings while requests are under way: limits, switches and time-outs hold at once. A pool whose servers changed
 //! gets new lanes; what was passed on to the old ones is still answered there, and no client's later command goes to a
 //! new lane before that (on another connection it could overtake).
+//!
+//! Servers and lanes that left keep their places until all they owed is answered and their sockets are closed
+//! ([`Engine::lane_gone`]); then the next ones take them, so that reloads cost no memory however many there are.
 
+use crate::OutBuffer;
 use crate::client::Hold;
 use crate::engine::{Engine, Pool};
 use crate::error::Failure;
 use crate::multiplex::{Lane, LaneInfo, LaneState, Server};
 use crate::route::Ring;
-use crate::settings::{PoolSettings, Settings};
+use crate::settings::{Address, PoolSettings, Settings};
 use crate::units::{Bytes, ClientId, Instant, LaneId, Operations, PoolId, ServerId};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 impl Engine {
-    /// Lays out servers and lanes of a pool, after those that exist.
+    /// Lays out servers and lanes of a pool, in places that are free or after those that exist.
     pub(crate) fn lay_out(&mut self, id: PoolId) -> Pool {
-        let settings = &self.settings.pools[id.0 as usize];
-        let mut servers = Vec::new();
-        for server in &settings.servers {
-            let server_id = ServerId(self.servers.len() as u32);
-            let first_lane = LaneId(self.lanes.len() as u32);
-            for _ in 0..settings.connections_per_server {
-                self.lanes.push(Lane::new(LaneInfo {
-                    pool: id,
-                    server: server_id,
-                    address: server.address.clone(),
-                    auth_file: settings.auth_file.clone(),
-                }));
-            }
-            let name = server.address.to_string().into();
-            self.servers.push(Server::new(id, name, first_lane, settings, self.workers));
-            servers.push(server_id);
+        let settings = self.settings.clone();
+        let settings = &settings.pools[id.0 as usize];
+        let servers = settings.servers.iter().map(|server| self.add_server(id, &server.address, settings));
+        Pool { servers: servers.collect(), ring: Ring::new(settings.ring, &settings.servers) }
+    }
+
+    fn add_server(&mut self, pool: PoolId, address: &Address, settings: &PoolSettings) -> ServerId {
+        // an account without a name still says what it asked of the server that was
+        let held = |id: &ServerId| {
+            let mut spent = self.ledger.held().iter().flat_map(|(_, account)| &account.spent);
+            spent.any(|(server, _)| server == id)
+        };
+        let free = self.free_servers.iter().position(|id| !held(id));
+        let free = free.map(|at| self.free_servers.swap_remove(at));
+        let id = free.unwrap_or(ServerId(self.servers.len() as u32));
+        let info =
+            LaneInfo { pool, server: id, address: address.clone(), auth_file: settings.auth_file.clone() };
+        let lanes = (0..settings.connections_per_server).map(|_| self.add_lane(info.clone())).collect();
+        let server = Server::new(pool, address.to_string().into(), lanes, settings, self.workers);
+        match free {
+            Some(id) => self.servers[id.0 as usize] = server,
+            None => self.servers.push(server),
         }
-        Pool { ring: Ring::new(settings.ring, &settings.servers), servers }
+        id
+    }
+
+    fn add_lane(&mut self, info: LaneInfo) -> LaneId {
+        let lane = Lane::new(info);
+        if let Some(id) = self.free_lanes.pop() {
+            self.lanes[id.0 as usize] = lane;
+            return id;
+        }
+        self.lanes.push(lane);
+        LaneId(self.lanes.len() as u32 - 1)
+    }
+
+    /// The driver keeps nothing of this lane any more: no socket, no attempt. Only for lanes that [`Engine::lanes`] does
+    /// not name; its number is given to another connection by a later [`Engine::apply`]. Nothing happens while it still
+    /// owes an answer, and when it was told before.
+    pub fn lane_gone(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0 as usize];
+        let owes = !lane.owed.is_empty() || lane.batch.is_some();
+        if lane.state != LaneState::Retired || owes || self.free_lanes.contains(&id) {
+            return;
+        }
+        lane.out = OutBuffer::default();
+        lane.owed = VecDeque::new();
+        lane.input = Vec::new();
+        let server_id = lane.info.server;
+        self.cuts.retain(|(cut, _)| *cut != id); // they are about the connection that was
+        self.free_lanes.push(id);
+        let server = &mut self.servers[server_id.0 as usize];
+        server.lanes.retain(|lane| *lane != id);
+        if server.retired && server.lanes.is_empty() {
+            self.operations_of_gone += std::mem::take(&mut server.backend_operations);
+            server.spent = Vec::new();
+            self.free_servers.push(server_id);
+        }
+    }
+
+    /// Places in the tables of servers and of lanes, those included that are free for the next ones. At most as many
+    /// as were ever in use at once.
+    #[must_use]
+    pub fn places(&self) -> (usize, usize) {
+        (self.servers.len(), self.lanes.len())
     }
 
     /// New settings: limits, switches and time-outs hold at once; a pool whose servers or connections changed gets new
@@ -127,7 +179,9 @@ impl Engine {
     }
 
     fn retire(&mut self, server: ServerId, now: Instant) {
-        for id in self.servers[server.0 as usize].lane_ids() {
+        let server = &mut self.servers[server.0 as usize];
+        server.retired = true;
+        for id in server.lanes.clone() {
             let lane = &mut self.lanes[id.0 as usize];
             lane.close_batch(now);
             let up = lane.is_up();

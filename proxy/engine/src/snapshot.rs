@@ -91,13 +91,12 @@ impl Engine {
             |index: usize| self.pools.iter().any(|pool| pool.servers.iter().any(|s| s.0 as usize == index));
         let servers = self.servers.iter().enumerate().filter(|(index, _)| current(*index));
         let servers = servers.map(|(_, server)| {
-            let lanes = &self.lanes[server.first_lane.0 as usize..][..server.lanes as usize];
+            let lanes = server.lanes.iter().map(|id| &self.lanes[id.0 as usize]);
             let oldest = server.small.oldest().into_iter().chain(server.bulk.oldest()).min();
             ServerSnapshot {
                 backend: Backend::Pool(server.pool),
                 name: server.name.clone(),
                 lanes: lanes
-                    .iter()
                     .map(|lane| LaneSnapshot {
                         state: lane.state,
                         bulk: false,

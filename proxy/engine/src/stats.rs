@@ -45,7 +45,8 @@ impl Engine {
         let mut text = String::new();
         let clients = self.clients.len() - self.free.len();
         let owed: usize = self.lanes.iter().map(|lane| lane.owed.len()).sum();
-        let backend: u64 = self.servers.iter().map(|server| server.backend_operations).sum();
+        let here: u64 = self.servers.iter().map(|server| server.backend_operations).sum();
+        let backend = here + self.operations_of_gone;
         let waiting: usize = self.servers.iter().map(|server| server.small.len() + server.bulk.len()).sum();
         let queued: u64 = self.servers.iter().map(Server::queued).sum();
         let rows: [(&str, u64); 10] = [

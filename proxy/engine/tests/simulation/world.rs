@@ -400,7 +400,12 @@ impl World {
         let wanted: Vec<(usize, usize, usize)> = self
             .engine
             .lanes()
-            .map(|(id, info)| (id.0 as usize, info.pool.0 as usize, info.server.0 as usize))
+            .map(|(id, info)| {
+                let pool = info.pool.0 as usize;
+                let servers = &self.settings.pools[pool].servers;
+                let server = servers.iter().position(|server| server.address == info.address);
+                (id.0 as usize, pool, server.expect("a server of the settings"))
+            })
             .collect();
         for link in &mut self.links {
             link.retired = true;
@@ -408,16 +413,34 @@ impl World {
         for pool in 0..self.settings.pools.len() {
             let settings = &self.settings.pools[pool];
             let ring = Arc::new(Ring::new(settings.ring, &settings.servers));
-            let first = wanted.iter().filter(|lane| lane.1 == pool).map(|lane| lane.2).min().unwrap_or(0);
             for (lane, _, server) in wanted.iter().filter(|lane| lane.1 == pool) {
-                if let Some(link) = self.links.get_mut(*lane) {
+                if let Some(link) = self.links.get_mut(*lane).filter(|link| link.stand != Stand::Gone) {
                     link.retired = false;
                     continue;
                 }
-                assert_eq!(*lane, self.links.len(), "lanes are laid out one after the other");
                 let slow = if self.scenario.allowed.links { 5_000 } else { 1 };
                 let connected_at = self.now + self.random.below(slow) as u64;
-                self.links.push(Link::new(ring.clone(), server - first, connected_at));
+                let link = Link::new(ring.clone(), *server, connected_at);
+                match self.links.get_mut(*lane) {
+                    // the number of a connection that is gone
+                    Some(place) => *place = link,
+                    None => {
+                        assert_eq!(*lane, self.links.len(), "new lanes are laid out one after the other");
+                        self.links.push(link);
+                    }
+                }
+            }
+        }
+        self.free_links();
+    }
+
+    /// The engine may use the numbers again of connections it does not want any more, once nothing is left of them.
+    fn free_links(&mut self) {
+        for index in 0..self.links.len() {
+            let link = &mut self.links[index];
+            if link.retired && link.stand != Stand::Up {
+                link.stand = Stand::Gone;
+                self.engine.lane_gone(LaneId(index as u32));
             }
         }
     }
@@ -456,6 +479,7 @@ impl World {
         for round in 0.. {
             self.engine.end_turn(self.instant());
             self.take_cuts();
+            self.free_links();
             self.take_slow();
             self.write_lanes();
             self.write_clients();

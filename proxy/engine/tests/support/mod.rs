@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use weir_engine::Engine;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
 use weir_engine::settings::{Address, Backend, ListenerSettings, PoolSettings, ServerSettings, Settings};
 use weir_engine::units::{ClientId, Instant, LaneId, ListenerId, PoolId, Span};
+use weir_engine::{CutCause, Engine};
 
 /// One pool of servers behind one listener, every default.
 pub fn settings(servers: usize) -> Settings {
@@ -63,6 +63,34 @@ impl Bench {
             bench.engine.lane_up(LaneId(lane as u32), bench.now);
         }
         bench
+    }
+
+    /// New settings; lanes they bring are up.
+    pub fn apply(&mut self, settings: Settings) {
+        let had: Vec<LaneId> = self.engine.lanes().map(|(id, _)| id).collect();
+        self.engine.apply(Arc::new(settings), self.now);
+        let new: Vec<LaneId> = self.engine.lanes().map(|(id, _)| id).filter(|id| !had.contains(id)).collect();
+        let lanes = self.engine.places().1;
+        self.unanswered.resize(lanes, VecDeque::new());
+        self.partial.resize(lanes, Vec::new());
+        for lane in new {
+            self.engine.lane_up(lane, self.now);
+        }
+    }
+
+    /// Closes the connections the engine wants no more, as a driver does; how many.
+    pub fn close_retired(&mut self) -> usize {
+        let mut cuts = Vec::new();
+        self.engine.take_cuts(&mut cuts);
+        for (lane, cause) in &cuts {
+            assert_eq!(*cause, CutCause::Retired);
+            assert!(self.unanswered[lane.0 as usize].is_empty(), "{lane:?} owes an answer");
+            self.engine.lane_lost(*lane, self.now);
+            self.engine.lane_failed(*lane, self.now);
+            self.engine.lane_gone(*lane);
+        }
+        self.engine.check_invariants();
+        cuts.len()
     }
 
     pub fn open(&mut self, principal: &str) -> ClientId {

@@ -45,6 +45,9 @@ impl DataPath for Engine {
             Engine::lane_failed(self, id, now);
         }
     }
+    fn lane_gone(&mut self, id: LaneId) {
+        Engine::lane_gone(self, id);
+    }
     fn take_flushes(&mut self, into: &mut Vec<FlushJob>) {
         Engine::take_flushes(self, into);
     }
