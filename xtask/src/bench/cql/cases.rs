@@ -141,8 +141,6 @@ pub struct Case {
     pub title: &'static str,
     pub load: Load,
     pub targets: &'static [(Measure, Target)],
-    /// The target was set for split requests.
-    pub needs_splitting: bool,
 }
 
 pub const CASES: &[Case] = &[
@@ -151,7 +149,6 @@ pub const CASES: &[Case] = &[
         title: "prepared SELECT, 1 in flight",
         load: Load::Select { connections: 1, depth: 1 },
         targets: &[(Measure::P50, Target::AddedAtMost(40.0))],
-        needs_splitting: false,
     },
     Case {
         id: "select-64x1",
@@ -162,35 +159,30 @@ pub const CASES: &[Case] = &[
             (Measure::ProxyCpu, Target::AtMost(5.0)),
             (Measure::ServerCpu, Target::RatioAtMost(1.15)),
         ],
-        needs_splitting: false,
     },
     Case {
         id: "select-16x4",
         title: "prepared SELECT, 64 in flight on 4 connections",
         load: Load::Select { connections: 4, depth: 16 },
         targets: &[],
-        needs_splitting: false,
     },
     Case {
         id: "in-paged",
         title: "IN of 15,000 keys, pages of 5,000, all pages",
         load: Load::In { page: 5_000 },
         targets: &[(Measure::P50, Target::RatioAtMost(0.28))],
-        needs_splitting: true,
     },
     Case {
         id: "in-unpaged",
         title: "IN of 15,000 keys, unpaged",
         load: Load::In { page: 0 },
         targets: &[(Measure::P50, Target::RatioAtMost(0.8))],
-        needs_splitting: true,
     },
     Case {
         id: "neighbour",
         title: "a neighbour's SELECT beside 4 clients of IN 15,000",
         load: Load::NeighbourOf { clients: 4 },
         targets: &[(Measure::P99, Target::RatioAtMost(0.2)), (Measure::P50, Target::RatioAtMost(1.5))],
-        needs_splitting: true,
     },
 ];
 
