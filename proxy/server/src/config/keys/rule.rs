@@ -105,7 +105,7 @@ pub static RULE: &[Key<RuleDraft>] = &[
         Kind::Duration(Span::millis(1), Span::secs(60)),
         Absent::Default,
         Tighter::Neither,
-        "How long the answer of a read may be given again to the same principal. Writes that pass through the same worker \
+        "How long the answer of a read may be given again to the same principal. Writes that pass through this weir \
          end it at once; others are not seen before it ends (docs/cql.md)."
     ),
 ];
