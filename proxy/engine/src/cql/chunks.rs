@@ -1,5 +1,5 @@
 //! Whose part goes next: split requests wait in one fair queue per cluster and version, and a part of the one whose turn
-//! it is goes to whichever node has room on its bulk lane.
+//! it is goes to whichever node has room on its bulk lane. Parts that a node turned away go first, to another node.
 //!
 //! Bounds: `chunks_in_flight` parts per node over all versions, callers and workers (a worker has its share of them, and
 //! one at least), parts that nobody waits for any more included, because the node works on them all the same, and only
@@ -8,6 +8,8 @@
 //! goes on, so that one always ends.
 
 use super::CqlEngine;
+use super::failover::Tried;
+use super::job::PartStage;
 use super::lifecycle::VERSIONS;
 use super::node::{Lane, LaneInfo, Nearness, NodeId, QUANTUM, version_index};
 use super::request::RequestId;
@@ -48,6 +50,8 @@ pub(super) struct Splits {
     pub(super) queues: [FairQueue<RequestId>; 3],
     /// All of them, the oldest first.
     pub(super) jobs: VecDeque<RequestId>,
+    /// Parts that a node turned away and that wait for room at another one; never more than parts were in flight.
+    pub(super) moving: VecDeque<(RequestId, u32)>,
     /// Bytes of answers they hold.
     pub(super) gathered: usize,
     /// Those that ended, by outcome, and requests for many keys that were sent whole, by reason; since the start.
@@ -63,6 +67,7 @@ impl Default for Splits {
         Splits {
             queues: std::array::from_fn(|_| FairQueue::new(QUANTUM)),
             jobs: VecDeque::new(),
+            moving: VecDeque::new(),
             gathered: 0,
             ended: [0; Outcome::COUNT],
             whole: FxHashMap::default(),
@@ -153,24 +158,38 @@ impl CqlEngine {
         usize::try_from(beside / self.workers).unwrap_or(usize::MAX).clamp(1, most)
     }
 
-    /// A bulk lane with room, of the next node in turn that has one.
-    fn free_bulk_lane(&mut self, id: ClusterId, version: Version, now: Instant) -> Option<LaneId> {
+    /// Whether parts can be sent to any node but those that were tried.
+    pub(super) fn has_other_bulk(&self, cluster: ClusterId, version: Version, tried: &Tried) -> bool {
+        let mut others = self.clusters[cluster.0 as usize].nodes.iter().filter(|node| !tried.has(**node));
+        others.any(|node| {
+            let lane = self.bulk_lane_of(*node, version);
+            lane.is_some_and(|lane| self.lanes[lane.0 as usize].is_usable())
+        })
+    }
+
+    /// A bulk lane with room, of the next node in turn that has one and was not tried.
+    fn free_bulk_lane(
+        &mut self,
+        id: ClusterId,
+        version: Version,
+        tried: &Tried,
+        now: Instant,
+    ) -> Option<LaneId> {
         let cluster = &self.clusters[id.0 as usize];
         let (count, first) = (cluster.nodes.len(), cluster.splits.node_turn);
         let streams = usize::from(cluster.settings.streams_per_connection);
         // those that are near, in turn; the others only while none of those is up
         let up = |node: &&NodeId| {
             let lane = self.bulk_lane_of(**node, version);
-            lane.is_some_and(|lane| self.lanes[lane.0 as usize].is_usable())
+            !tried.has(**node) && lane.is_some_and(|lane| self.lanes[lane.0 as usize].is_usable())
         };
         let nearness = |node: &NodeId| self.nodes[node.0 as usize].nearness();
         let nearest = cluster.nodes.iter().filter(up).map(nearness).min()?;
         for step in 0..count {
             let place = (first + step) % count;
             let node = cluster.nodes[place];
-            let Some(lane) = self.bulk_lane_of(node, version).filter(|_| nearness(&node) == nearest) else {
-                continue;
-            };
+            let fits = !tried.has(node) && nearness(&node) == nearest;
+            let Some(lane) = self.bulk_lane_of(node, version).filter(|_| fits) else { continue };
             let state = &self.lanes[lane.0 as usize];
             let room = || self.parts_in_flight(node) < self.parts_now(node, now);
             if state.is_usable() && state.streams.in_use() < streams && room() {
@@ -199,6 +218,9 @@ impl CqlEngine {
 
     /// Sends one part, or finds that none can be sent.
     fn pump_part(&mut self, id: ClusterId, now: Instant) -> bool {
+        if self.pump_moving(id, now) {
+            return true;
+        }
         if self.gather_crowded(id) {
             return self.pump_oldest(id, now);
         }
@@ -209,13 +231,42 @@ impl CqlEngine {
             if self.clusters[id.0 as usize].splits.queue(version).is_empty() {
                 continue;
             }
-            let Some(lane) = self.free_bulk_lane(id, version, now) else { continue };
+            let Some(lane) = self.free_bulk_lane(id, version, &Tried::default(), now) else { continue };
             let splits = &mut self.clusters[id.0 as usize].splits;
             splits.version_turn = (place + 1) % VERSIONS.len();
             let Some(popped) = splits.queue(version).pop() else { continue };
             let keys = self.send_part(popped.client, lane, now);
             self.clusters[id.0 as usize].splits.queue(version).charge(popped.principal, keys);
             self.offer(popped.client, now);
+            return true;
+        }
+        false
+    }
+
+    /// Sends a part that was turned away to a node it was not at yet; where there is none any more, to whichever has
+    /// room, in its turn. While the answers held are as many as may be, only one of the request that began first.
+    fn pump_moving(&mut self, id: ClusterId, now: Instant) -> bool {
+        let crowded = self.gather_crowded(id);
+        let oldest = self.clusters[id.0 as usize].splits.jobs.front().copied();
+        for place in 0..self.clusters[id.0 as usize].splits.moving.len() {
+            let (request, index) = self.clusters[id.0 as usize].splits.moving[place];
+            let Some(of) = self.requests.get(request).filter(|_| !crowded || oldest == Some(request)) else {
+                continue;
+            };
+            let version = of.version;
+            let Some(tried) = of.job.as_ref().and_then(|job| Some(job.part(index)?.tried)) else { continue };
+            if !self.has_other_bulk(id, version, &tried) {
+                let job = self.requests.get_mut(request).and_then(|request| request.job.as_mut());
+                if let Some(part) = job.and_then(|job| job.part_mut(index)) {
+                    part.stage = PartStage::Waits;
+                }
+                self.clusters[id.0 as usize].splits.moving.remove(place);
+                self.offer(request, now);
+                return true;
+            }
+            let Some(lane) = self.free_bulk_lane(id, version, &tried, now) else { continue };
+            self.clusters[id.0 as usize].splits.moving.remove(place);
+            self.send_part_at(request, index, lane, now);
             return true;
         }
         false
@@ -229,7 +280,7 @@ impl CqlEngine {
         if !self.clusters[id.0 as usize].splits.queue(version).contains(oldest) {
             return false;
         }
-        let Some(lane) = self.free_bulk_lane(id, version, now) else { return false };
+        let Some(lane) = self.free_bulk_lane(id, version, &Tried::default(), now) else { return false };
         self.clusters[id.0 as usize].splits.queue(version).remove(oldest);
         self.send_part(oldest, lane, now);
         self.offer(oldest, now);

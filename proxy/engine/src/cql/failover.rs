@@ -1,7 +1,8 @@
-//! Requests that a node did not carry out, and that may be asked of another one: at most [`ATTEMPTS_MAX`] times in all
+//! Requests (and parts of split ones) that a node did not carry out, and that may be asked of another one: at most [`ATTEMPTS_MAX`] times in all
 //! and within the retry budget, never where the first time may have done something that the second would add to.
 
 use super::CqlEngine;
+use super::job::PartStage;
 use super::node::NodeId;
 use super::request::{Purpose, RequestId};
 use crate::units::{ClusterId, Instant, LaneId};
@@ -108,6 +109,47 @@ impl CqlEngine {
         }
         self.clusters[cluster.0 as usize].failovers[cause as usize] += 1;
         self.route(id, now);
+        true
+    }
+
+    /// A node answered a part of a split request with an error: whether the part is to go to another one.
+    pub(super) fn part_fails_over(
+        &mut self,
+        id: RequestId,
+        index: u32,
+        lane: LaneId,
+        header: &Header,
+        body: &[u8],
+        now: Instant,
+    ) -> bool {
+        let Some(cause) = cause_of(header, body) else { return false };
+        let info = &self.lanes[lane.0 as usize].info;
+        let (cluster, node) = (info.cluster, info.node);
+        let Some(request) = self.requests.get_mut(id).filter(|request| request.idempotent) else {
+            return false;
+        };
+        let (version, known) = (request.version, request.known);
+        let Some(part) = request.job.as_mut().and_then(|job| job.part_mut(index)) else { return false };
+        part.tried.note(node);
+        let (tried, attempts) = (part.tried, part.attempts);
+        if attempts >= ATTEMPTS_MAX
+            || !self.has_other_bulk(cluster, version, &tried)
+            || !self.within_budget(cluster, now)
+        {
+            return false;
+        }
+        self.clusters[cluster.0 as usize].failovers[cause as usize] += 1;
+        let Some(job) = self.requests.get_mut(id).and_then(|request| request.job.as_mut()) else {
+            return true;
+        };
+        let keys = u64::from(job.plan.keys_in(index));
+        job.unsent += keys;
+        if let Some(part) = job.part_mut(index) {
+            part.stage = PartStage::Moves;
+        }
+        self.callers.known[known as usize].queued += keys;
+        self.clusters[cluster.0 as usize].splits.moving.push_back((id, index));
+        self.pump_due = true;
         true
     }
 

@@ -179,6 +179,10 @@ impl CqlEngine {
             assert!(lane.info.bulk, "parts go on bulk lanes");
             assert_eq!(lane.streams.owner(stream), Some(Owner::Part(id, index)), "{id:?} on {stream}");
         }
+        let mut moving: Vec<u32> =
+            splits.moving.iter().filter(|(of, _)| *of == id).map(|(_, part)| *part).collect();
+        moving.sort_unstable();
+        assert_eq!(moving, job.moving().collect::<Vec<_>>(), "parts that were turned away are listed once");
         let queued = splits.queues.iter().filter(|queue| queue.contains(id)).count();
         assert!(queued <= 1 && request.envelope.is_empty());
         job.check_invariants().0

@@ -1,5 +1,6 @@
 //! What is known of a request that runs as parts: which were sent, which are answered, what they hold.
 
+use super::failover::Tried;
 use super::prepared::Prepared;
 use super::request::Request;
 use super::split::{Bounds, Gather, Plan};
@@ -13,6 +14,8 @@ use std::sync::Arc;
 pub(super) enum PartStage {
     /// To be sent again.
     Waits,
+    /// To be sent again, to a node that it was not at yet (`Splits::moving` has it).
+    Moves,
     /// Sent; the reply will come on this stream.
     Sent(LaneId, i16),
     /// Its statement is prepared again, on this stream.
@@ -26,6 +29,8 @@ pub(super) struct Part {
     pub(super) stage: PartStage,
     pub(super) attempts: u8,
     pub(super) repairs: u8,
+    /// Nodes that said "not here, not now".
+    pub(super) tried: Tried,
 }
 
 /// A split request under way.
@@ -80,6 +85,10 @@ impl Job {
         self.plan.bytes()
     }
 
+    pub(super) fn part(&self, index: u32) -> Option<&Part> {
+        self.parts.get(index.checked_sub(self.first)? as usize)
+    }
+
     pub(super) fn part_mut(&mut self, index: u32) -> Option<&mut Part> {
         self.parts.get_mut(index.checked_sub(self.first)? as usize)
     }
@@ -114,14 +123,20 @@ impl Job {
                 let index = self.first + place as u32;
                 Some((index, lane, stream, self.plan.keys_in(index).into()))
             }
-            PartStage::Waits | PartStage::Answered => None,
+            PartStage::Waits | PartStage::Moves | PartStage::Answered => None,
         })
+    }
+
+    /// Parts that wait for a node they were not at yet.
+    pub(super) fn moving(&self) -> impl Iterator<Item = u32> {
+        let moves = self.parts.iter().enumerate().filter(|(_, part)| part.stage == PartStage::Moves);
+        moves.map(|(place, _)| self.first + place as u32)
     }
 
     /// Panics when a sum is wrong: its keys that wait, and bytes of answers.
     pub(super) fn check_invariants(&self) -> (u64, usize) {
         let from = self.first + self.parts.len() as u32;
-        let waits = |place: &usize| self.parts[*place].stage == PartStage::Waits;
+        let waits = |place: &usize| matches!(self.parts[*place].stage, PartStage::Waits | PartStage::Moves);
         let again = (0..self.parts.len()).filter(waits).map(|place| self.first + place as u32);
         let unsent = (from..self.plan.chunks()).chain(again).map(|index| u64::from(self.plan.keys_in(index)));
         assert_eq!(unsent.sum::<u64>(), self.unsent, "keys that wait are counted");

@@ -3,8 +3,9 @@
 //!
 //! It is admitted and priced once, like any other request; each part is an EXECUTE of its own on a bulk lane
 //! ([`super::chunks`] says whose is next), and the answers become one ([`super::split`]). A part whose statement a node
-//! has forgotten is repaired alone; one whose connection is lost is sent again under the retry budget. Any other error
-//! is the answer of the whole: what was not sent is dropped at once, what was sent leaves orphans of its stream ids.
+//! has forgotten is repaired alone; one whose connection is lost is sent again under the retry budget, and so is one that
+//! a node turns away ([`super::failover`]), to another node. Any other error is the answer of the whole: what was not
+//! sent is dropped at once, what was sent leaves orphans of its stream ids.
 //!
 //! Bounds: parts run ahead of the one whose answer is waited for by at most twice `chunks_in_flight`, and for a client
 //! that pages, or a `LIMIT`, by no more than the page is expected to take. The bytes of the keys count as the request's
@@ -216,6 +217,7 @@ impl CqlEngine {
         let splits = &mut self.clusters[cluster.0 as usize].splits;
         splits.gathered = splits.gathered.saturating_sub(gathered);
         splits.queue(version).remove(id);
+        splits.moving.retain(|(request, _)| *request != id);
         for (_, lane, stream, keys) in under_way {
             self.lanes[lane.0 as usize].streams.orphan(stream, now);
             self.part_landed(lane, keys);
@@ -250,6 +252,7 @@ impl CqlEngine {
 
     /// Where no bulk lane is connected or may soon be, split requests fail fast.
     pub(super) fn jobs_without_lane(&mut self, cluster: ClusterId, now: Instant) {
+        self.pump_due = true; // parts that wait for this node's room may go elsewhere
         let jobs: Vec<RequestId> = self.clusters[cluster.0 as usize].splits.jobs.iter().copied().collect();
         for id in jobs {
             let Some(request) = self.requests.get(id) else { continue };

@@ -1,9 +1,9 @@
 //! One part of a split request: sent, answered, repaired where a node has forgotten its statement, sent again where its
-//! connection was lost.
+//! connection was lost or to another node where one said "not here, not now".
 
 use super::CqlEngine;
 use super::error::Failure;
-use super::failover::ATTEMPTS_MAX;
+use super::failover::{ATTEMPTS_MAX, Tried};
 use super::job::{Part, PartStage};
 use super::prepared::Prepared;
 use super::request::RequestId;
@@ -24,9 +24,15 @@ impl CqlEngine {
     /// Sends the next part on this lane; how many keys it has.
     pub(super) fn send_part(&mut self, id: RequestId, lane: LaneId, now: Instant) -> u64 {
         let window = self.window(self.lanes[lane.0 as usize].info.cluster);
+        let next = self.requests.get(id).and_then(|request| request.job.as_ref()?.next(window));
+        next.map_or(0, |index| self.send_part_at(id, index, lane, now))
+    }
+
+    /// Sends this part on this lane; how many keys it has.
+    pub(super) fn send_part_at(&mut self, id: RequestId, index: u32, lane: LaneId, now: Instant) -> u64 {
         let Some(request) = self.requests.get_mut(id) else { return 0 };
         let Some(job) = &mut request.job else { return 0 };
-        let (Some(index), Some(gather)) = (job.next(window), &job.gather) else { return 0 };
+        let Some(gather) = &job.gather else { return 0 };
         let out = &mut self.lanes[lane.0 as usize];
         let Some(stream) = out.take_stream_for(Owner::Part(id, index), now) else { return 0 };
         let chunk = Chunk {
@@ -56,7 +62,7 @@ impl CqlEngine {
                 part.attempts = part.attempts.saturating_add(1);
             }
             None => {
-                job.parts.push_back(Part { stage, attempts: 1, repairs: 0 });
+                job.parts.push_back(Part { stage, attempts: 1, repairs: 0, tried: Tried::default() });
                 job.sent += 1;
                 job.sent_keys += keys;
             }
@@ -113,7 +119,7 @@ impl CqlEngine {
             } else if repaired {
                 // of the PREPARE: the table may be gone, and the client hears why
                 self.pass_on(id, header, body, Outcome::Error, now);
-            } else {
+            } else if !self.part_fails_over(id, index, lane, header, body, now) {
                 self.gather_part(id, index, header, body, now);
             }
             return;

@@ -20,6 +20,7 @@ mod signin;
 mod simulation;
 mod split;
 mod split_budget;
+mod split_failover;
 mod statements;
 mod stream_through;
 mod wire;
