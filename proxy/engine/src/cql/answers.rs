@@ -5,6 +5,7 @@ use super::CqlEngine;
 use super::error::Failure;
 use super::method::Method;
 use super::prepared::{Key, Prepared, Yield};
+use super::repairs::Needs;
 use super::request::{Purpose, RequestId, Stage};
 use super::split::InSplit;
 use super::streams::Owner;
@@ -231,7 +232,7 @@ impl CqlEngine {
                 let cluster = self.clients[request.client.slot as usize].cluster;
                 self.clusters[cluster.0 as usize].registry.ended(key, id)
             }
-            Purpose::Repair => self.share_repair(id),
+            Purpose::Repair => return self.share_repair(Needs::Request(id)),
             _ => Vec::new(),
         };
         let waits = |id: &RequestId| self.requests.get(*id).is_some_and(|r| r.stage == Stage::Joined);
@@ -273,7 +274,7 @@ impl CqlEngine {
         } else {
             self.route(id, now);
         }
-        self.repaired(id, now);
+        self.repaired(Needs::Request(id), now);
     }
 
     /// A statement was prepared for the first time: everybody may use it.

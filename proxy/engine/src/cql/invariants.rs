@@ -3,8 +3,10 @@
 
 use super::client::Client;
 use super::job::Job;
+use super::job::PartStage;
 use super::lifecycle::VERSIONS;
 use super::node::{Lane, NodeId};
+use super::repairs::Needs;
 use super::request::{Request, RequestId, Stage};
 use super::streams::Owner;
 use super::{CqlEngine, LIVE_MAX};
@@ -154,7 +156,7 @@ impl CqlEngine {
                 }
                 Stage::Joined => {
                     let joined = self.clusters.iter().any(|cluster| cluster.registry.has_joined(id));
-                    let joined = joined || self.repairs.has_joined(id);
+                    let joined = joined || self.repairs.has_joined(Needs::Request(id));
                     assert!(joined && waits == 0, "{id:?} waits for a PREPARE that is under way");
                 }
             }
@@ -178,6 +180,13 @@ impl CqlEngine {
             let lane = &self.lanes[lane.0 as usize];
             assert!(lane.info.bulk, "parts go on bulk lanes");
             assert_eq!(lane.streams.owner(stream), Some(Owner::Part(id, index)), "{id:?} on {stream}");
+        }
+        for (index, part) in (job.first..).zip(&job.parts) {
+            let who = Needs::Part(id, index);
+            let joined = part.stage == PartStage::Joined;
+            assert!(!joined || self.repairs.has_joined(who), "{who:?} waits for a PREPARE that is under way");
+            let leads = matches!(part.stage, PartStage::Repairing(..));
+            assert_eq!(leads, self.repairs.is_led_by(who), "{who:?} prepares for all who need it");
         }
         let mut moving: Vec<u32> =
             splits.moving.iter().filter(|(of, _)| *of == id).map(|(_, part)| *part).collect();

@@ -20,6 +20,8 @@ pub(super) enum PartStage {
     Sent(LaneId, i16),
     /// Its statement is prepared again, on this stream.
     Repairing(LaneId, i16),
+    /// Its statement is prepared again by somebody else.
+    Joined,
     /// The answer is there.
     Answered,
 }
@@ -28,6 +30,8 @@ pub(super) enum PartStage {
 pub(super) struct Part {
     pub(super) stage: PartStage,
     pub(super) attempts: u8,
+    /// When, the last time.
+    pub(super) sent: Instant,
     pub(super) repairs: u8,
     /// Nodes that said "not here, not now".
     pub(super) tried: Tried,
@@ -123,8 +127,14 @@ impl Job {
                 let index = self.first + place as u32;
                 Some((index, lane, stream, self.plan.keys_in(index).into()))
             }
-            PartStage::Waits | PartStage::Moves | PartStage::Answered => None,
+            PartStage::Waits | PartStage::Moves | PartStage::Joined | PartStage::Answered => None,
         })
+    }
+
+    /// Parts that prepare their statement again.
+    pub(super) fn repairing(&self) -> impl Iterator<Item = u32> {
+        let repairs = |(_, part): &(usize, &Part)| matches!(part.stage, PartStage::Repairing(..));
+        self.parts.iter().enumerate().filter(repairs).map(|(place, _)| self.first + place as u32)
     }
 
     /// Parts that wait for a node they were not at yet.

@@ -3,7 +3,7 @@
 //!
 //! It is admitted and priced once, like any other request; each part is an EXECUTE of its own on a bulk lane
 //! ([`super::chunks`] says whose is next), and the answers become one ([`super::split`]). A part whose statement a node
-//! has forgotten is repaired alone; one whose connection is lost is sent again under the retry budget, and so is one that
+//! has forgotten waits until it is prepared there ([`super::repairs`]); one whose connection is lost is sent again under the retry budget, and so is one that
 //! a node turns away ([`super::failover`]), to another node. Any other error is the answer of the whole: what was not
 //! sent is dropped at once, what was sent leaves orphans of its stream ids.
 //!
@@ -13,8 +13,9 @@
 
 use super::CqlEngine;
 use super::error::Failure;
-use super::job::{Job, bounds};
+use super::job::{Job, PartStage, bounds};
 use super::prepared::Prepared;
+use super::repairs::Needs;
 use super::request::{RequestId, Stage};
 use super::split::{Gather, PageKey, Plan, Uncut, Whole, is_composite};
 use crate::error::Rejected;
@@ -211,6 +212,8 @@ impl CqlEngine {
         let cluster = self.clients[request.client.slot as usize].cluster;
         let Some(job) = &mut request.job else { return };
         let under_way: Vec<_> = job.under_way().collect();
+        let leads: Vec<u32> = job.repairing().collect();
+        job.parts.iter_mut().for_each(|part| part.stage = PartStage::Answered); // none waits for a PREPARE either
         let (unsent, gathered) = (std::mem::take(&mut job.unsent), std::mem::take(&mut job.gathered));
         let queued = &mut self.callers.known[known as usize].queued;
         *queued = queued.saturating_sub(unsent);
@@ -221,6 +224,9 @@ impl CqlEngine {
         for (_, lane, stream, keys) in under_way {
             self.lanes[lane.0 as usize].streams.orphan(stream, now);
             self.part_landed(lane, keys);
+        }
+        for index in leads {
+            self.leaves_repair(Needs::Part(id, index), now);
         }
     }
 

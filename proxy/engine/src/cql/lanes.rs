@@ -5,6 +5,7 @@ use super::CqlEngine;
 use super::error::Failure;
 use super::failover::{ATTEMPTS_MAX, FailoverCause};
 use super::node::{LaneInfo, NodeId};
+use super::repairs::Needs;
 use super::request::{Purpose, RequestId, Stage};
 use crate::multiplex::LaneState;
 use crate::units::{Instant, LaneId};
@@ -111,7 +112,7 @@ impl CqlEngine {
         }
         request.tried.note(self.lanes[lane.0 as usize].info.node);
         let may_repeat = (request.idempotent || unsent) && request.attempts < ATTEMPTS_MAX;
-        self.leaves_repair(id, now);
+        self.leaves_repair(Needs::Request(id), now);
         let info = &self.lanes[lane.0 as usize].info;
         let (cluster, node) = (info.cluster, info.node);
         if may_repeat && (unsent || self.within_budget(cluster, now)) {

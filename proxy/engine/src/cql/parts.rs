@@ -6,6 +6,7 @@ use super::error::Failure;
 use super::failover::{ATTEMPTS_MAX, Tried};
 use super::job::{Part, PartStage};
 use super::prepared::Prepared;
+use super::repairs::{Needs, Repair};
 use super::request::RequestId;
 use super::split::{Chunk, Fault, Status};
 use super::streams::Owner;
@@ -59,10 +60,17 @@ impl CqlEngine {
         match job.part_mut(index) {
             Some(part) => {
                 part.stage = stage;
+                part.sent = now;
                 part.attempts = part.attempts.saturating_add(1);
             }
             None => {
-                job.parts.push_back(Part { stage, attempts: 1, repairs: 0, tried: Tried::default() });
+                job.parts.push_back(Part {
+                    stage,
+                    attempts: 1,
+                    sent: now,
+                    repairs: 0,
+                    tried: Tried::default(),
+                });
                 job.sent += 1;
                 job.sent_keys += keys;
             }
@@ -115,10 +123,18 @@ impl CqlEngine {
         if header.opcode == Opcode::Error {
             let unprepared = super::answers::unprepared_id(header, body);
             if may_repair && unprepared == Some(&*prepared.id) {
-                self.repair_part(id, index, lane, keys, &prepared, now);
+                match self.part_joins_repair(id, index, lane, &prepared.id) {
+                    Repair::Again => self.part_waits(id, index, true, now),
+                    Repair::Joined => {}
+                    Repair::Lead => self.repair_part(id, index, lane, keys, &prepared, now),
+                }
             } else if repaired {
-                // of the PREPARE: the table may be gone, and the client hears why
+                // of the PREPARE: the table may be gone, and the clients hear why
+                let joined = self.share_repair(Needs::Part(id, index));
                 self.pass_on(id, header, body, Outcome::Error, now);
+                for id in joined {
+                    self.pass_on(id, header, body, Outcome::Error, now);
+                }
             } else if !self.part_fails_over(id, index, lane, header, body, now) {
                 self.gather_part(id, index, header, body, now);
             }
@@ -130,14 +146,16 @@ impl CqlEngine {
         let located = Prefix::locate(header.version, header.flags, body)
             .and_then(|prefix| ResultBody::locate(&mut Cursor::within(body, prefix.message), dialect));
         if header.opcode == Opcode::Result && matches!(located, Ok(ResultBody::Prepared(_))) {
+            self.repaired(Needs::Part(id, index), now);
             self.part_waits(id, index, true, now);
         } else {
+            self.leaves_repair(Needs::Part(id, index), now);
             self.fail(id, Failure::BadReply, now);
         }
     }
 
     /// A part is to be sent (again); `free`: the attempt before does not count, because nothing was carried out.
-    fn part_waits(&mut self, id: RequestId, index: u32, free: bool, now: Instant) {
+    pub(super) fn part_waits(&mut self, id: RequestId, index: u32, free: bool, now: Instant) {
         let Some(request) = self.requests.get_mut(id) else { return };
         let Some(job) = &mut request.job else { return };
         let keys = u64::from(job.plan.keys_in(index));
@@ -163,13 +181,13 @@ impl CqlEngine {
         let out = &mut self.lanes[lane.0 as usize];
         let envelope = super::answers::prepare_again(prepared, out.info.version);
         let Some(stream) = out.take_stream_for(Owner::Part(id, index), now) else {
+            self.leaves_repair(Needs::Part(id, index), now);
             return self.fail(id, Failure::NotSent, now);
         };
         out.send(&envelope, stream);
         let node = out.info.node;
         let part = self.requests.get_mut(id).and_then(|request| request.job.as_mut()?.part_mut(index));
         if let Some(part) = part {
-            part.repairs += 1;
             part.stage = PartStage::Repairing(lane, stream);
         }
         let node = &mut self.nodes[node.0 as usize];
@@ -227,6 +245,9 @@ impl CqlEngine {
         let attempts = part.attempts;
         part.stage = PartStage::Answered; // it is not under way
         self.part_landed(lane, keys);
+        if unsent {
+            self.leaves_repair(Needs::Part(id, index), now);
+        }
         let info = &self.lanes[lane.0 as usize].info;
         let (cluster, node) = (info.cluster, info.node);
         if unsent || (attempts < ATTEMPTS_MAX && self.within_budget(cluster, now)) {

@@ -5,6 +5,7 @@ use super::CqlEngine;
 use super::error::Failure;
 use super::flight::{Answered, Succession};
 use super::method::Method;
+use super::repairs::Needs;
 use super::request::{Purpose, Request, RequestId, Stage};
 use crate::ledger::{Entry, Outcome};
 use crate::units::{Bytes, ClientId, Instant, Operations, Span};
@@ -140,7 +141,7 @@ impl CqlEngine {
         self.note_write_of(&request);
         self.account(&request, now);
         self.unlist(&request, using);
-        self.leaves_repair(id, now);
+        self.leaves_repair(Needs::Request(id), now);
         if let Purpose::Prepare(key) = &request.purpose {
             let cluster = self.clients[request.client.slot as usize].cluster;
             let joined = self.clusters[cluster.0 as usize].registry.ended(key, id);

@@ -2,6 +2,7 @@
 
 use crate::bench::{Bench, Caller, settings};
 use crate::node::row_value;
+use crate::split::{self, in_flight, lanes, request, small};
 use crate::wire::{With, execute, int};
 use weir_cql::Version;
 use weir_engine::units::Span;
@@ -93,6 +94,87 @@ fn an_error_of_the_prepare_is_everybodys() {
     assert_eq!(bench.nodes[0].prepares, 1);
     for caller in &mut callers {
         assert!(bench.answers(caller)[0].error().1.contains("does not exist"));
+    }
+    bench.engine.check_quiet();
+}
+
+/// Two split requests whose parts, eight together, and one plain read find their statement forgotten at once.
+fn forgotten_by_parts() -> (Bench, Vec<Caller>, Caller) {
+    let mut few = small(1);
+    few.clusters[0].chunks_in_flight = 8;
+    few.clusters[0].chunks_beside_requests = 8;
+    let mut bench = Bench::new(few);
+    let callers: Vec<Caller> = (0..2).map(|_| bench.open(Version::V4)).collect();
+    let mut single = bench.open(Version::V4);
+    let id = bench.prepare(&mut single, split::READ);
+    bench.nodes[0].prepared.clear();
+    bench.nodes[0].prepares = 0;
+    for caller in &callers {
+        bench.send(caller, &request(caller, 3, &id, 0..40));
+    }
+    bench.send(&single, &request(&single, 3, &id, 7..9));
+    bench.turn();
+    assert_eq!(in_flight(&bench), 8);
+    let bulk = lanes(&bench, true)[0];
+    (0..8).for_each(|_| bench.answer(bulk, 0)); // UNPREPARED, eight times
+    bench.answer(lanes(&bench, false)[0], 0);
+    bench.turn();
+    assert_eq!(bench.asked(), 1, "one PREPARE");
+    assert_eq!(in_flight(&bench), 1, "of a part");
+    (bench, callers, single)
+}
+
+fn all_parts_have_their_rows(bench: &mut Bench, callers: &mut [Caller], single: &mut Caller) {
+    for caller in callers {
+        assert_eq!(bench.answers(caller)[0].keys(), (0..40).collect::<Vec<_>>());
+    }
+    assert_eq!(bench.answers(single)[0].keys(), [7, 8]);
+    bench.engine.check_quiet();
+}
+
+#[test]
+fn many_parts_and_a_whole_request_share_one_prepare() {
+    let (mut bench, mut callers, mut single) = forgotten_by_parts();
+    bench.settle();
+    assert_eq!((bench.nodes[0].prepares, bench.engine.cluster_counts()[0].repaired), (1, 1));
+    let mut read = bench.nodes[0].keys_read.clone();
+    read.sort_unstable();
+    assert_eq!(read, [2, 10, 10, 10, 10, 10, 10, 10, 10], "nothing is read twice");
+    all_parts_have_their_rows(&mut bench, &mut callers, &mut single);
+}
+
+#[test]
+fn when_the_request_goes_whose_part_prepares_another_does() {
+    let (mut bench, mut callers, mut single) = forgotten_by_parts();
+    let gone = callers.remove(0);
+    bench.engine.close_client(gone.id, bench.now);
+    bench.engine.check_invariants();
+    bench.settle();
+    assert!(bench.nodes[0].prepares <= 2, "{}", bench.nodes[0].prepares);
+    all_parts_have_their_rows(&mut bench, &mut callers, &mut single);
+}
+
+#[test]
+fn parts_do_not_wait_for_a_prepare_whose_connection_is_lost() {
+    let (mut bench, mut callers, mut single) = forgotten_by_parts();
+    let bulk = lanes(&bench, true)[0];
+    bench.lose(bulk);
+    bench.up(bulk);
+    bench.settle();
+    all_parts_have_their_rows(&mut bench, &mut callers, &mut single);
+}
+
+#[test]
+fn parts_share_the_error_of_the_prepare() {
+    let (mut bench, mut callers, single) = forgotten_by_parts();
+    callers.push(single);
+    bench.nodes[0].refuse_prepare = Some("table r does not exist");
+    bench.settle();
+    assert_eq!(bench.nodes[0].prepares, 1);
+    for caller in &mut callers {
+        let answers = bench.answers(caller);
+        assert_eq!(answers.len(), 1);
+        assert!(answers[0].error().1.contains("does not exist"));
     }
     bench.engine.check_quiet();
 }
