@@ -54,6 +54,46 @@ fn every_problem_of_clusters_is_told_at_once() {
 }
 
 #[test]
+fn the_key_of_page_states_is_read_and_never_shown() {
+    let dir = std::env::temp_dir().join(format!("weir-paging-key-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let file = dir.join("key");
+    let host = Host { files: true, ..quiet() };
+    let with = |content: &[u8], name: &str| {
+        std::fs::write(&file, content).expect("the file can be written");
+        let key = format!("paging_key_file = \"{}\"", file.display());
+        let listener = format!("[listener.q]\naddress = \"127.0.0.1:9142\"\ncluster = \"{name}\"\n");
+        let text = format!("[cluster.{name}]\ncontacts = \"10.0.0.1:9042\"\n{key}\n{listener}");
+        Config::from_text("weir.toml", &text, &host).map_err(|problems| problems.to_string())
+    };
+    let key_of = |config: &Config| config.settings.clusters[0].page_key.clone();
+    let good = with(b"0123456789abcdef-0123456789abcdef\n", "one").expect("33 bytes");
+    let again = with(b"0123456789abcdef-0123456789abcdef", "two").expect("33 bytes");
+    assert!(key_of(&good).is_some() && key_of(&good) == key_of(&again), "whatever the cluster is called");
+    let other = with(&[b'a'; 64], "one").expect("64 digits");
+    assert_ne!(key_of(&good), key_of(&other));
+    for shown in [format!("{:?}", good.settings), effective::to_toml(&good)] {
+        assert!(!shown.contains("0123456789abcdef") && shown.contains("paging_key_file"), "{shown}");
+    }
+    for (content, what) in [
+        (&b"short and secret"[..], "holds less than 32 bytes"),
+        (&[b'a'; 63][..], "or than 64 hexadecimal digits"),
+        (&[b'-'; 5_000][..], "is longer than 4096 bytes"),
+    ] {
+        let problems = with(content, "one").expect_err(what);
+        assert!(problems.contains("cluster.one.paging_key_file") && problems.contains(what), "{problems}");
+        assert!(!problems.contains("secret"), "{problems}");
+    }
+    std::fs::remove_dir_all(&dir).expect("it can be removed");
+    let missing = Config::from_text(
+        "weir.toml",
+        "[cluster.one]\ncontacts = \"10.0.0.1:9042\"\npaging_key_file = \"/nonexistent/key\"\n",
+        &host,
+    );
+    assert!(missing.expect_err("no file").to_string().contains("cannot be read"));
+}
+
+#[test]
 fn broken_syntax_does_not_hide_other_keys() {
     let text = "workers = \nmetrics = 5\n[pool.main\nservers = [\"a:1\"]\nchunk_kezs = 1\n";
     let problems = read(text).expect_err("the syntax is broken");

@@ -20,7 +20,7 @@ use super::request::{RequestId, Stage};
 use super::split::{Gather, PageKey, Plan, Uncut, Whole, is_composite};
 use crate::error::Rejected;
 use crate::ledger::Outcome;
-use crate::settings::SplitChoice;
+use crate::settings::{ClusterSettings, SplitChoice};
 use crate::units::{ClientId, ClusterId, Instant};
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -68,7 +68,7 @@ impl CqlEngine {
             return false;
         }
         let size = NonZeroU32::new(settings.chunk_keys).unwrap_or(NonZeroU32::MIN);
-        let pages = PageKey::of_cluster(&settings.name);
+        let pages = page_key(settings);
         match Plan::cut(how, &header, body, &execute, dialect, size, &pages) {
             Ok(plan) => self.start_job(id, plan, prepared.clone(), now),
             Err(Uncut::State(fault)) => self.refuse_job(id, fault.words(), now),
@@ -165,7 +165,7 @@ impl CqlEngine {
         let (client, version, stream) = (request.client, request.answer_version, request.stream);
         let cluster = self.clients[client.slot as usize].cluster;
         let Some(job) = &mut request.job else { return };
-        let pages = PageKey::of_cluster(&self.clusters[cluster.0 as usize].settings.name);
+        let pages = page_key(&self.clusters[cluster.0 as usize].settings);
         let joined = job.gather.take().and_then(|gather| gather.finish(&job.plan, &pages));
         let Some(joined) = joined else { return self.fail(id, Failure::BadReply, now) };
         request.rows = joined.rows;
@@ -310,6 +310,11 @@ impl CqlEngine {
     fn sent_whole(&mut self, cluster: ClusterId, why: &'static str) {
         *self.clusters[cluster.0 as usize].splits.whole.entry(why).or_default() += 1;
     }
+}
+
+/// What page states of a cluster are authenticated with.
+fn page_key(settings: &ClusterSettings) -> PageKey {
+    settings.page_key.clone().unwrap_or_else(|| PageKey::of_cluster(&settings.name))
 }
 
 /// Every reason why a request for many keys is not split.

@@ -1,6 +1,7 @@
 //! What an operator may choose about a cluster of nodes that speak CQL.
 
 use super::{Address, Rule, ShardPorts, SplitChoice};
+use crate::cql::split::PageKey;
 use crate::units::{Bytes, Operations, Span};
 use std::sync::Arc;
 use weir_cql::Version;
@@ -83,6 +84,11 @@ pub struct ClusterSettings {
     pub cache_bytes_max: Bytes,
     /// File with `user password` for clusters that ask for one; never logged.
     pub auth_file: Option<Arc<str>>,
+    /// File of the key that page states of split statements are authenticated with, shared by several weirs; its content
+    /// is never logged.
+    pub paging_key_file: Option<Arc<str>>,
+    /// What whoever reads the file made of it; without it, the key is derived from the name.
+    pub page_key: Option<PageKey>,
     /// Choices for single tables and statements, at most [`super::RULES_MAX`]; none names what another one names.
     pub rules: Arc<[Rule]>,
     /// Whether clients sign in themselves.
@@ -172,6 +178,8 @@ impl ClusterSettings {
             cache_bytes_max: Bytes(16 << 20),
             auth_file: None,
             rules: Arc::from([]),
+            paging_key_file: None,
+            page_key: None,
             clients: ClientSignIn::Trusted,
             credentials_kept: Span::secs(60),
             credential_checks: 2,

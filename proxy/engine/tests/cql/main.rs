@@ -21,6 +21,7 @@ mod simulation;
 mod split;
 mod split_budget;
 mod split_failover;
+mod split_pages;
 mod statements;
 mod stream_through;
 mod wire;

@@ -16,7 +16,8 @@
 //! | rest | the server's state of the chunk that is not done |
 //! | 16 | keyed hash (BLAKE3) of all before it |
 //!
-//! The key of the hash. A configured one is shared by the weirs that clients are moved between. Without one it is
+//! The key of the hash. A configured one (`paging_key_file`) is shared by the weirs that clients are moved between; then
+//! nobody else can make a state. Without one it is
 //! derived from the cluster's name, and the statement's id is in what is hashed: a weir that was restarted, and its
 //! neighbour with the same cluster, go on with the pages of before. Anybody can compute that key, and nothing depends on
 //! its being secret: a state only says where to go on in the keys *of the request it comes with*, which are authorised
@@ -54,6 +55,26 @@ impl PageKey {
     pub const fn new(key: [u8; 32]) -> PageKey {
         PageKey(key)
     }
+
+    /// The key made of what a file holds that several weirs share: at least [`PageKey::SHARED_MIN`] bytes, or twice as
+    /// many hexadecimal digits; `None` when it is shorter. Line ends at the end of a text do not count.
+    #[must_use]
+    pub fn of_shared(content: &[u8]) -> Option<PageKey> {
+        let mut secret = content;
+        while let [rest @ .., b'\r' | b'\n'] = secret
+            && content.is_ascii()
+        {
+            secret = rest;
+        }
+        let digits = secret.iter().all(u8::is_ascii_hexdigit);
+        let least = if digits { 2 * PageKey::SHARED_MIN } else { PageKey::SHARED_MIN };
+        let derive =
+            || blake3::derive_key("weir 2026-11 page states of split CQL statements, shared key", secret);
+        (secret.len() >= least).then(|| PageKey(derive()))
+    }
+
+    /// Bytes that a shared key has at least.
+    pub const SHARED_MIN: usize = 32;
 
     /// The key where none is configured: the same in every weir that calls the cluster by this name.
     #[must_use]
@@ -145,7 +166,7 @@ impl StateFault {
                 "weir: the paging state is of another release of weir: begin again at the first page"
             }
             StateFault::Mac => {
-                "weir: the paging state is damaged, or of a weir with another page_state_key: begin again at the \
+                "weir: the paging state is damaged, or of a weir with another paging_key_file: begin again at the \
                  first page"
             }
             StateFault::Statement => "weir: the paging state is of another statement",

@@ -356,6 +356,17 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
     ),
     key!(
         ClusterSettings,
+        "paging_key_file",
+        paging_key_file,
+        Kind::Path,
+        Absent::Words("a key derived from the cluster's name"),
+        Tighter::Neither,
+        "File with at least 32 bytes, or 64 hexadecimal digits, from which the key of weir's own page states (of requests sent \
+         in parts) is made: the same file in weirs that clients are moved between. Read at start and at reload; never \
+         logged. With another key, pages begun before are refused."
+    ),
+    key!(
+        ClusterSettings,
         "clients",
         clients,
         Kind::Word(SIGN_INS),

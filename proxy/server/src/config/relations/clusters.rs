@@ -5,8 +5,13 @@ use crate::config::host::Host;
 use crate::config::keys::{CLUSTER, ListenerDraft};
 use crate::config::problem::Problem;
 use crate::config::quantity::show_span;
+use std::io::Read as _;
 use std::path::Path;
+use weir_engine::cql::split::PageKey;
 use weir_engine::settings::{Address, ClientSignIn, ClusterSettings, SplitChoice};
+
+/// Bytes of a paging key file.
+const PAGING_KEY_MAX: u64 = 4 << 10;
 
 /// Keys of a listener that only memcached's clients meet, and what bounds CQL's.
 const MEMCACHED_ONLY: [(&str, &str); 3] = [
@@ -31,7 +36,45 @@ pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, host: &Host
             problems.add(draft.place("auth_file"), Problem::error(format!("{path}.auth_file"), what));
         }
     }
-    shape.clusters.iter().map(|draft| draft.held.clone()).collect()
+    shape.clusters.iter().map(|draft| with_page_key(problems, draft, host)).collect()
+}
+
+/// The settings of a cluster with the key that its `paging_key_file` holds.
+fn with_page_key(
+    problems: &mut Collector<'_>,
+    draft: &Draft<ClusterSettings>,
+    host: &Host,
+) -> ClusterSettings {
+    let mut settings = draft.held.clone();
+    if let Some(file) = settings.paging_key_file.as_deref().filter(|_| host.reads_files()) {
+        match page_key(Path::new(file)) {
+            Ok(key) => settings.page_key = Some(key),
+            Err(what) => {
+                let path = format!("cluster.{}.paging_key_file", draft.name);
+                let problem = Problem::error(path, format!("{file} {what}"))
+                    .help("make one with: openssl rand -hex 32, and give it to every weir that shares it");
+                problems.add(draft.place("paging_key_file"), problem);
+            }
+        }
+    }
+    settings
+}
+
+/// Reads the key; what is wrong with the file, which never says what it holds.
+fn page_key(file: &Path) -> Result<PageKey, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
+        return Err("is not a file".to_owned()); // a pipe would never end
+    }
+    let mut content = Vec::new();
+    let open = std::fs::File::open(file).map_err(unreadable)?;
+    open.take(PAGING_KEY_MAX + 1).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() as u64 > PAGING_KEY_MAX {
+        return Err(format!("is longer than {PAGING_KEY_MAX} bytes"));
+    }
+    let least = PageKey::SHARED_MIN;
+    PageKey::of_shared(&content)
+        .ok_or_else(|| format!("holds less than {least} bytes, or than {} hexadecimal digits", 2 * least))
 }
 
 /// Whose rights clients have that sign in themselves.
