@@ -57,7 +57,7 @@ impl Answer {
     #[track_caller]
     pub fn rows(&self) -> Cells {
         let Response::Result(ResultBody::Rows(rows)) = self.read() else {
-            panic!("no rows: {:?}", self.read())
+            panic!("no rows, but {:?}: {:?}", self.header.opcode, self.error())
         };
         let found: Cells = rows
             .iter(&self.body)
@@ -71,7 +71,7 @@ impl Answer {
     #[track_caller]
     pub fn columns(&self) -> Vec<String> {
         let Response::Result(ResultBody::Rows(rows)) = self.read() else {
-            panic!("no rows: {:?}", self.read())
+            panic!("no rows, but {:?}: {:?}", self.header.opcode, self.error())
         };
         let columns = rows.metadata.columns.iter(&self.body);
         columns.map(|column| String::from_utf8_lossy(column.name.of(&self.body)).into_owned()).collect()
