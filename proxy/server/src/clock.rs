@@ -49,6 +49,14 @@ impl Clock {
         self.origin_unix_ms.saturating_add(at.0 / 1_000)
     }
 
+    /// What the wall clock would have said at [`Instant`] zero, going by what it says now: microseconds since 1970.
+    #[must_use]
+    pub fn unix_micros_at_zero(&self) -> i64 {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let now = i64::try_from(self.now().0).unwrap_or(i64::MAX);
+        i64::try_from(unix).unwrap_or(i64::MAX).saturating_sub(now)
+    }
+
     /// What the wall clock said when the process started, in milliseconds since 1970.
     #[must_use]
     pub fn started_unix_ms(&self) -> u64 {
@@ -88,5 +96,7 @@ mod tests {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
         assert!(u128::from(clock.unix_ms(now)).abs_diff(wall) < 1_000);
         assert_eq!(seconds(Instant(2_500_000)), Seconds(2));
+        let again = clock.unix_micros_at_zero() + i64::try_from(clock.now().0).expect("small");
+        assert!((again / 1_000).abs_diff(i64::try_from(wall).expect("small")) < 1_000);
     }
 }

@@ -316,6 +316,7 @@ impl<P: DataPath> Worker<P> {
         let telemetry = setup.telemetry;
         let mut engine = P::new(settings.clone(), setup.budgets, setup.workers, setup.seed);
         engine.share_writes(&setup.writes);
+        engine.tell_wall_clock(setup.clock.unix_micros_at_zero());
         let arrivals_source = Source::new(&mailbox.ready, Token::Arrivals);
         let mut gates = Vec::new();
         for (index, doorway) in setup.doorways.into_iter().enumerate() {

@@ -159,7 +159,7 @@ fn the_effective_configuration_reads_back_to_itself() {
          [listener.\"a/b\"]\naddress = \"unix:/run/b.sock\"\npool = \"b\"\nmode = 0o600\ngroup = \"cache\"\n\
          trusted_names = [\"x\", \"y\"]\nidle_timeout = \"1m30s\"\non_client_close = \"fin\"\n\
          [cluster.\"dc/2\"]\ncontacts = \"[::1]:9042\"\nnewest_version = \"v3\"\nstreams_per_connection = 32_768\n\
-         [cluster.\"dc/2\".rule.\"a.b\"]\ntable = \"Shop.orders\"\nsplit = \"off\"\ncache_ttl = \"250ms\"\n\
+         [cluster.\"dc/2\".rule.\"a.b\"]\ntable = \"Shop.orders\"\nsplit = \"off\"\nsplit_batches = true\nstamp_timestamps = true\ncache_ttl = \"250ms\"\n\
          [cluster.\"dc/2\".rule.hot]\nfingerprint = \"00FF00FF00FF00FF\"\njoin_in_flight = true\n\
          [listener.cql]\naddress = \"127.0.0.1:9143\"\ncluster = \"dc/2\"\n",
         reference::EXAMPLE_FILE
@@ -179,6 +179,10 @@ fn the_effective_configuration_reads_back_to_itself() {
     assert_eq!(
         (&rules["a.b"]["table"], &rules["a.b"]["cache_ttl"]),
         (&"Shop.orders".into(), &"250ms".into())
+    );
+    assert_eq!(
+        (&rules["a.b"]["split_batches"], &rules["hot"]["stamp_timestamps"]),
+        (&true.into(), &false.into())
     );
     assert_eq!(rules["hot"]["fingerprint"], "00ff00ff00ff00ff");
     let subjects: Vec<_> = config.settings.clusters[0].rules.iter().map(|rule| &rule.subject).collect();
@@ -284,6 +288,19 @@ fn a_reload_of_clusters() {
     };
     assert_eq!(tighter(&looser), ["cluster.main.newest_version"]);
     assert_eq!(tighter(&contacts), [""; 0]);
+}
+
+#[test]
+fn timestamps_for_batches_that_are_not_split_have_no_effect() {
+    let rule = format!("{CLUSTER}[cluster.main.rule.hot]\ntable = \"shop.carts\"\nstamp_timestamps = true\n");
+    let told = |text: &str| {
+        let warnings = read(text).expect("good").warnings;
+        let of_rule = warnings.into_iter().filter(|warning| warning.path.contains("rule"));
+        of_rule.map(|warning| (warning.path.to_string(), warning.what.to_string())).collect::<Vec<_>>()
+    };
+    let path = "cluster.main.rule.hot.stamp_timestamps".to_owned();
+    assert_eq!(told(&rule), [(path, "has no effect without `split_batches`".to_owned())]);
+    assert_eq!(told(&format!("{rule}split_batches = true\n")), []);
 }
 
 #[test]

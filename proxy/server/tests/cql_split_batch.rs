@@ -9,10 +9,10 @@ use support_cql::answer::{Cells, Statement};
 use support_cql::raw::{Cql, int};
 use support_cql::{cassandra, create_keyspace, keyspace};
 use weir_cql::envelope::{Flags, Header, Opcode};
-use weir_cql::request::{Batch, QueryFlags, Request};
+use weir_cql::request::{Batch, BatchStatement, QueryFlags, Request};
 use weir_cql::response::{Prefix, ResultBody};
 use weir_cql::{Cursor, Dialect, StreamId, Version, statement, write};
-use weir_engine::cql::split::{BatchGather, BatchPlan, BatchWhole, Status, WriteKey};
+use weir_engine::cql::split::{BatchGather, BatchPlan, BatchWhole, Place, Status, WriteKey};
 
 /// The writes, on tables `t` (one key column) and `u` (two).
 const WRITES: [&str; 6] = [
@@ -130,15 +130,18 @@ fn a_batch_in_chunks_leaves_what_the_whole_leaves() {
             cql.ask(Opcode::Batch, &whole).expect_result();
             // every other time the client gives no timestamp, and weir would
             let body = batch(version, 1, &parts(1), (round % 2 == 0).then_some(timestamp));
-            let known = |id: &[u8]| {
-                let (_, key) = prepared[1].iter().find(|(statement, _)| statement.id == id)?;
-                Some(key.as_ref().map_err(|whole| *whole))
+            let place = |statement: &BatchStatement| {
+                let id = statement.source.of(&body);
+                let known = prepared[1].iter().find(|(statement, _)| statement.id == id);
+                let key = known.ok_or(BatchWhole::Unknown)?.1.as_ref().map_err(|whole| *whole)?;
+                let (keyspace, key) = (key.keyspace().clone(), key.partition(&body, statement)?);
+                Ok(Place { keyspace, key, near: 0, timed: false })
             };
             let size = NonZeroU32::new(7).expect("above 0");
             let dialect = Dialect::of(version);
             let found = located(version, &body);
             let plan =
-                BatchPlan::cut(&header(version, &body), &body, &found, dialect, size, Some(timestamp), known);
+                BatchPlan::cut(&header(version, &body), &body, &found, dialect, size, Some(timestamp), place);
             let plan = plan.expect("a plan");
             assert!(plan.chunks() > 5, "{}", plan.chunks());
             let mut gather = BatchGather::new(&plan);

@@ -253,7 +253,7 @@ catalogue! {
     CQL_SPLITS = Counter "weir_cql_splits_total" [CLUSTER, label("outcome", Values::Listed(Outcome::NAMES))]
         "Requests for many keys that were carried out in parts, by how they ended";
     CQL_UNSPLIT = Counter "weir_cql_unsplit_total" [CAUSE]
-        "Requests for more than chunk_keys keys that were sent whole, by cause";
+        "Requests for more than chunk_keys keys, and batches of more than chunk_statements statements (batch_*), that were sent whole, by cause";
     CQL_PARTS_IN_FLIGHT = Gauge "weir_cql_parts_in_flight" [CLUSTER]
         "Parts of split requests that nodes work on, those nobody waits for any more included";
     CQL_PART_KEYS_WAITING = Gauge "weir_cql_part_keys_waiting" [CLUSTER]

@@ -7,7 +7,7 @@ use super::method::Method;
 use super::prepared::{Key, Prepared, Yield};
 use super::repairs::Needs;
 use super::request::{Purpose, RequestId, Stage};
-use super::split::InSplit;
+use super::split::{InSplit, WriteKey};
 use super::streams::Owner;
 use super::target::BoundKey;
 use crate::ledger::Outcome;
@@ -297,10 +297,12 @@ impl CqlEngine {
         });
         let rewritten = request.rewrite != super::face::Rewrite::None;
         let split = InSplit::of(&key.text, &known.statement, body, located, header.version, None);
+        let write = WriteKey::of(&key.text, &known.statement, body, located, None);
         let about =
             super::rules::About::prepared(&key, located.key_indices(body).collect(), &mut self.statements);
         let prepared = Prepared {
             split,
+            write,
             yields: Yield::default(),
             about,
             named: request.named.clone().unwrap_or_else(|| known.named(key.keyspace.clone())),

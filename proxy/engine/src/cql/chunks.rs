@@ -147,7 +147,7 @@ impl CqlEngine {
     }
 
     /// The same for a node just now.
-    fn parts_now(&self, id: NodeId, now: Instant) -> usize {
+    pub(super) fn parts_now(&self, id: NodeId, now: Instant) -> usize {
         let node = &self.nodes[id.0 as usize];
         let most = self.parts_max(node.cluster);
         let recent = node.asked.is_some_and(|asked| now.since(asked) < ALONE_AFTER);

@@ -34,11 +34,11 @@ impl Failure {
         }
     }
 
-    /// The ERROR, as seen by a reader (`read`) or a writer; `node` is where it happened.
+    /// The ERROR, as seen by a reader, or a writer of this type (`write`); `node` is where it happened.
     pub(super) fn body<'a>(
         self,
         node: &str,
-        read: bool,
+        write: Option<&'static [u8]>,
         consistency: Consistency,
         text: &'a mut String,
     ) -> ErrorBody<'a> {
@@ -56,13 +56,13 @@ impl Failure {
         };
         let acks = Acks { consistency, received: 0, required: 1 };
         let (code, detail) = match self {
-            Failure::TimedOut if read => {
-                (ErrorCode::READ_TIMEOUT, ErrorDetail::ReadTimeout { acks, data_present: false })
-            }
-            Failure::TimedOut => (
-                ErrorCode::WRITE_TIMEOUT,
-                ErrorDetail::WriteTimeout { acks, write_type: b"SIMPLE", contentions: None },
-            ),
+            Failure::TimedOut => match write {
+                None => (ErrorCode::READ_TIMEOUT, ErrorDetail::ReadTimeout { acks, data_present: false }),
+                Some(write_type) => (
+                    ErrorCode::WRITE_TIMEOUT,
+                    ErrorDetail::WriteTimeout { acks, write_type, contentions: None },
+                ),
+            },
             _ => (ErrorCode::SERVER_ERROR, ErrorDetail::Plain(&[])),
         };
         ErrorBody { code, message: text.as_bytes(), detail }

@@ -1,9 +1,10 @@
 //! What is known of a request that runs as parts: which were sent, which are answered, what they hold.
 
 use super::failover::Tried;
+use super::job_plan::{JobGather, JobPlan};
 use super::prepared::Prepared;
 use super::request::Request;
-use super::split::{Bounds, Gather, Plan};
+use super::split::Bounds;
 use crate::settings::ClusterSettings;
 use crate::units::{Instant, LaneId};
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 /// Where a part stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PartStage {
-    /// To be sent again.
+    /// To be sent again; or for the first time, where a later one went before it.
     Waits,
     /// To be sent again, to a node that it was not at yet (`Splits::moving` has it).
     Moves,
@@ -32,6 +33,8 @@ pub(super) struct Part {
     pub(super) attempts: u8,
     /// When, the last time.
     pub(super) sent: Instant,
+    /// It was sent, whatever came of it.
+    pub(super) begun: bool,
     pub(super) repairs: u8,
     /// Nodes that said "not here, not now".
     pub(super) tried: Tried,
@@ -40,11 +43,12 @@ pub(super) struct Part {
 /// A split request under way.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) plan: Plan,
-    pub(super) prepared: Arc<Prepared>,
+    pub(super) plan: JobPlan,
+    /// The statement of a read.
+    pub(super) prepared: Option<Arc<Prepared>>,
     /// `None` once the answer was made.
-    pub(super) gather: Option<Gather>,
-    /// Those that were sent at least once, from the one whose turn it is.
+    pub(super) gather: Option<JobGather>,
+    /// Up to the last one that was sent, from the one whose turn it is.
     pub(super) parts: VecDeque<Part>,
     pub(super) first: u32,
     /// Bytes of answers it is counted with.
@@ -67,10 +71,15 @@ pub(super) fn bounds(settings: &ClusterSettings) -> Bounds {
 }
 
 impl Job {
-    pub(super) fn new(plan: Plan, prepared: Arc<Prepared>, settings: &ClusterSettings, now: Instant) -> Job {
+    pub(super) fn new(
+        plan: JobPlan,
+        prepared: Option<Arc<Prepared>>,
+        settings: &ClusterSettings,
+        now: Instant,
+    ) -> Job {
         let unsent = (0..plan.chunks()).map(|index| u64::from(plan.keys_in(index))).sum();
         Job {
-            gather: Some(Gather::new(&plan, bounds(settings))),
+            gather: Some(JobGather::new(&plan, bounds(settings))),
             plan,
             prepared,
             parts: VecDeque::new(),
@@ -97,6 +106,39 @@ impl Job {
         self.parts.get_mut(index.checked_sub(self.first)? as usize)
     }
 
+    /// A part, which is made known if it was not sent yet.
+    pub(super) fn reach(&mut self, index: u32) -> Option<&mut Part> {
+        let place = index.checked_sub(self.first)? as usize;
+        while self.parts.len() <= place && index < self.plan.chunks() {
+            self.parts.push_back(Part {
+                stage: PartStage::Waits,
+                attempts: 0,
+                sent: Instant(0),
+                begun: false,
+                repairs: 0,
+                tried: Tried::default(),
+            });
+        }
+        self.parts.get_mut(place)
+    }
+
+    /// The statement with this id, where it is one of the request's.
+    pub(super) fn statement(&self, id: &[u8]) -> Option<&Arc<Prepared>> {
+        let of_batch = match &self.plan {
+            JobPlan::Read(_) => &[],
+            JobPlan::Write(write) => &write.prepared[..],
+        };
+        self.prepared.iter().chain(of_batch).find(|prepared| *prepared.id == *id)
+    }
+
+    /// The parts of a batch that may be sent now; `window` is how far ahead of the first missing one.
+    pub(super) fn sendable(&self, window: u32) -> impl Iterator<Item = u32> {
+        let waits = self.parts.iter().enumerate().filter(|(_, part)| part.stage == PartStage::Waits);
+        let fresh = self.first + self.parts.len() as u32;
+        let end = self.plan.chunks().min(self.first.saturating_add(window));
+        waits.map(|(place, _)| self.first + place as u32).chain(fresh..end)
+    }
+
     /// The part to be sent next; `window` is how far ahead of the first missing one.
     pub(super) fn next(&self, window: u32) -> Option<u32> {
         let gather = self.gather.as_ref()?;
@@ -117,7 +159,8 @@ impl Job {
             (None, None) => return Some(next),
         };
         let ahead = (self.first..next).map(|part| u64::from(self.plan.keys_in(part))).sum();
-        (self.parts.is_empty() || self.prepared.yields.rows_of(ahead) < wanted).then_some(next)
+        let rows = self.prepared.as_ref().map_or(0, |prepared| prepared.yields.rows_of(ahead));
+        (self.parts.is_empty() || rows < wanted).then_some(next)
     }
 
     /// Parts that hold a stream id of a lane: which lane and id, and how many keys.
@@ -150,10 +193,10 @@ impl Job {
         let again = (0..self.parts.len()).filter(waits).map(|place| self.first + place as u32);
         let unsent = (from..self.plan.chunks()).chain(again).map(|index| u64::from(self.plan.keys_in(index)));
         assert_eq!(unsent.sum::<u64>(), self.unsent, "keys that wait are counted");
-        let held = self.gather.as_ref().map_or(0, Gather::bytes);
+        let held = self.gather.as_ref().map_or(0, JobGather::bytes);
         assert_eq!(held, self.gathered, "answers held are counted");
         assert_eq!(
-            self.gather.as_ref().map(Gather::next),
+            self.gather.as_ref().map(JobGather::next),
             Some(self.first),
             "parts begin with the missing one"
         );
@@ -162,7 +205,7 @@ impl Job {
 }
 
 impl Request {
-    /// Bytes of the request that are held: its envelope, or once it was split its keys.
+    /// Bytes of the request that are held: its envelope, and once it was split its keys, or where its statements are.
     pub(super) fn held_bytes(&self) -> usize {
         self.envelope.len() + self.job.as_ref().map_or(0, |job| job.key_bytes())
     }

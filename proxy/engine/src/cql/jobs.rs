@@ -1,10 +1,11 @@
 //! A request that runs as parts, from the decision to the answer ([`super::job`] is what is known of it, [`super::parts`]
 //! what happens to each).
 //!
-//! It is admitted and priced once, like any other request; each part is an EXECUTE of its own on a bulk lane
+//! It is admitted and priced once, like any other request; each part is an EXECUTE, or of a batch ([`super::batches`]) a
+//! BATCH, of its own on a bulk lane
 //! ([`super::chunks`] says whose is next), and the answers become one ([`super::split`]). A part whose statement a node
-//! has forgotten waits until it is prepared there ([`super::repairs`]); one whose connection is lost is sent again under the retry budget, and so is one that
-//! a node turns away ([`super::failover`]), to another node. Any other error is the answer of the whole: what was not
+//! has forgotten waits until it is prepared there ([`super::repairs`]); one whose connection is lost is sent again under the retry budget where it is
+//! idempotent, and so is one that a node turns away ([`super::failover`]), to another node. Any other error is the answer of the whole: what was not
 //! sent is dropped at once, what was sent leaves orphans of its stream ids.
 //!
 //! Bounds: parts run ahead of the one whose answer is waited for by at most twice `chunks_in_flight`, and for a client
@@ -14,10 +15,12 @@
 use super::CqlEngine;
 use super::error::Failure;
 use super::job::{Job, PartStage, bounds};
+use super::job_plan::{JobGather, JobPlan};
+use super::method::Method;
 use super::prepared::Prepared;
 use super::repairs::Needs;
 use super::request::{RequestId, Stage};
-use super::split::{Gather, PageKey, Plan, Uncut, Whole, is_composite};
+use super::split::{BatchWhole, PageKey, Plan, Uncut, Whole, is_composite};
 use crate::error::Rejected;
 use crate::ledger::Outcome;
 use crate::settings::{ClusterSettings, SplitChoice};
@@ -35,6 +38,9 @@ impl CqlEngine {
     /// was answered).
     pub(super) fn split(&mut self, id: RequestId, now: Instant) -> bool {
         let Some(request) = self.requests.get(id) else { return true };
+        if request.method == Method::Batch {
+            return self.split_batch(id, now);
+        }
         let Some(prepared) = request.prepared.clone() else { return false };
         let (version, client) = (request.version, request.client);
         let cluster = self.clients[client.slot as usize].cluster;
@@ -70,7 +76,7 @@ impl CqlEngine {
         let size = NonZeroU32::new(settings.chunk_keys).unwrap_or(NonZeroU32::MIN);
         let pages = page_key(settings);
         match Plan::cut(how, &header, body, &execute, dialect, size, &pages) {
-            Ok(plan) => self.start_job(id, plan, prepared.clone(), now),
+            Ok(plan) => self.start_job(id, JobPlan::Read(plan), Some(prepared.clone()), now),
             Err(Uncut::State(fault)) => self.refuse_job(id, fault.words(), now),
             Err(Uncut::Whole(_)) if began => {
                 self.refuse_job(
@@ -115,15 +121,22 @@ impl CqlEngine {
         self.answer_error(id, &ErrorBody::plain(ErrorCode::INVALID, text), Outcome::Refused, now);
     }
 
-    fn start_job(&mut self, id: RequestId, plan: Plan, prepared: Arc<Prepared>, now: Instant) {
+    pub(super) fn start_job(
+        &mut self,
+        id: RequestId,
+        plan: JobPlan,
+        prepared: Option<Arc<Prepared>>,
+        now: Instant,
+    ) {
         let Some(request) = self.requests.get_mut(id) else { return };
         let (client, version) = (request.client, request.version);
         let cluster = self.clients[client.slot as usize].cluster;
         let job = Job::new(plan, prepared, &self.clusters[cluster.0 as usize].settings, now);
         let before = request.held_bytes();
         self.callers.known[request.known as usize].queued += job.unsent;
-        // the keys are in the plan now
-        request.envelope = Vec::new();
+        if matches!(job.plan, JobPlan::Read(_)) {
+            request.envelope = Vec::new(); // the keys are in the plan now
+        }
         request.job = Some(Box::new(job));
         request.stage = Stage::Split;
         let after = request.held_bytes();
@@ -166,7 +179,11 @@ impl CqlEngine {
         let cluster = self.clients[client.slot as usize].cluster;
         let Some(job) = &mut request.job else { return };
         let pages = page_key(&self.clusters[cluster.0 as usize].settings);
-        let joined = job.gather.take().and_then(|gather| gather.finish(&job.plan, &pages));
+        let joined = match (job.gather.take(), &job.plan) {
+            (Some(JobGather::Read(gather)), JobPlan::Read(plan)) => gather.finish(plan, &pages),
+            (Some(JobGather::Write(gather)), _) => return self.batch_done(id, &gather, now),
+            _ => None,
+        };
         let Some(joined) = joined else { return self.fail(id, Failure::BadReply, now) };
         request.rows = joined.rows;
         let (bytes, begin) = joined.into_envelope(version, stream);
@@ -195,7 +212,7 @@ impl CqlEngine {
         let settings = &self.clusters[cluster.0 as usize].settings;
         let Some(job) = &mut request.job else { return };
         (job.parts, job.first) = (VecDeque::new(), 0);
-        let gather = Gather::new(&job.plan, bounds(settings));
+        let gather = JobGather::new(&job.plan, bounds(settings));
         job.restarts += 1;
         job.unsent = (0..job.plan.chunks()).map(|index| u64::from(job.plan.keys_in(index))).sum();
         self.callers.known[request.known as usize].queued += job.unsent;
@@ -307,7 +324,7 @@ impl CqlEngine {
     }
 
     /// A request for many keys is sent as it is.
-    fn sent_whole(&mut self, cluster: ClusterId, why: &'static str) {
+    pub(super) fn sent_whole(&mut self, cluster: ClusterId, why: &'static str) {
         *self.clusters[cluster.0 as usize].splits.whole.entry(why).or_default() += 1;
     }
 }
@@ -319,5 +336,6 @@ fn page_key(settings: &ClusterSettings) -> PageKey {
 
 /// Every reason why a request for many keys is not split.
 pub fn unsplit_reasons() -> impl Iterator<Item = &'static str> {
-    Whole::ALL.into_iter().map(Whole::label).chain(["off", "switched_off", "scylla"])
+    let batches = BatchWhole::ALL.into_iter().map(BatchWhole::label);
+    Whole::ALL.into_iter().map(Whole::label).chain(["off", "switched_off", "scylla"]).chain(batches)
 }

@@ -8,7 +8,7 @@
 //! answered, is that still so), and `routing` (which node) -> `node` and `streams` (few connections) -> `answers`
 //! (replies back) -> `settle` (what it cost).
 //! A request for many keys goes from `dispatch` through `jobs` (it is split, or not; `split` cuts and gathers), `chunks`
-//! (whose part is next) and `parts` (one part).
+//! (whose part is next) and `parts` (one part); `job_plan` is what differs between reads and `batches`.
 //! A large reply is passed on while it arrives (`stream_through`); a statement a node forgot is prepared again (`repairs`).
 //! Around them: `lifecycle` (turns, time-outs), `lanes`
 //! (connections come and go), `failover` (what they leave behind, with `budget`), `reload` (new settings),
@@ -18,6 +18,7 @@
 
 mod answers;
 mod ask;
+mod batches;
 mod budget;
 mod cache;
 mod chunks;
@@ -32,6 +33,7 @@ mod handshake;
 mod intake;
 mod invariants;
 mod job;
+mod job_plan;
 mod jobs;
 mod lanes;
 mod lifecycle;
@@ -184,6 +186,7 @@ pub struct CqlEngine {
     desyncs: u64,
     next_scan: Instant,
     scratch: Vec<u8>,
+    stamps: batches::Stamps,
     /// Room for the bytes of a partition key.
     key: Vec<u8>,
 }
@@ -231,6 +234,7 @@ impl CqlEngine {
             desyncs: 0,
             next_scan: Instant(0),
             scratch: Vec::new(),
+            stamps: batches::Stamps::default(),
             key: Vec::new(),
         };
         for index in 0..settings.clusters.len() {

@@ -3,8 +3,9 @@
 
 use super::CqlEngine;
 use super::error::Failure;
-use super::failover::{ATTEMPTS_MAX, Tried};
-use super::job::{Part, PartStage};
+use super::failover::ATTEMPTS_MAX;
+use super::job::PartStage;
+use super::method::Method;
 use super::prepared::Prepared;
 use super::repairs::{Needs, Repair};
 use super::request::RequestId;
@@ -24,6 +25,9 @@ const RESTARTS_MAX: u8 = 1;
 impl CqlEngine {
     /// Sends the next part on this lane; how many keys it has.
     pub(super) fn send_part(&mut self, id: RequestId, lane: LaneId, now: Instant) -> u64 {
+        if let Some((index, lane)) = self.part_at_replica(id, lane, now) {
+            return self.send_part_at(id, index, lane, now);
+        }
         let window = self.window(self.lanes[lane.0 as usize].info.cluster);
         let next = self.requests.get(id).and_then(|request| request.job.as_ref()?.next(window));
         next.map_or(0, |index| self.send_part_at(id, index, lane, now))
@@ -34,6 +38,7 @@ impl CqlEngine {
         let Some(request) = self.requests.get_mut(id) else { return 0 };
         let Some(job) = &mut request.job else { return 0 };
         let Some(gather) = &job.gather else { return 0 };
+        let body = request.envelope.get(HEADER_LEN..).unwrap_or_default();
         let out = &mut self.lanes[lane.0 as usize];
         let Some(stream) = out.take_stream_for(Owner::Part(id, index), now) else { return 0 };
         let chunk = Chunk {
@@ -45,35 +50,24 @@ impl CqlEngine {
             version: request.version,
             flags: Flags::default(),
             stream: StreamId(stream),
-            opcode: Opcode::Execute,
+            opcode: job.plan.opcode(),
             body_len: 0,
         };
         out.send_with(stream, |out| {
             let begin = out.len();
             header.write(out);
-            job.plan.write_chunk(index, &chunk, out);
-            let length = (out.len() - begin - HEADER_LEN) as u32; // less than the request had
+            job.plan.write_chunk(body, index, &chunk, out);
+            let length = (out.len() - begin - HEADER_LEN) as u32; // about as much as the request had at most
             out[begin + HEADER_LEN - 4..begin + HEADER_LEN].copy_from_slice(&length.to_be_bytes());
         });
         let keys = u64::from(job.plan.keys_in(index));
-        let stage = PartStage::Sent(lane, stream);
-        match job.part_mut(index) {
-            Some(part) => {
-                part.stage = stage;
-                part.sent = now;
-                part.attempts = part.attempts.saturating_add(1);
-            }
-            None => {
-                job.parts.push_back(Part {
-                    stage,
-                    attempts: 1,
-                    sent: now,
-                    repairs: 0,
-                    tried: Tried::default(),
-                });
-                job.sent += 1;
-                job.sent_keys += keys;
-            }
+        if let Some(part) = job.reach(index) {
+            let again = std::mem::replace(&mut part.begun, true);
+            part.stage = PartStage::Sent(lane, stream);
+            part.sent = now;
+            part.attempts = part.attempts.saturating_add(1);
+            job.sent += u32::from(!again);
+            job.sent_keys += keys * u64::from(!again);
         }
         job.unsent -= keys;
         let queued = &mut self.callers.known[request.known as usize].queued;
@@ -117,12 +111,15 @@ impl CqlEngine {
         let may_repair = !repaired && part.repairs < REPAIRS_MAX;
         // answered, or answered with an error that ends the request: either way it is not under way
         part.stage = PartStage::Answered;
-        let prepared = job.prepared.clone();
+        let unprepared = match header.opcode {
+            Opcode::Error if may_repair => super::answers::unprepared_id(header, body),
+            _ => None,
+        };
+        let forgotten = unprepared.and_then(|id| job.statement(id).cloned());
         let dialect = Dialect::of(request.version);
         self.part_landed(lane, keys);
         if header.opcode == Opcode::Error {
-            let unprepared = super::answers::unprepared_id(header, body);
-            if may_repair && unprepared == Some(&*prepared.id) {
+            if let Some(prepared) = forgotten {
                 match self.part_joins_repair(id, index, lane, &prepared.id) {
                     Repair::Again => self.part_waits(id, index, true, now),
                     Repair::Joined => {}
@@ -182,7 +179,10 @@ impl CqlEngine {
         let envelope = super::answers::prepare_again(prepared, out.info.version);
         let Some(stream) = out.take_stream_for(Owner::Part(id, index), now) else {
             self.leaves_repair(Needs::Part(id, index), now);
-            return self.fail(id, Failure::NotSent, now);
+            // of a batch, other parts may have been carried out
+            let write = self.requests.get(id).is_some_and(|request| request.method == Method::Batch);
+            let failure = if write { Failure::OutcomeUnknown } else { Failure::NotSent };
+            return self.fail(id, failure, now);
         };
         out.send(&envelope, stream);
         let node = out.info.node;
@@ -211,7 +211,9 @@ impl CqlEngine {
         if job.first > first && job.plan.state_of(first).is_none() {
             let keys = (first..job.first).map(|part| u64::from(job.plan.keys_in(part))).sum();
             let all = outcome == Ok(Status::Open); // else the page may have ended within a part
-            job.prepared.yields.learn(keys, gather.rows() - rows, all);
+            if let Some(prepared) = &job.prepared {
+                prepared.yields.learn(keys, gather.rows() - rows, all);
+            }
         }
         let held = gather.bytes();
         let splits = &mut self.clusters[cluster.0 as usize].splits;
@@ -242,7 +244,7 @@ impl CqlEngine {
         let keys = u64::from(job.plan.keys_in(index));
         let Some(part) = job.part_mut(index) else { return };
         let unsent = matches!(part.stage, PartStage::Repairing(..));
-        let attempts = part.attempts;
+        let may_repeat = request.idempotent && part.attempts < ATTEMPTS_MAX;
         part.stage = PartStage::Answered; // it is not under way
         self.part_landed(lane, keys);
         if unsent {
@@ -250,7 +252,7 @@ impl CqlEngine {
         }
         let info = &self.lanes[lane.0 as usize].info;
         let (cluster, node) = (info.cluster, info.node);
-        if unsent || (attempts < ATTEMPTS_MAX && self.within_budget(cluster, now)) {
+        if unsent || (may_repeat && self.within_budget(cluster, now)) {
             return self.part_waits(id, index, unsent, now);
         }
         let name = self.nodes[node.0 as usize].name.clone();

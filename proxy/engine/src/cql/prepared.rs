@@ -10,7 +10,7 @@
 use super::face::Rewrite;
 use super::request::RequestId;
 use super::rules::About;
-use super::split::{InSplit, Whole};
+use super::split::{BatchWhole, InSplit, Whole, WriteKey};
 use super::statements::Known;
 use super::target::BoundKey;
 use lru::LruCache;
@@ -37,6 +37,8 @@ pub(super) struct Prepared {
     pub(super) key: Option<BoundKey>,
     /// How requests for many keys are split, or why they are not.
     pub(super) split: Result<InSplit, Whole>,
+    /// How its partition is known in a batch that is split, or why it keeps a batch whole.
+    pub(super) write: Result<WriteKey, BatchWhole>,
     pub(super) yields: Yield,
     /// It reads a table of the system's.
     pub(super) system: bool,

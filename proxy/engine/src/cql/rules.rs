@@ -166,7 +166,7 @@ mod tests {
     use weir_cql::Version;
 
     fn rule(name: &str, subject: Subject) -> Rule {
-        Rule { name: name.into(), subject, split: SplitChoice::Off, join_in_flight: false, cache_ttl: None }
+        Rule { split: SplitChoice::Off, ..Rule::new(name, subject) }
     }
 
     fn table(keyspace: &str, table: &str) -> Subject {
@@ -182,6 +182,7 @@ mod tests {
             Key { version: Version::V5, keyspace: keyspace.map(Arc::from), text: text.as_bytes().into() };
         Prepared {
             split: Err(super::super::split::Whole::NoIn),
+            write: Err(super::super::split::BatchWhole::NotWrite),
             yields: super::super::prepared::Yield::default(),
             id: [1].into(),
             keyspace: key.keyspace.clone(),

@@ -11,7 +11,7 @@ use crate::ledger::{Entry, Outcome};
 use crate::units::{Bytes, ClientId, Instant, Operations, Span};
 use weir_cql::envelope::{Flags, Header, Opcode};
 use weir_cql::response::{ErrorBody, Prefix, write_prefix};
-use weir_cql::{Consistency, Cursor, Version, own};
+use weir_cql::{Cursor, Version, own};
 
 impl CqlEngine {
     /// Passes a reply on, to those who wait for the same one too.
@@ -104,7 +104,8 @@ impl CqlEngine {
         let Some(request) = self.requests.get(id) else { return };
         let read = matches!(request.method, Method::Select | Method::System | Method::Use);
         let mut text = String::new();
-        let body = failure.body(place, read, Consistency::ONE, &mut text);
+        let (write, consistency) = super::batches::write_type(request);
+        let body = failure.body(place, (!read).then_some(write), consistency, &mut text);
         let mut joined = self.led_by(id);
         // a time that is over is that of one request; what happened to the node is everybody's
         if !matches!(failure, Failure::TimedOut | Failure::QueueTimeout) {

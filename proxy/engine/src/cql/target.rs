@@ -7,7 +7,7 @@
 //! Nothing here allocates per request but the bytes of a literal; without a placement nothing is computed at all.
 
 use super::Cluster;
-use super::placement::Placement;
+use super::placement::{PartitionKeyColumn, Placement};
 use super::prepared::Prepared;
 use super::statements::Known;
 use rustc_hash::FxHashMap;
@@ -51,6 +51,11 @@ impl BoundKey {
         let text = |span: Span| std::str::from_utf8(span.of(body)).ok().map(Box::from);
         let table = TableName { keyspace: text(column.table.keyspace)?, name: text(column.table.table)? };
         Some(BoundKey { table: Arc::new(table), positions })
+    }
+
+    /// The table it is a key of.
+    pub(super) const fn table(&self) -> &Arc<TableName> {
+        &self.table
     }
 }
 
@@ -149,7 +154,7 @@ impl<'a> Finder<'a> {
 
     /// Of a text whose key columns are all bound by `=`.
     fn written(
-        mut self,
+        self,
         table: &Table,
         filter: &Where,
         text: &[u8],
@@ -162,32 +167,62 @@ impl<'a> Finder<'a> {
         let name = table.name.normal(text);
         let name = std::str::from_utf8(&name).ok()?;
         let columns = self.placement.partition_key(keyspace, name)?;
-        for column in columns {
-            let literal;
-            let value = match filter.value_of(text, &column.name)? {
-                Value::Bind(_) if values.named => return None,
-                Value::Bind(index) => values.get(body, index)?.of(body)?,
-                Value::Literal(form, span) => {
-                    literal = from_literal(column.kind?, form, span.bytes(text))?;
-                    &literal
-                }
-                Value::Term(_) => return None,
-            };
-            match columns.len() {
-                1 if value.len() > KEY_MAX => return None,
-                1 => self.key.extend_from_slice(value),
-                _ => self.add(value)?,
-            }
-        }
-        if columns.is_empty() {
-            return None;
-        }
+        append_key(columns, filter, text, values, body, self.key)?;
         Some(Target { table: self.tables.get(keyspace, name), token: token(self.key) })
+    }
+
+    /// The table and the partition key of a text whose key columns are all bound by `=`.
+    pub(super) fn key_written(
+        placement: &dyn Placement,
+        known: &Known,
+        text: &[u8],
+        keyspace: Option<&[u8]>,
+        values: &Values,
+        body: &[u8],
+    ) -> Option<(TableName, Vec<u8>)> {
+        let (table, filter) = written(known)?;
+        let own = table.keyspace.map(|name| name.normal(text));
+        let keyspace = std::str::from_utf8(own.as_deref().or(keyspace)?).ok()?;
+        let name = table.name.normal(text);
+        let name = std::str::from_utf8(&name).ok()?;
+        let columns = placement.partition_key(keyspace, name)?;
+        let mut key = Vec::new();
+        append_key(columns, filter, text, values, body, &mut key)?;
+        Some((TableName { keyspace: keyspace.into(), name: name.into() }, key))
     }
 
     fn add(&mut self, value: &[u8]) -> Option<()> {
         append_component(self.key, value)
     }
+}
+
+/// Appends the bytes of a partition key whose columns are all bound by `=`, to a marker or a plain literal.
+fn append_key(
+    columns: &[PartitionKeyColumn],
+    filter: &Where,
+    text: &[u8],
+    values: &Values,
+    body: &[u8],
+    key: &mut Vec<u8>,
+) -> Option<()> {
+    for column in columns {
+        let literal;
+        let value = match filter.value_of(text, &column.name)? {
+            Value::Bind(_) if values.named => return None,
+            Value::Bind(index) => values.get(body, index)?.of(body)?,
+            Value::Literal(form, span) => {
+                literal = from_literal(column.kind?, form, span.bytes(text))?;
+                &literal
+            }
+            Value::Term(_) => return None,
+        };
+        match columns.len() {
+            1 if value.len() > KEY_MAX => return None,
+            1 => key.extend_from_slice(value),
+            _ => append_component(key, value)?,
+        }
+    }
+    (!columns.is_empty()).then_some(())
 }
 
 /// The first statement of a BATCH.

@@ -37,6 +37,8 @@ pub struct ClusterSettings {
     pub split: SplitChoice,
     /// Keys of one part of a split request. 1..=10000.
     pub chunk_keys: u32,
+    /// Statements of one part of a split batch; a partition's are never in two parts. 1..=10000.
+    pub chunk_statements: u32,
     /// Parts of split requests in flight per node, over all callers and workers, but at least one for each worker.
     /// 1..=1024.
     pub chunks_in_flight: u32,
@@ -156,6 +158,7 @@ impl ClusterSettings {
             requests_in_flight: Operations(512),
             split: SplitChoice::Auto,
             chunk_keys: 100,
+            chunk_statements: 10,
             chunks_in_flight: 4,
             chunks_beside_requests: 1,
             gather_bytes_max: Bytes(64 << 20),

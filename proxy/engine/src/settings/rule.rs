@@ -15,11 +15,31 @@ pub struct Rule {
     pub subject: Subject,
     /// Whether requests for many keys are split.
     pub split: SplitChoice,
+    /// UNLOGGED batches are split by partition, where all of their statements are under such a rule.
+    pub split_batches: bool,
+    /// Batches to be split that have no timestamp of the client's are given one of weir's; without it they go whole.
+    pub stamp_timestamps: bool,
     /// An identical read may be joined after it was sent: its answer can be older than a write of another client that
     /// ended before the joining read began.
     pub join_in_flight: bool,
     /// How long an answer may be given again. `None`: never. 1 ms to 60 s.
     pub cache_ttl: Option<Span>,
+}
+
+impl Rule {
+    /// A rule with every default.
+    #[must_use]
+    pub fn new(name: &str, subject: Subject) -> Rule {
+        Rule {
+            name: name.into(),
+            subject,
+            split: SplitChoice::Auto,
+            split_batches: false,
+            stamp_timestamps: false,
+            join_in_flight: false,
+            cache_ttl: None,
+        }
+    }
 }
 
 /// What a rule is for.

@@ -6,7 +6,7 @@ use crate::wire::{Answer, Part, With, batch, execute, flagged, int, list, query}
 use std::sync::Arc;
 use weir_cql::{CqlType, Flags, Native, Version, write};
 use weir_engine::cql::ClusterCounts;
-use weir_engine::settings::{Rule, Settings, SplitChoice, Subject};
+use weir_engine::settings::{Rule, Settings, Subject};
 use weir_engine::units::{Bytes, Span};
 
 const READ: &str = "SELECT v FROM shop.hot WHERE k = ?";
@@ -16,8 +16,7 @@ const TTL: Span = Span::millis(500);
 fn cached() -> Settings {
     let mut settings = settings(1);
     let subject = Subject::Table { keyspace: "shop".into(), table: "hot".into() };
-    let (name, split, cache_ttl) = ("hot".into(), SplitChoice::Auto, Some(TTL));
-    settings.clusters[0].rules = [Rule { name, subject, split, join_in_flight: false, cache_ttl }].into();
+    settings.clusters[0].rules = [Rule { cache_ttl: Some(TTL), ..Rule::new("hot", subject) }].into();
     settings
 }
 

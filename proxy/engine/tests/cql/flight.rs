@@ -6,7 +6,7 @@ use crate::wire::{Answer, With, execute, flagged, int, query};
 use weir_cql::response::ErrorCode;
 use weir_cql::{Consistency, Flags, Version};
 use weir_engine::cql::{Apart, Method};
-use weir_engine::settings::{CallerLimits, LimitMode, Rule, Settings, SplitChoice, Subject};
+use weir_engine::settings::{CallerLimits, LimitMode, Rule, Settings, Subject};
 use weir_engine::units::{Bytes, Operations, Span};
 
 const READ: &str = "SELECT v FROM shop.hot WHERE k = ?";
@@ -23,8 +23,7 @@ fn narrow() -> Settings {
 /// Reads of `shop.hot` may be joined in flight.
 fn in_flight(mut settings: Settings) -> Settings {
     let subject = Subject::Table { keyspace: "shop".into(), table: "hot".into() };
-    let (name, split, cache_ttl) = ("hot".into(), SplitChoice::Auto, None);
-    settings.clusters[0].rules = [Rule { name, subject, split, join_in_flight: true, cache_ttl }].into();
+    settings.clusters[0].rules = [Rule { join_in_flight: true, ..Rule::new("hot", subject) }].into();
     settings
 }
 

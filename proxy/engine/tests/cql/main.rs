@@ -19,6 +19,7 @@ mod shards;
 mod signin;
 mod simulation;
 mod split;
+mod split_batch;
 mod split_budget;
 mod split_failover;
 mod split_pages;

@@ -19,6 +19,8 @@ pub struct Data {
     pub keyspaces: BTreeSet<String>,
     /// How often each `table/key` was written.
     pub writes: BTreeMap<String, u32>,
+    /// The default timestamps of the batches it was written in.
+    pub stamps: BTreeMap<String, BTreeSet<Option<i64>>>,
 }
 
 /// A statement a node has prepared: keyspace and text.
@@ -33,7 +35,9 @@ pub struct Node {
     pub heard: Vec<String>,
     /// How many keys each read of rows asked for.
     pub keys_read: Vec<usize>,
-    /// A read of this key is answered with this error.
+    /// The rows of each BATCH that it carried out.
+    pub batches: Vec<Vec<String>>,
+    /// A read of this key, or a batch that writes it, is answered with this error.
     pub refuse_key: Option<(i32, &'static str)>,
     /// The next PREPARE is answered with this error.
     pub refuse_prepare: Option<&'static str>,
@@ -268,9 +272,16 @@ impl Node {
                 return error(ErrorCode::INVALID, NO_KEYSPACE);
             };
             let of = keys_of(&read, &statement, &part.values, body);
+            if let Some((key, message)) = self.refuse_key
+                && of.contains(&key)
+            {
+                return error(ErrorCode::INVALID, message);
+            }
             keys.extend(of.into_iter().map(|key| row_value(&format!("{space}.{table}"), key)));
         }
+        self.batches.push(keys.clone());
         for key in keys {
+            data.stamps.entry(key.clone()).or_default().insert(batch.timestamp.map(|place| place.value));
             *data.writes.entry(key).or_default() += 1;
         }
         void()

@@ -7,6 +7,7 @@
 //! A failing seed is printed; `WEIR_SEED=<n> cargo test -p weir-engine --test cql simulation` replays it, and
 //! `WEIR_SEED=<from>..<to>` runs many others.
 
+mod batches;
 mod errors;
 mod hot;
 #[path = "../simulation/random.rs"]
@@ -46,6 +47,8 @@ enum Expect {
     Count(String),
     /// A write that may happen twice.
     Set(String),
+    /// A batch of such writes: carried out in parts or not.
+    SetAll(Vec<String>),
     /// A row that others read and write too: at least so many writes are in it.
     HotRow(hot::Row),
     HotWrite(i32),
@@ -86,6 +89,8 @@ struct Totals {
     /// Requests that were carried out in parts, and those that went whole although they had many keys.
     split: u64,
     whole: u64,
+    /// Rows of batches that were given a timestamp.
+    stamped: u64,
     shared: hot::Shared,
 }
 
@@ -318,6 +323,11 @@ impl World {
             }
             12 => (wire::execute(version, stream, &id(SET), &values), Expect::Set(row_value("shop.s", key))),
             17.. => hot::request(&mut self.random, version, stream, app.principal, &self.hot),
+            13 if n < 4 => {
+                let keys = key..key + several;
+                self.next_key = keys.end;
+                batches::request(version, stream, keys, n)
+            }
             _ => {
                 let (set, count) = (id(SET), id(COUNT));
                 let parts = [Part::Id(&set, vec![int(key)]), Part::Id(&count, vec![int(key)])];
@@ -423,6 +433,11 @@ impl World {
                 assert!(self.bench.data.writes.contains_key(&row), "{row} was carried out");
                 self.done.insert(row);
             }
+            Expect::SetAll(rows) => {
+                assert!(answer.is_void(), "{}", answer.describe());
+                let missing = rows.iter().find(|row| !self.bench.data.writes.contains_key(*row));
+                assert_eq!(missing, None, "was carried out, all of it");
+            }
             Expect::HotRow(row) => row.judge(answer),
             Expect::HotWrite(key) => {
                 assert!(answer.is_void(), "{}", answer.describe());
@@ -525,8 +540,12 @@ impl World {
         }
         for (row, writes) in self.bench.data.writes.iter().filter(|(row, _)| self.counted.contains(*row)) {
             assert!(*writes <= 1, "{row} was written {writes} times");
-            assert!(!self.never.contains(row), "{row} was carried out although nothing was sent");
         }
+        for row in &self.never {
+            let written = self.bench.data.writes.contains_key(row);
+            assert!(!written, "{row} was carried out although nothing was sent");
+        }
+        self.totals.stamped = batches::judge(&self.bench.data);
         let counts = &self.bench.engine.cluster_counts()[0];
         (self.totals.repaired, self.totals.orphans) = (counts.repaired, counts.orphans);
         self.totals.routed = counts.routed[Routed::Replica as usize];
@@ -557,7 +576,7 @@ impl App {
 fn every_request_is_answered_once_and_writes_happen_at_most_once() {
     let seeds = seeds::seeds(SEEDS);
     let usual = seeds.end - seeds.start >= SEEDS;
-    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 12]);
+    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 13]);
     let mut shared = hot::Shared::default();
     for seed in seeds {
         let totals = World::new(seed).run();
@@ -565,15 +584,17 @@ fn every_request_is_answered_once_and_writes_happen_at_most_once() {
             *errors.entry(code).or_default() += count;
         }
         let Totals { answered, repaired, retries, lost, slow, .. } = totals;
-        let Totals { placed, routed, moved, streamed, broken, split, whole, .. } = totals;
-        let parts =
-            [answered, repaired, retries, lost, slow, placed, routed, moved, streamed, broken, split, whole];
+        let Totals { placed, routed, moved, streamed, broken, split, whole, stamped, .. } = totals;
+        let parts = [
+            answered, repaired, retries, lost, slow, placed, routed, moved, streamed, broken, split, whole,
+            stamped,
+        ];
         shared.add(&totals.shared);
         sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
     }
     println!(
-        "answered, repaired, retries, lost, slow, placed, to replicas, moved, streamed, broken, split, whole: \
-         {sum:?}; {errors:?}"
+        "answered, repaired, retries, lost, slow, placed, to replicas, moved, streamed, broken, split, whole, \
+         stamped: {sum:?}; {errors:?}"
     );
     shared.tell();
     if usual {

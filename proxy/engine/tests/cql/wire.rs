@@ -116,8 +116,13 @@ pub enum Part<'a> {
     Id(&'a [u8], Vec<Vec<u8>>),
 }
 
+/// An UNLOGGED one.
 pub fn batch(version: Version, stream: i16, parts: &[Part<'_>]) -> Vec<u8> {
-    let mut body = vec![1];
+    batch_with(version, stream, 1, parts, &With::default())
+}
+
+pub fn batch_with(version: Version, stream: i16, kind: u8, parts: &[Part<'_>], with: &With) -> Vec<u8> {
+    let mut body = vec![kind];
     write::short(&mut body, parts.len() as u16);
     for part in parts {
         let values = match part {
@@ -135,7 +140,7 @@ pub fn batch(version: Version, stream: i16, parts: &[Part<'_>]) -> Vec<u8> {
         write::short(&mut body, values.len() as u16);
         values.iter().for_each(|value| write::bytes(&mut body, value));
     }
-    With::default().write(version, &mut body);
+    with.write(version, &mut body);
     message(version, stream, Opcode::Batch, &body)
 }
 

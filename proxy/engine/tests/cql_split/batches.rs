@@ -6,10 +6,10 @@ use proptest::sample::Index;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use weir_cql::envelope::{Flags, Header, Opcode};
-use weir_cql::request::{Batch, QueryFlags, Request};
+use weir_cql::request::{Batch, BatchStatement, QueryFlags, Request};
 use weir_cql::response::{ErrorBody, ErrorCode};
 use weir_cql::{Dialect, Version, write};
-use weir_engine::cql::split::{BatchGather, BatchPlan, BatchWhole, Fault, Status, WriteKey};
+use weir_engine::cql::split::{BatchGather, BatchPlan, BatchWhole, Fault, Place, Status, WriteKey};
 
 const INT: &[u16] = &[0x09];
 
@@ -104,8 +104,19 @@ fn cut(
     };
     let header = Header { flags, ..header(version, Opcode::Batch, body) };
     let size = NonZeroU32::new(size).expect("above 0");
-    BatchPlan::cut(&header, body, &located(version, body), Dialect::of(version), size, stamp, known)
+    let place = |statement: &BatchStatement| {
+        let source = statement.source.of(body);
+        let key = known(source).filter(|_| statement.prepared).ok_or(BatchWhole::Unknown)??;
+        let (keyspace, key) = (key.keyspace().clone(), key.partition(body, statement)?);
+        // a partition has its nodes, whatever the table
+        let near = u32::from(key.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte))) % NODES;
+        Ok(Place { keyspace, key, near, timed: false })
+    };
+    BatchPlan::cut(&header, body, &located(version, body), Dialect::of(version), size, stamp, place)
 }
+
+/// Nodes that partitions lie on.
+const NODES: u32 = 3;
 
 /// What a node keeps: of two values with one timestamp the larger one.
 #[derive(Default, PartialEq, Debug)]
@@ -214,7 +225,7 @@ proptest! {
             prop_assert_eq!(sum, plan.statements());
             let mut chunk = Vec::new();
             plan.write_chunk(&body, plan.chunks(), &mut chunk);
-            prop_assert!(plan.first_of(0).is_some() && plan.first_of(plan.chunks()).is_none());
+            prop_assert!(plan.lead_of(0).is_some() && plan.lead_of(plan.chunks()).is_none());
             let mut gather = BatchGather::new(&plan);
             let header = Header { flags: Flags(flags), ..header };
             let header = Header { opcode: if flags & 1 == 0 { Opcode::Result } else { Opcode::Error }, ..header };

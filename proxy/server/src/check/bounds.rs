@@ -143,10 +143,11 @@ fn of_cluster(text: &mut String, cluster: &ClusterSettings, workers: u64) {
     );
     let _ = writeln!(
         text,
-        "  split {}: {} of {} per node in flight, on a connection of their own; {} of answers gathered per worker",
+        "  split {}: {} of {}, or of a batch {}, per node in flight, on a connection of their own; {} of answers gathered per worker",
         cluster.split.word(),
         counted(u64::from(cluster.chunks_in_flight).max(workers), "part"),
         counted(cluster.chunk_keys.into(), "key"),
+        counted(cluster.chunk_statements.into(), "statement"),
         show_bytes(cluster.gather_bytes_max)
     );
     let _ = writeln!(

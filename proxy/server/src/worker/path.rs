@@ -36,6 +36,9 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     /// What the workers of a process know about writes together.
     fn share_writes(&mut self, _writes: &Arc<Writes>) {}
 
+    /// What the wall clock says: microseconds since 1970 at [`Instant`] zero.
+    fn tell_wall_clock(&mut self, _unix_micros_at_zero: i64) {}
+
     /// A new client connection. `dialled` finds out the address it reached, for protocols that tell clients.
     fn open_client(
         &mut self,

@@ -230,6 +230,7 @@ impl<P: DataPath> Worker<P> {
     }
 
     fn tick(&mut self) {
+        self.engine.tell_wall_clock(self.clock.unix_micros_at_zero());
         let snapshot = self.show_gauges();
         self.gauges.note_rates(&snapshot, self.now);
         self.close_idle();

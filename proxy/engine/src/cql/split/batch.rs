@@ -8,16 +8,21 @@
 //! that are good on their own are carried out.
 //!
 //! Of two writes with the same timestamp the larger value wins, whichever came later; of two with different ones the
-//! later. So all chunks need one timestamp: the client's, or one that weir gives all of them ([`BatchPlan::cut`]). Sent
+//! later. So all chunks need one timestamp: the client's, or one that weir gives all of them ([`BatchPlan::cut`]); or each
+//! statement has its own. Sent
 //! again, a chunk has the same bytes and the same timestamp.
 //!
-//! Memory of a [`BatchPlan`]: 32 bytes for each statement, at most 65,535 of them, and four for each chunk; while it is
+//! Partitions that have a node in common ([`Place::near`]) go together as far as the size of a chunk lets them, and chunks
+//! of different nodes take turns, so that all nodes are at work.
+//!
+//! Memory of a [`BatchPlan`]: 32 bytes for each statement, at most 65,535 of them, and eight for each chunk; while it is
 //! made, its key besides. The statements stay in the request's own bytes, which are given again for each chunk.
 
 use super::gather::{Fault, Status};
 use super::warnings::Warnings;
 use rustc_hash::FxHashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use weir_cql::envelope::{Flags, Header, Opcode};
 use weir_cql::key::{COMPONENT_MAX, composite};
 use weir_cql::request::{Batch, BatchEdit, BatchKind, BatchPart, BatchStatement, Change};
@@ -28,6 +33,10 @@ use weir_cql::{Cursor, Dialect};
 /// Why a BATCH is not split. A closed set: it is a metric label.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum BatchWhole {
+    /// No rule lets a statement of it be split off.
+    NoRule,
+    /// An operator has switched splitting off.
+    SwitchedOff,
     /// LOGGED: all or nothing.
     Logged,
     /// COUNTER, or a statement that adds to what is there: it must not be carried out twice.
@@ -38,13 +47,13 @@ pub enum BatchWhole {
     Traced,
     /// The request has a custom payload.
     Payload,
-    /// A statement is a text, or a prepared one that is not known here.
+    /// A prepared statement that is not known here.
     Unknown,
     /// A statement is no INSERT, UPDATE or DELETE, or is not understood.
     NotWrite,
-    /// A statement has an `IF`.
+    /// A statement has an `IF`, or the consistency is a serial one.
     Conditional,
-    /// A statement whose partition key is not bound by markers, one value each.
+    /// A statement whose partition cannot be told.
     NoKey,
     /// Values that are not those the statement asks for, or a key that is null or too long.
     Values,
@@ -54,7 +63,9 @@ pub enum BatchWhole {
 
 impl BatchWhole {
     /// Every reason, so that its counter can exist before the first.
-    pub const ALL: [BatchWhole; 11] = [
+    pub const ALL: [BatchWhole; 13] = [
+        BatchWhole::NoRule,
+        BatchWhole::SwitchedOff,
         BatchWhole::Logged,
         BatchWhole::Counter,
         BatchWhole::NoTimestamp,
@@ -72,17 +83,19 @@ impl BatchWhole {
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
-            BatchWhole::Logged => "logged",
-            BatchWhole::Counter => "counter",
-            BatchWhole::NoTimestamp => "no_timestamp",
-            BatchWhole::Traced => "traced",
-            BatchWhole::Payload => "custom_payload",
-            BatchWhole::Unknown => "unknown_statement",
-            BatchWhole::NotWrite => "not_write",
-            BatchWhole::Conditional => "conditional",
-            BatchWhole::NoKey => "no_key",
-            BatchWhole::Values => "values",
-            BatchWhole::Small => "small",
+            BatchWhole::NoRule => "batch_no_rule",
+            BatchWhole::SwitchedOff => "batch_switched_off",
+            BatchWhole::Logged => "batch_logged",
+            BatchWhole::Counter => "batch_counter",
+            BatchWhole::NoTimestamp => "batch_no_timestamp",
+            BatchWhole::Traced => "batch_traced",
+            BatchWhole::Payload => "batch_custom_payload",
+            BatchWhole::Unknown => "batch_unknown_statement",
+            BatchWhole::NotWrite => "batch_not_write",
+            BatchWhole::Conditional => "batch_conditional",
+            BatchWhole::NoKey => "batch_no_key",
+            BatchWhole::Values => "batch_values",
+            BatchWhole::Small => "batch_one_partition",
         }
     }
 }
@@ -90,7 +103,7 @@ impl BatchWhole {
 /// How the partition of a prepared write is known.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WriteKey {
-    keyspace: Box<[u8]>,
+    keyspace: Arc<[u8]>,
     /// Positions of the partition key's values, in its order.
     indices: Box<[u16]>,
     /// How many values must be bound.
@@ -140,6 +153,12 @@ impl WriteKey {
         Ok(WriteKey { keyspace: first.table.keyspace.of(body).into(), indices, values: statement.markers })
     }
 
+    /// The keyspace it writes to, as the server spells it.
+    #[must_use]
+    pub const fn keyspace(&self) -> &Arc<[u8]> {
+        &self.keyspace
+    }
+
     /// The partition that `statement` writes to: its key as the token is computed of.
     ///
     /// # Errors
@@ -156,40 +175,61 @@ impl WriteKey {
     }
 }
 
+/// Where a statement writes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// As the server spells it.
+    pub keyspace: Arc<[u8]>,
+    /// The partition key as the token is computed of.
+    pub key: Vec<u8>,
+    /// The node that is to carry it out, by whatever number; the same for all where that is not known.
+    pub near: u32,
+    /// The statement has a timestamp of its own (`USING TIMESTAMP`).
+    pub timed: bool,
+}
+
 /// One UNLOGGED BATCH in chunks.
 #[derive(Debug)]
 pub struct BatchPlan {
     batch: Batch,
     /// The statements, those of a chunk together.
     statements: Vec<BatchStatement>,
-    /// Where each chunk ends among them.
-    ends: Vec<u32>,
+    chunks: Vec<Range>,
     partitions: u32,
     stamp: Option<i64>,
     dialect: Dialect,
 }
 
+/// One chunk among the statements.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    end: u32,
+    /// A statement for the node that most of the chunk is for.
+    lead: u32,
+}
+
 /// Statements of one partition.
-#[derive(Default)]
 struct Partition {
+    near: u32,
     statements: Vec<BatchStatement>,
 }
 
 impl BatchPlan {
     /// Cuts the BATCH in `body` (of an envelope with `header`, in this `dialect`) into chunks of `chunk_statements`, more
-    /// where one partition has more. `known` gives the key of a prepared statement by its id. `stamp` is the timestamp, in
-    /// microseconds, for a batch that has none of the client's: `None` leaves such a batch whole.
+    /// where one partition has more. `place` tells where a statement writes, or why that cannot be told. `stamp` is the
+    /// timestamp, in microseconds, for a batch that has none of the client's: `None` leaves such a batch whole, unless each
+    /// statement has its own.
     ///
     /// # Errors
     /// Why it must be sent as it is.
-    pub fn cut<'k>(
+    pub fn cut(
         header: &Header,
         body: &[u8],
         batch: &Batch,
         dialect: Dialect,
         chunk_statements: NonZeroU32,
         stamp: Option<i64>,
-        known: impl Fn(&[u8]) -> Option<Result<&'k WriteKey, BatchWhole>>,
+        mut place: impl FnMut(&BatchStatement) -> Result<Place, BatchWhole>,
     ) -> Result<BatchPlan, BatchWhole> {
         match batch.head.kind {
             BatchKind::Logged => return Err(BatchWhole::Logged),
@@ -202,23 +242,23 @@ impl BatchPlan {
         if header.flags.has(Flags::CUSTOM_PAYLOAD) {
             return Err(BatchWhole::Payload);
         }
-        let stamp = match batch.timestamp {
-            Some(_) => None,
-            None => Some(stamp.ok_or(BatchWhole::NoTimestamp)?),
-        };
+        if batch.consistency.value.is_serial() {
+            return Err(BatchWhole::Conditional);
+        }
+        let stamp = stamp.filter(|_| batch.timestamp.is_none());
+        let untimed = batch.timestamp.is_none() && stamp.is_none();
         if u32::from(batch.head.count) <= chunk_statements.get() {
             return Err(BatchWhole::Small);
         }
-        let mut places: FxHashMap<(&[u8], Vec<u8>), usize> = FxHashMap::default();
+        let mut places: FxHashMap<(Arc<[u8]>, Vec<u8>), usize> = FxHashMap::default();
         let mut partitions: Vec<Partition> = Vec::new();
         for statement in batch.statements(body) {
-            if !statement.prepared {
-                return Err(BatchWhole::Unknown);
+            let Place { keyspace, key, near, timed: own } = place(&statement)?;
+            if untimed && !own {
+                return Err(BatchWhole::NoTimestamp);
             }
-            let key = known(statement.source.of(body)).ok_or(BatchWhole::Unknown)??;
-            let place = (&*key.keyspace, key.partition(body, &statement)?);
-            let place = *places.entry(place).or_insert_with(|| {
-                partitions.push(Partition::default());
+            let place = *places.entry((keyspace, key)).or_insert_with(|| {
+                partitions.push(Partition { near, statements: Vec::new() });
                 partitions.len() - 1
             });
             partitions[place].statements.push(statement);
@@ -227,37 +267,61 @@ impl BatchPlan {
         if plan.chunks() < 2 { Err(BatchWhole::Small) } else { Ok(plan) }
     }
 
-    /// Partitions in the order of their first statements, in chunks that are not larger than `size` but where a single
-    /// partition is.
+    /// Partitions by their nodes, otherwise in the order of their first statements, in chunks that are not larger than
+    /// `size` but where a single partition is.
     fn packed(
         batch: Batch,
-        partitions: Vec<Partition>,
+        mut partitions: Vec<Partition>,
         size: u32,
         stamp: Option<i64>,
         dialect: Dialect,
     ) -> BatchPlan {
         let count = partitions.len() as u32;
-        let mut statements: Vec<BatchStatement> = Vec::with_capacity(batch.head.count.into());
-        let (mut ends, mut in_chunk) = (Vec::new(), 0);
+        partitions.sort_by_key(|partition| partition.near);
+        let mut packs: Vec<Vec<Partition>> = Vec::new();
+        let mut in_pack = 0;
         for partition in partitions {
             let more = partition.statements.len() as u32;
-            if in_chunk > 0 && in_chunk + more > size {
-                ends.push(statements.len() as u32);
-                in_chunk = 0;
+            match packs.last_mut().filter(|_| in_pack + more <= size) {
+                Some(pack) => {
+                    in_pack += more;
+                    pack.push(partition);
+                }
+                None => {
+                    in_pack = more;
+                    packs.push(vec![partition]);
+                }
             }
-            in_chunk += more;
-            statements.extend(partition.statements);
         }
-        if in_chunk > 0 {
-            ends.push(statements.len() as u32);
+        let mut plan = BatchPlan {
+            batch,
+            statements: Vec::with_capacity(batch.head.count.into()),
+            chunks: Vec::with_capacity(packs.len()),
+            partitions: count,
+            stamp,
+            dialect,
+        };
+        in_turn(packs).into_iter().for_each(|pack| plan.add(pack));
+        plan
+    }
+
+    fn add(&mut self, pack: Vec<Partition>) {
+        let near = nearest(&pack);
+        let mut lead = None;
+        for partition in pack {
+            if partition.near == near {
+                lead.get_or_insert(self.statements.len() as u32);
+            }
+            self.statements.extend(partition.statements);
         }
-        BatchPlan { batch, statements, ends, partitions: count, stamp, dialect }
+        let end = self.statements.len() as u32;
+        self.chunks.push(Range { end, lead: lead.unwrap_or(end) });
     }
 
     /// Chunks.
     #[must_use]
     pub fn chunks(&self) -> u32 {
-        self.ends.len() as u32
+        self.chunks.len() as u32
     }
 
     /// Statements of all chunks.
@@ -278,16 +342,16 @@ impl BatchPlan {
         self.of(index).len() as u32
     }
 
-    /// The first statement of a chunk: where the chunk is sent may depend on its key ([`WriteKey::partition`]).
+    /// A statement of a chunk for the node that most of the chunk is for: where the chunk is sent may depend on its key.
     #[must_use]
-    pub fn first_of(&self, index: u32) -> Option<&BatchStatement> {
-        self.of(index).first()
+    pub fn lead_of(&self, index: u32) -> Option<&BatchStatement> {
+        self.statements.get(self.chunks.get(index as usize)?.lead as usize)
     }
 
     /// Memory held, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.statements.capacity() * size_of::<BatchStatement>() + self.ends.capacity() * size_of::<u32>()
+        self.statements.capacity() * size_of::<BatchStatement>() + self.chunks.capacity() * size_of::<Range>()
     }
 
     /// Writes the body of the BATCH of one chunk; `body` is the one that was cut. Everything but the statements, and the
@@ -300,11 +364,32 @@ impl BatchPlan {
     }
 
     fn of(&self, index: u32) -> &[BatchStatement] {
-        let end = |index: u32| self.ends.get(index as usize).copied();
+        let end = |index: u32| self.chunks.get(index as usize).map(|chunk| chunk.end);
         let from = index.checked_sub(1).map_or(Some(0), end);
         let (Some(from), Some(to)) = (from, end(index)) else { return &[] };
         self.statements.get(from as usize..to as usize).unwrap_or_default()
     }
+}
+
+/// Packs of different nodes one after the other, as far as there are several.
+fn in_turn(packs: Vec<Vec<Partition>>) -> Vec<Vec<Partition>> {
+    let mut rounds: FxHashMap<u32, u32> = FxHashMap::default();
+    let mut placed: Vec<(u32, Vec<Partition>)> = Vec::with_capacity(packs.len());
+    for pack in packs {
+        let round = rounds.entry(nearest(&pack)).or_default();
+        placed.push((*round, pack));
+        *round += 1;
+    }
+    placed.sort_by_key(|(round, _)| *round);
+    placed.into_iter().map(|(_, pack)| pack).collect()
+}
+
+/// The node that most statements of a pack, which is sorted by node, are for.
+fn nearest(pack: &[Partition]) -> u32 {
+    let runs = pack.chunk_by(|a, b| a.near == b.near);
+    let size = |run: &[Partition]| -> usize { run.iter().map(|partition| partition.statements.len()).sum() };
+    let most = runs.max_by_key(|run| size(run));
+    most.and_then(<[Partition]>::first).map_or(0, |partition| partition.near)
 }
 
 /// The answers of a batch's chunks: done when all are, failed with the first error that comes. What was sent by then is
@@ -315,6 +400,8 @@ pub struct BatchGather {
     /// Whether each chunk is answered.
     answered: Vec<bool>,
     left: u32,
+    /// The first that is not.
+    next: u32,
     warnings: Warnings,
     error: Option<(Flags, Vec<u8>)>,
 }
@@ -328,6 +415,7 @@ impl BatchGather {
             dialect: plan.dialect,
             answered: vec![false; chunks as usize],
             left: chunks,
+            next: 0,
             warnings: Warnings::default(),
             error: None,
         }
@@ -359,7 +447,22 @@ impl BatchGather {
         }
         *answered = true;
         self.left -= 1;
+        while self.answered.get(self.next as usize) == Some(&true) {
+            self.next += 1;
+        }
         Ok(self.status())
+    }
+
+    /// The first chunk that is not answered yet; the number of chunks once all are.
+    #[must_use]
+    pub const fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Memory of what is kept of the answers, in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.warnings.bytes()
     }
 
     /// How far it is.

@@ -19,7 +19,7 @@ pub mod paging;
 pub mod shape;
 pub mod warnings;
 
-pub use batch::{BatchGather, BatchPlan, BatchWhole, WriteKey};
+pub use batch::{BatchGather, BatchPlan, BatchWhole, Place, WriteKey};
 pub use bounded::BoundedForm;
 pub use cut::{Chunk, Plan, Uncut};
 pub use gather::{Bounds, Fault, Gather, Joined, Status};

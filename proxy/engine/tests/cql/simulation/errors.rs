@@ -7,7 +7,8 @@ impl World {
     pub(super) fn judge_error(&mut self, expect: &Expect, answer: &Answer, index: usize) {
         let (code, text) = answer.error();
         *self.totals.errors.entry(code.label()).or_default() += 1;
-        let writes = matches!(expect, Expect::Count(_) | Expect::Set(_) | Expect::HotWrite(_));
+        let writes =
+            matches!(expect, Expect::Count(_) | Expect::Set(_) | Expect::SetAll(_) | Expect::HotWrite(_));
         let legal = match code {
             ErrorCode::SERVER_ERROR => text.starts_with("weir: "),
             ErrorCode::READ_TIMEOUT => !writes,
@@ -30,6 +31,11 @@ impl World {
             && (text.contains("nothing was sent") || code == ErrorCode::UNPREPARED)
         {
             self.never.insert(row.clone());
+        }
+        if let Expect::SetAll(rows) = expect
+            && text.contains("nothing was sent")
+        {
+            self.never.extend(rows.iter().cloned());
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::wire::{self, Answer, Part, With, int};
 use std::collections::BTreeMap;
 use weir_cql::Version;
 use weir_engine::cql::{Apart, ClusterCounts};
-use weir_engine::settings::{Rule, Settings, SplitChoice, Subject};
+use weir_engine::settings::{Rule, Settings, Subject};
 use weir_engine::units::{Bytes, Span};
 
 /// Rows there are.
@@ -29,8 +29,8 @@ pub fn scenario(random: &mut Random, settings: &mut Settings) {
         let subject = Subject::Table { keyspace: "shop".into(), table: "hot".into() };
         let cache_ttl =
             random.pick(&[None, Some(Span::millis(20)), Some(Span::secs(60)), Some(Span::secs(60))]);
-        let (name, split, join_in_flight) = ("hot".into(), SplitChoice::Auto, random.chance(50));
-        cluster.rules = [Rule { name, subject, split, join_in_flight, cache_ttl }].into();
+        let join_in_flight = random.chance(50);
+        cluster.rules = [Rule { join_in_flight, cache_ttl, ..Rule::new("hot", subject) }].into();
     }
 }
 

@@ -52,5 +52,6 @@ pub fn scenario(random: &mut Random) -> Settings {
     settings.listeners[0].reply_buffer_max = random.pick(&[200, 100_000]);
     settings.listeners[0].slow_reader_timeout = Span::millis(random.pick(&[400, 30_000]));
     super::hot::scenario(random, &mut settings);
+    super::batches::scenario(random, &mut settings);
     settings
 }

@@ -158,6 +158,16 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
     ),
     key!(
         ClusterSettings,
+        "chunk_statements",
+        chunk_statements,
+        Kind::Count(1, 10_000),
+        Absent::Default,
+        Tighter::Less,
+        "Statements of one part of a batch that a rule with `split_batches` lets be split; those of one partition are never \
+         in two parts. Cassandra warns of batches over more than 10 partitions."
+    ),
+    key!(
+        ClusterSettings,
         "chunks_in_flight",
         chunks_in_flight,
         Kind::Count(1, 1_024),

@@ -21,6 +21,10 @@ pub struct RuleDraft {
     pub fingerprint: Option<Arc<str>>,
     /// See [`Rule::split`].
     pub split: SplitChoice,
+    /// See [`Rule::split_batches`].
+    pub split_batches: bool,
+    /// See [`Rule::stamp_timestamps`].
+    pub stamp_timestamps: bool,
     /// See [`Rule::join_in_flight`].
     pub join_in_flight: bool,
     /// See [`Rule::cache_ttl`].
@@ -35,8 +39,8 @@ impl RuleDraft {
             Subject::Table { keyspace, table } => (Some(format!("{keyspace}.{table}").into()), None),
             Subject::Statement(hash) => (None, Some(format!("{hash:016x}").into())),
         };
-        let Rule { split, join_in_flight, cache_ttl, .. } = *rule;
-        RuleDraft { table, fingerprint, split, join_in_flight, cache_ttl }
+        let Rule { split, split_batches, stamp_timestamps, join_in_flight, cache_ttl, .. } = *rule;
+        RuleDraft { table, fingerprint, split, split_batches, stamp_timestamps, join_in_flight, cache_ttl }
     }
 
     /// What it is for; nothing when the file does not say, or says it twice.
@@ -87,6 +91,27 @@ pub static RULE: &[Key<RuleDraft>] = &[
         Absent::Default,
         Tighter::Neither,
         "Whether requests for many keys are split."
+    ),
+    key!(
+        RuleDraft,
+        "split_batches",
+        split_batches,
+        Kind::Flag,
+        Absent::Default,
+        Tighter::Neither,
+        "UNLOGGED batches of more than `chunk_statements` statements are sent in parts, by partition, where all of their \
+         statements are under such a rule and the client gives a timestamp. What a node would refuse as a whole may then \
+         be carried out in part (docs/cql.md)."
+    ),
+    key!(
+        RuleDraft,
+        "stamp_timestamps",
+        stamp_timestamps,
+        Kind::Flag,
+        Absent::Default,
+        Tighter::Neither,
+        "A batch to be split that has no timestamp of the client's is given one by this host's clock, the same for all \
+         its parts; otherwise it is sent whole. Where all statements of the batch are under such a rule."
     ),
     key!(
         RuleDraft,

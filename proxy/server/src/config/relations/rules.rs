@@ -24,10 +24,17 @@ pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, clusters: &
                 problems.add(rule.draft.place(key), problem);
                 continue;
             }
+            if held.stamp_timestamps && !held.split_batches {
+                let path = format!("{}.stamp_timestamps", rule.path());
+                let problem = Problem::warning(path, "has no effect without `split_batches`");
+                problems.add(rule.draft.place("stamp_timestamps"), problem);
+            }
             found.push(Rule {
                 name: rule.draft.name.clone(),
                 subject,
                 split: held.split,
+                split_batches: held.split_batches,
+                stamp_timestamps: held.stamp_timestamps,
                 join_in_flight: held.join_in_flight,
                 cache_ttl: held.cache_ttl,
             });

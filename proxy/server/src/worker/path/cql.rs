@@ -27,6 +27,9 @@ impl DataPath for CqlEngine {
     fn share_writes(&mut self, writes: &Arc<Writes>) {
         CqlEngine::share_writes(self, writes.clone());
     }
+    fn tell_wall_clock(&mut self, unix_micros_at_zero: i64) {
+        CqlEngine::tell_wall_clock(self, unix_micros_at_zero);
+    }
 
     fn open_client(
         &mut self,
