@@ -1,16 +1,20 @@
-//! Whether an UNLOGGED BATCH in chunks leaves what the whole one leaves in the real Cassandra, without a weir between:
-//! the same batch goes whole to the tables of one keyspace and in chunks to those of another.
+//! Whether an UNLOGGED BATCH in chunks leaves what the whole one leaves in the real Cassandra: without a weir between, where
+//! the same batch goes whole to the tables of one keyspace and in chunks to those of another; and through a weir whose rules
+//! let it be split.
 
 mod support;
 mod support_cql;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use support_cql::answer::{Cells, Statement};
+use std::time::{SystemTime, UNIX_EPOCH};
+use support::{Weir, wait_for};
+use support_cql::answer::{Answer, Cells, Statement};
 use support_cql::raw::{Cql, int};
-use support_cql::{cassandra, create_keyspace, keyspace};
+use support_cql::{SOON, cassandra, counted, create_keyspace, file, keyspace};
 use weir_cql::envelope::{Flags, Header, Opcode};
 use weir_cql::request::{Batch, BatchStatement, QueryFlags, Request};
-use weir_cql::response::{Prefix, ResultBody};
+use weir_cql::response::{ErrorCode, Prefix, ResultBody};
 use weir_cql::{Cursor, Dialect, StreamId, Version, statement, write};
 use weir_engine::cql::split::{BatchGather, BatchPlan, BatchWhole, Place, Status, WriteKey};
 
@@ -183,4 +187,194 @@ fn writes_that_keep_a_batch_whole() {
         assert_eq!(key, Err(expected), "{text}");
     }
     cql.query(&format!("DROP KEYSPACE {name}")).expect_result();
+}
+
+/// Rows of a big batch, and the partitions they are in.
+const ROWS: i32 = 5_000;
+const PARTITIONS: i32 = 4_000;
+const SPLITS: &str = "weir_cql_splits_total";
+const UNSPLIT: &str = "weir_cql_unsplit_total";
+
+/// weir in front of the node, where batches on the table `t` of this keyspace are split, those on `other` not.
+fn weir_with_rule(node: &str, name: &str, rule: &str) -> Weir {
+    let mut direct = open(node, Version::V4);
+    direct.query(&create_keyspace(name)).expect_result();
+    for table in ["t", "other"] {
+        let columns = "(k int, c int, v int, PRIMARY KEY (k, c))";
+        direct.query(&format!("CREATE TABLE {name}.{table} {columns}")).expect_result();
+    }
+    let rule = format!("[cluster.main.rule.batches]\ntable = \"{name}.t\"\nsplit_batches = true\n{rule}");
+    Weir::with_config(&file(node, "", &rule), &[])
+}
+
+fn through(weir: &Weir, version: Version) -> Cql {
+    Cql::open(([127, 0, 0, 1], weir.port), version)
+}
+
+/// A batch of that many rows, each a partition key, a clustering key and a value; bytes of the value of one row may be odd.
+fn rows_of(version: Version, id: &[u8], timestamp: Option<i64>, odd: Option<i32>) -> Vec<u8> {
+    let row = |n: i32| {
+        let value = if odd == Some(n) { vec![1, 2, 3] } else { int(n) };
+        (id, vec![int(n % PARTITIONS), int(n), value])
+    };
+    let parts: Vec<(&[u8], Vec<Vec<u8>>)> = (0..ROWS).map(row).collect();
+    batch(version, 1, &parts, timestamp)
+}
+
+fn warnings(answer: &Answer) -> Vec<String> {
+    let prefix = Prefix::locate(answer.header.version, answer.header.flags, &answer.body).expect("a prefix");
+    prefix.warnings(&answer.body).map(|words| String::from_utf8_lossy(words).into_owned()).collect()
+}
+
+/// How many rows there are, and when they were written.
+fn written(node: &str, table: &str) -> (usize, BTreeSet<i64>) {
+    let rows = open(node, Version::V4).query(&format!("SELECT k, c, v, writetime(v) FROM {table}")).rows();
+    let times = rows.iter().map(|row| {
+        let [k, c, v] = [0, 1, 2].map(|at| row[at].clone().expect("a value"));
+        let number = |bytes: &[u8]| i32::from_be_bytes(bytes.try_into().expect("four bytes"));
+        assert_eq!((number(&c) % PARTITIONS, &c), (number(&k), &v), "what was asked");
+        i64::from_be_bytes(row[3].as_deref().expect("a time").try_into().expect("eight bytes"))
+    });
+    (rows.len(), times.collect())
+}
+
+fn drop_keyspace(node: &str, name: &str) {
+    open(node, Version::V4).query(&format!("DROP KEYSPACE {name}")).expect_result();
+}
+
+#[test]
+fn five_thousand_rows_go_in_parts_at_one_time_and_without_a_warning() {
+    let Some(node) = cassandra("a batch of 5,000 rows through weir") else { return };
+    let name = keyspace("batch_split");
+    let weir = weir_with_rule(&node, &name, "");
+    let insert = |table: &str| format!("INSERT INTO {name}.{table} (k, c, v) VALUES (?, ?, ?)");
+    // what the node says to it whole
+    let mut direct = open(&node, Version::V4);
+    let whole = direct.prepare(&insert("other")).prepared();
+    let told = direct.ask(Opcode::Batch, &rows_of(Version::V4, &whole.id, Some(1), None));
+    assert!(told.expect_error().1.contains("Batch too large"), "there is something to be rid of: {told:?}");
+
+    for (round, version) in (1..).zip([Version::V4, Version::V5, Version::V3]) {
+        let timestamp = 1_700_000_000_000_000 + i64::from(round);
+        let mut cql = through(&weir, version);
+        let id = cql.prepare(&insert("t")).prepared().id;
+        let answer = cql.ask(Opcode::Batch, &rows_of(version, &id, Some(timestamp), None)).expect_result();
+        assert_eq!(warnings(&answer), [""; 0], "{}", version.name());
+        let (rows, times) = written(&node, &format!("{name}.t"));
+        assert_eq!((rows, times), (ROWS as usize, BTreeSet::from([timestamp])), "{}", version.name());
+        counted(&weir, SPLITS, &[("cluster", "main"), ("outcome", "ok")], f64::from(round));
+    }
+    // a table without a rule, in the same batch: as the client sent it
+    let mut cql = through(&weir, Version::V4);
+    let (t, other) = (cql.prepare(&insert("t")).prepared(), cql.prepare(&insert("other")).prepared());
+    let parts: Vec<(&[u8], Vec<Vec<u8>>)> = (0..40)
+        .map(|n| (if n % 2 == 0 { &*t.id } else { &*other.id }, vec![int(n), int(n), int(n)]))
+        .collect();
+    let answer = cql.ask(Opcode::Batch, &batch(Version::V4, 1, &parts, Some(9))).expect_result();
+    assert!(warnings(&answer)[0].contains("Unlogged batch covering"), "{:?}", warnings(&answer));
+    counted(&weir, UNSPLIT, &[("cause", "batch_no_rule")], 1.0);
+    drop_keyspace(&node, &name);
+}
+
+#[test]
+fn a_batch_without_timestamps_is_split_where_weir_may_stamp_it() {
+    let Some(node) = cassandra("batches that weir stamps") else { return };
+    for (rule, stamps) in [("", false), ("stamp_timestamps = true\n", true)] {
+        let name = keyspace(if stamps { "batch_stamped" } else { "batch_unstamped" });
+        let weir = weir_with_rule(&node, &name, rule);
+        let mut cql = through(&weir, Version::V5);
+        let insert = format!("INSERT INTO {name}.t (k, c, v) VALUES (?, ?, ?)");
+        let id = cql.prepare(&insert).prepared().id;
+        let micros = || {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+            i64::try_from(since.as_micros()).expect("small")
+        };
+        let before = micros();
+        let answer = cql.ask(Opcode::Batch, &rows_of(Version::V5, &id, None, None));
+        let (rows, times) = written(&node, &format!("{name}.t"));
+        if stamps {
+            answer.expect_result();
+            assert_eq!((rows, times.len()), (ROWS as usize, 1), "{times:?}");
+            let time = *times.first().expect("one");
+            assert!((before - 1_000..=micros() + 1_000).contains(&time), "{before} {time} {}", micros());
+            counted(&weir, SPLITS, &[("cluster", "main"), ("outcome", "ok")], 1.0);
+        } else {
+            counted(&weir, UNSPLIT, &[("cause", "batch_no_timestamp")], 1.0);
+            assert!(weir.series(SPLITS, &[("cluster", "main"), ("outcome", "ok")]).unwrap_or(0.0) == 0.0);
+        }
+        drop_keyspace(&node, &name);
+    }
+}
+
+/// A value that is no int: the node refuses the statement, and with it what is in the same message.
+#[test]
+fn an_error_of_one_part_is_told_and_the_others_stay_carried_out() {
+    let Some(node) = cassandra("a part of a batch that the node refuses") else { return };
+    let name = keyspace("batch_error");
+    let weir = weir_with_rule(&node, &name, "");
+    let mut cql = through(&weir, Version::V4);
+    let id = cql.prepare(&format!("INSERT INTO {name}.t (k, c, v) VALUES (?, ?, ?)")).prepared().id;
+    let answer = cql.ask(Opcode::Batch, &rows_of(Version::V4, &id, Some(5), Some(2_000)));
+    let (code, words) = answer.expect_error();
+    assert_eq!(code, ErrorCode::INVALID, "{words}");
+    assert!(words.contains("byte int"), "the node's own words: {words}");
+    counted(&weir, SPLITS, &[("cluster", "main"), ("outcome", "error")], 1.0);
+    let (rows, times) = written(&node, &format!("{name}.t"));
+    assert!(rows > 1_000 && rows < ROWS as usize, "{rows} rows, in the order of the parts");
+    assert_eq!(times, BTreeSet::from([5]));
+    // the connection goes on, and the batch without it is done
+    cql.ask(Opcode::Batch, &rows_of(Version::V4, &id, Some(6), None)).expect_result();
+    assert_eq!(written(&node, &format!("{name}.t")), (ROWS as usize, BTreeSet::from([6])));
+    drop_keyspace(&node, &name);
+}
+
+#[test]
+fn a_batch_above_the_ceiling_is_refused_by_name() {
+    let Some(node) = cassandra("a batch above the ceiling") else { return };
+    let name = keyspace("batch_ceiling");
+    let rule = "[callers.loader]\nlistener = \"cql\"\noperations_per_request = 2_000\nmode = \"refuse\"\n";
+    let weir = weir_with_rule(&node, &name, rule);
+    let mut cql = through(&weir, Version::V4);
+    let id = cql.prepare(&format!("INSERT INTO {name}.t (k, c, v) VALUES (?, ?, ?)")).prepared().id;
+    let answer = cql.ask(Opcode::Batch, &rows_of(Version::V4, &id, Some(5), None));
+    let (code, words) = answer.expect_error();
+    assert_eq!(code, ErrorCode::INVALID, "{words}");
+    for part in ["operations_per_request", "loader", "5000", "2000"] {
+        assert!(words.contains(part), "no {part} in: {words}");
+    }
+    assert_eq!(written(&node, &format!("{name}.t")).0, 0);
+    drop_keyspace(&node, &name);
+}
+
+/// Which partition a text is about is told by the columns that weir read from the cluster, and by the literal.
+#[test]
+fn texts_are_split_by_their_literals() {
+    let Some(node) = cassandra("a batch of texts through weir") else { return };
+    let name = keyspace("batch_texts");
+    let weir = weir_with_rule(&node, &name, "");
+    let mut cql = through(&weir, Version::V5);
+    let insert = cql.prepare(&format!("INSERT INTO {name}.t (k, c, v) VALUES (?, ?, ?)")).prepared();
+    let mut body = vec![1];
+    write::short(&mut body, 200);
+    for n in 0..100 {
+        write::byte(&mut body, 0);
+        write::bytes(&mut body, format!("UPDATE {name}.t SET v = {n} WHERE k = {n} AND c = {n}").as_bytes());
+        write::short(&mut body, 0);
+        // the same partition, bound
+        write::byte(&mut body, 1);
+        write::short_bytes(&mut body, &insert.id);
+        write::short(&mut body, 3);
+        [n, n + PARTITIONS, n + PARTITIONS].iter().for_each(|value| write::bytes(&mut body, &int(*value)));
+    }
+    write::short(&mut body, 1);
+    write::bits(&mut body, QueryFlags::TIMESTAMP);
+    write::long(&mut body, 77);
+    // the control connection may still be reading the schema
+    wait_for("it is split", SOON, || {
+        let answer = cql.ask(Opcode::Batch, &body).expect_result();
+        let split = weir.series(SPLITS, &[("cluster", "main"), ("outcome", "ok")]);
+        split.filter(|count| *count >= 1.0).map(|_| assert_eq!(warnings(&answer), [""; 0]))
+    });
+    assert_eq!(written(&node, &format!("{name}.t")), (200, BTreeSet::from([77])));
+    drop_keyspace(&node, &name);
 }

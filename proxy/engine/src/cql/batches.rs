@@ -21,6 +21,7 @@ use super::statements::Known;
 use super::target::{Finder, TableName, Target};
 use crate::ledger::Outcome;
 use crate::units::{ClusterId, Instant, LaneId};
+use rustc_hash::FxHashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use weir_cql::envelope::{EnvelopeLimits, Header, Opcode, Side, Step, read_header};
@@ -140,15 +141,15 @@ impl CqlEngine {
         Some(self.chosen(cluster, &batch, body).and_then(|chosen| {
             let given = batch.timestamp.is_some();
             let stamp = (chosen.stamps && !given).then(|| self.stamps.next(now));
-            let mut prepared = Vec::new();
+            let mut prepared: FxHashMap<Box<[u8]>, Arc<Prepared>> = FxHashMap::default();
             let place = |statement: &BatchStatement| {
                 let (source, place) = self.place_of(cluster, &batch, body, statement)?;
                 let timed = source.has_timestamp(statement, body);
                 let near = self.near(cluster, &place).map_or(u32::MAX, |node| node.0);
                 if let Source::Prepared(found) = source
-                    && !prepared.iter().any(|known: &Arc<Prepared>| known.id == found.id)
+                    && !prepared.contains_key(&found.id)
                 {
-                    prepared.push(found);
+                    prepared.insert(found.id.clone(), found);
                 }
                 Ok(Place { near, timed, ..place.place })
             };

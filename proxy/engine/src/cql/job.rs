@@ -124,11 +124,10 @@ impl Job {
 
     /// The statement with this id, where it is one of the request's.
     pub(super) fn statement(&self, id: &[u8]) -> Option<&Arc<Prepared>> {
-        let of_batch = match &self.plan {
-            JobPlan::Read(_) => &[],
-            JobPlan::Write(write) => &write.prepared[..],
-        };
-        self.prepared.iter().chain(of_batch).find(|prepared| *prepared.id == *id)
+        match &self.plan {
+            JobPlan::Read(_) => self.prepared.as_ref().filter(|prepared| *prepared.id == *id),
+            JobPlan::Write(write) => write.prepared.get(id),
+        }
     }
 
     /// The parts of a batch that may be sent now; `window` is how far ahead of the first missing one.

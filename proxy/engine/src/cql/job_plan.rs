@@ -4,6 +4,7 @@
 use super::prepared::Prepared;
 use super::split::{BatchGather, BatchPlan, Bounds, Chunk, Fault, Gather, Plan, Status};
 use super::target::Target;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use weir_cql::envelope::{Flags, Header, Opcode};
 
@@ -20,8 +21,8 @@ pub(super) struct WritePlan {
     pub(super) plan: BatchPlan,
     /// Of each part, a partition whose replicas are asked first; where that could be told.
     pub(super) targets: Vec<Option<Target>>,
-    /// The prepared statements in it, each once: to be prepared again where a node has forgotten them.
-    pub(super) prepared: Vec<Arc<Prepared>>,
+    /// The prepared statements in it, by their ids: to be prepared again where a node has forgotten them.
+    pub(super) prepared: FxHashMap<Box<[u8]>, Arc<Prepared>>,
 }
 
 impl JobPlan {
@@ -62,7 +63,8 @@ impl JobPlan {
             JobPlan::Read(plan) => plan.bytes(),
             JobPlan::Write(write) => {
                 let targets = write.targets.capacity() * size_of::<Option<Target>>();
-                write.plan.bytes() + targets + write.prepared.capacity() * size_of::<Arc<Prepared>>()
+                let known = write.prepared.capacity() * size_of::<(Box<[u8]>, Arc<Prepared>)>();
+                write.plan.bytes() + targets + known
             }
         }
     }

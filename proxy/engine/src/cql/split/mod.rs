@@ -5,12 +5,13 @@
 //! [`Plan`] of one EXECUTE; [`gather`] puts the answers of its chunks together; [`paging`] is the state a client brings
 //! back for its next page. All of it is bytes in, bytes out: which chunk is sent when, and where, is decided elsewhere.
 //!
-//! [`batch`] is the same for UNLOGGED BATCH, by partition.
+//! [`batch`] and [`batch_gather`] are the same for UNLOGGED BATCH, by partition.
 //!
 //! What must hold, and is asserted against a model and against Cassandra: rows, their order, columns and `LIMIT` are
 //! those of the statement sent whole. What is not certain is [`Whole`]: the server answers it unsplit.
 
 pub mod batch;
+pub mod batch_gather;
 pub mod bounded;
 pub mod cut;
 pub mod gather;
@@ -19,7 +20,8 @@ pub mod paging;
 pub mod shape;
 pub mod warnings;
 
-pub use batch::{BatchGather, BatchPlan, BatchWhole, Place, WriteKey};
+pub use batch::{BatchPlan, BatchWhole, Place, WriteKey};
+pub use batch_gather::BatchGather;
 pub use bounded::BoundedForm;
 pub use cut::{Chunk, Plan, Uncut};
 pub use gather::{Bounds, Fault, Gather, Joined, Status};

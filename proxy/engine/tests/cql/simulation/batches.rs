@@ -5,7 +5,7 @@ use super::Expect;
 use super::random::Random;
 use super::scenario::SET;
 use crate::node::{Data, row_value, statement_id};
-use crate::wire::{Part, With, batch_with, int};
+use crate::wire::{Answer, Part, With, batch_with, int};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use weir_cql::Version;
@@ -29,13 +29,22 @@ pub fn scenario(random: &mut Random, settings: &mut Settings) {
 pub fn request(version: Version, stream: i16, keys: Range<i32>, n: usize) -> (Vec<u8>, Expect) {
     let id = statement_id(None, SET.as_bytes());
     let parts: Vec<Part<'_>> = keys.clone().map(|key| Part::Id(&id, vec![int(key)])).collect();
-    let with = With { timestamp: (n % 2 == 0).then_some(GIVEN), ..With::default() };
+    let with = With { timestamp: n.is_multiple_of(2).then_some(GIVEN), ..With::default() };
     let rows = keys.map(|key| row_value("shop.s", key)).collect();
     (batch_with(version, stream, 1, &parts, &with), Expect::SetAll(rows))
 }
 
-/// Panics when a row was written at two times; how many rows were written at one that weir gave.
-pub fn judge(data: &Data) -> u64 {
+/// The client was told that they are done.
+pub fn done(rows: &[String], answer: &Answer, data: &Data) {
+    assert!(answer.is_void(), "{}", answer.describe());
+    let missing = rows.iter().find(|row| !data.writes.contains_key(*row));
+    assert_eq!(missing, None, "was carried out, all of it");
+}
+
+/// Panics when a row was written at two times, or `never` was to be; how many rows were written at one that weir gave.
+pub fn judge(data: &Data, never: &BTreeSet<String>) -> u64 {
+    let written = never.iter().find(|row| data.writes.contains_key(*row));
+    assert_eq!(written, None, "was carried out although nothing was sent");
     let given = [None, Some(GIVEN)];
     let mut stamped = 0;
     for (row, stamps) in &data.stamps {
