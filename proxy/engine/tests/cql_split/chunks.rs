@@ -119,6 +119,8 @@ fn limits_the_server_must_judge_itself() {
         let ask = Ask { limit: Some(limit), ..ask(ints(0..20)) };
         assert_eq!(whole(cut(&model, &ask, 5)), Some(Whole::Limit));
     }
+    let none = Ask { page_size: Some(0), ..ask(ints(0..20)) };
+    assert_eq!(whole(cut(&model, &none, 5)), Some(Whole::Limit), "pages of no rows");
     let three = Model { version: Version::V3, ..model.clone() };
     assert_eq!(whole(cut(&three, &ask(ints(0..20)), 5)), Some(Whole::Limit), "null in v3");
     assert_eq!(cut(&model, &ask(ints(0..20)), 5).map(|plan| plan.limit_left()), Ok(None), "not set in v4");

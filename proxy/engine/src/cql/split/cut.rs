@@ -296,6 +296,8 @@ fn plain_request(split: &InSplit, header: &Header, execute: &Execute) -> Result<
         Err(Whole::Named)
     } else if parameters.values.count != split.values {
         Err(Whole::Values)
+    } else if parameters.page_size.is_some_and(|size| size.value == 0) {
+        Err(Whole::Limit)
     } else {
         Ok(())
     }

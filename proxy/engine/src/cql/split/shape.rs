@@ -62,7 +62,7 @@ pub enum Whole {
     System,
     /// The key's type has no order that is known here.
     KeyType,
-    /// A limit that is no number above zero: the server says what is wrong with it.
+    /// A limit that is no number above zero, or pages of no rows: the server says what is wrong with it.
     Limit,
     /// Not the values the statement asks for: the server says so.
     Values,
