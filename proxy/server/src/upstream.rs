@@ -84,17 +84,7 @@ async fn dial(address: &Address, tls: Option<&ClientSide>) -> Result<Stream, Con
     match address {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((&**host, *port)).await.map_err(|error| failed(&error))?;
-            stream.set_nodelay(true).map_err(|error| failed(&error))?;
-            match tls {
-                None => Ok(Stream::Tcp(stream)),
-                Some(side) => match TlsStream::connect(stream, side, host).await {
-                    Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
-                    Err(error) => Err(ConnectError {
-                        result: OpenResult::Tls,
-                        what: format!("no TLS connection: {error}"),
-                    }),
-                },
-            }
+            dialled(stream, tls, host).await
         }
         Address::Unix { path } => {
             Ok(Stream::Unix(UnixStream::connect(&**path).await.map_err(|error| failed(&error))?))
@@ -102,6 +92,18 @@ async fn dial(address: &Address, tls: Option<&ClientSide>) -> Result<Stream, Con
         other => {
             let what = format!("{other} is not an address weir can connect to");
             Err(ConnectError { result: OpenResult::Error, what })
+        }
+    }
+}
+
+/// A TCP connection that stands, with TLS where there is a side of it. `host`: what was dialled.
+async fn dialled(stream: TcpStream, tls: Option<&ClientSide>, host: &str) -> Result<Stream, ConnectError> {
+    stream.set_nodelay(true).map_err(|error| failed(&error))?;
+    let Some(side) = tls else { return Ok(Stream::Tcp(stream)) };
+    match TlsStream::connect(stream, side, host).await {
+        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Err(error) => {
+            Err(ConnectError { result: OpenResult::Tls, what: format!("no TLS connection: {error}") })
         }
     }
 }

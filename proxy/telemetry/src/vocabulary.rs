@@ -369,6 +369,14 @@ vocabulary! {
         Connect = "connect",
         /// A node did not take weir's credentials, or asked for some that weir does not have.
         Auth = "auth",
+        /// A node's certificate does not come from `tls_ca`.
+        TlsIssuer = "tls_issuer",
+        /// A node's certificate does not bear `tls_server_name`, or the node's address where there is none.
+        TlsName = "tls_name",
+        /// A node's certificate has expired, or is not valid yet.
+        TlsExpired = "tls_expired",
+        /// TLS failed otherwise: no TLS there, another version, a node that does not take weir's certificate.
+        Tls = "tls",
         /// No answer in time.
         Timeout = "timeout",
         /// What a node answered could not be understood.

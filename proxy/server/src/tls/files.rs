@@ -6,6 +6,7 @@
 use super::verify::AnyName;
 use super::{ClientSide, ServerSide};
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -166,8 +167,11 @@ pub fn client_side(files: ClientFiles<'_>) -> (Option<ClientSide>, Vec<FileProbl
         read.map_err(|_| found.error("tls_server_name", format!("{name} is no host name and no address")))
             .ok()
     });
-    let made = make_client(&mut found, roots, own, files.verify_name)
-        .map(|config| ClientSide { config: Arc::new(config), name: name.flatten() });
+    let made = make_client(&mut found, roots, own, files.verify_name).map(|(config, verifier)| ClientSide {
+        config: Arc::new(config),
+        verifier,
+        name: name.flatten(),
+    });
     found.end(made)
 }
 
@@ -178,25 +182,24 @@ fn make_client(
     roots: Option<Arc<RootCertStore>>,
     own: Option<OwnFiles>,
     verify_name: bool,
-) -> Option<ClientConfig> {
+) -> Option<(ClientConfig, Arc<dyn ServerCertVerifier>)> {
     let verifier = WebPkiServerVerifier::builder_with_provider(roots?, provider()).build();
     let verifier = verifier.map_err(|error| found.error("tls_ca", error.to_string())).ok()?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| found.error("tls_ca", error.to_string()))
         .ok()?;
-    let builder = if verify_name {
-        builder.with_webpki_verifier(verifier)
-    } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName(verifier)))
-    };
-    match own {
-        None => Some(builder.with_no_client_auth()),
+    let verifier: Arc<dyn ServerCertVerifier> =
+        if verify_name { verifier } else { Arc::new(AnyName(verifier)) };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier.clone());
+    let config = match own {
+        None => builder.with_no_client_auth(),
         Some((chain, key)) => {
             let made = builder.with_client_auth_cert(chain?, key?);
-            made.map_err(|error| found.error("tls_client_key", misfit(&error))).ok()
+            made.map_err(|error| found.error("tls_client_key", misfit(&error))).ok()?
         }
-    }
+    };
+    Some((config, verifier))
 }
 
 fn misfit(error: &rustls::Error) -> String {

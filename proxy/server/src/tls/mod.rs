@@ -12,6 +12,7 @@ pub use files::{ClientFiles, FileProblem, ServerFiles, client_side, server_side}
 pub use outcome::outcome;
 pub use stream::TlsStream;
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
@@ -30,6 +31,21 @@ impl PartialEq for ServerSide {
 #[derive(Clone, Debug)]
 pub struct ClientSide {
     config: Arc<ClientConfig>,
+    /// What looks at certificates in `config`.
+    verifier: Arc<dyn ServerCertVerifier>,
     /// The name that certificates must bear; without it, the one that was dialled.
     name: Option<ServerName<'static>>,
+}
+
+impl ClientSide {
+    /// The same for a library that dials addresses and cannot be told a name: roots, certificate and the question about
+    /// the name are those of every other connection to the cluster.
+    #[must_use]
+    pub fn for_addresses(&self) -> Arc<ClientConfig> {
+        let Some(name) = &self.name else { return self.config.clone() };
+        let mut config = ClientConfig::clone(&self.config);
+        let verifier = verify::OwnName { verifier: self.verifier.clone(), name: name.clone() };
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        Arc::new(config)
+    }
 }

@@ -1,5 +1,8 @@
-//! `tls_verify = "ca"`: a node's certificate must come from the CA, whatever name it bears. Nodes' certificates often bear
-//! no address, and drivers do not ask for one by default.
+//! Verifiers that ask a node's certificate for another name than the one that was dialled, or for none.
+//!
+//! `tls_verify = "ca"`: it must come from the CA, whatever name it bears. Nodes' certificates often bear no address, and
+//! drivers do not ask for one by default. `tls_server_name`: it must bear that name, also where a library asks for an
+//! address.
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -49,5 +52,49 @@ impl ServerCertVerifier for AnyName {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
+    }
+}
+
+/// A verifier that is asked for one name, whatever was dialled.
+#[derive(Debug)]
+pub(super) struct OwnName {
+    /// What looks at the certificate.
+    pub(super) verifier: Arc<dyn ServerCertVerifier>,
+    /// The name it must bear.
+    pub(super) name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for OwnName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _dialled: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.verifier.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
     }
 }

@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::picture::{Picture, addresses};
 use super::post::Post;
 use super::shards::Shards;
+use crate::tls::ClientSide;
 use crate::upstream::Backoff;
 use scylla::cluster::ClusterState;
 use std::net::{IpAddr, SocketAddr};
@@ -69,7 +70,9 @@ impl Control {
     /// Finds the cluster and follows it until it is lost; why. Nothing when all of the schema is to be tried again.
     async fn follow(&mut self) -> Option<Failure> {
         let doors = self.doors();
-        let driver = match Driver::connect(&self.cluster, &doors, self.schema).await {
+        // as it was read last: a renewed certificate is shown by the next connection
+        let tls = self.post.tls();
+        let driver = match Driver::connect(&self.cluster, tls.as_ref(), &doors, self.schema).await {
             Ok(driver) => driver,
             Err(failure) => return Some(failure),
         };
@@ -101,7 +104,7 @@ impl Control {
             }
             self.post.read(self.schema.lacks());
             refreshed = Instant::now();
-            if self.shards.ask(&shown, self.cluster.connect_timeout).await {
+            if self.ask_shards(&shown).await {
                 self.show(&shown).await;
             }
         }
@@ -125,11 +128,17 @@ impl Control {
 
     /// Hands a view over to the workers.
     async fn show(&mut self, state: &Arc<ClusterState>) {
-        self.shards.ask(state, self.cluster.connect_timeout).await;
+        self.ask_shards(state).await;
         let contacts = resolve(&self.cluster).await;
         let picture = Picture::new(state.clone(), &self.shards, &contacts);
         self.known = addresses(&picture);
         self.post.place(Arc::new(picture));
+    }
+
+    /// Asks new nodes for their shards; whether one of them told something new.
+    async fn ask_shards(&mut self, state: &ClusterState) -> bool {
+        let tls: Option<ClientSide> = self.post.tls();
+        self.shards.ask(state, tls.as_ref(), self.cluster.connect_timeout).await
     }
 }
 

@@ -4,10 +4,11 @@
 //! control connection is the only one. It moves to another contact by itself when it breaks.
 
 use super::failure::{Failure, of_metadata, of_session};
+use crate::tls::ClientSide;
 use crate::upstream::credentials;
 use scylla::client::PoolSize;
 use scylla::client::SelfIdentity;
-use scylla::client::session::Session;
+use scylla::client::session::{Session, TlsContext};
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::ClusterState;
 use scylla::cluster::metadata::{Peer, PeriodicFetchMode};
@@ -74,9 +75,11 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Finds the cluster through one of these doors, within `connect_timeout` and the time of one read.
+    /// Finds the cluster through one of these doors, within `connect_timeout` and the time of one read. `tls`: what its
+    /// files hold, where the cluster has TLS.
     pub(super) async fn connect(
         cluster: &ClusterSettings,
+        tls: Option<&ClientSide>,
         doors: &[String],
         schema: Schema,
     ) -> Result<Driver, Failure> {
@@ -102,7 +105,8 @@ impl Driver {
             .fetch_schema_metadata(schema < Schema::Nothing)
             .fetch_full_schema_metadata(schema == Schema::Columns)
             .custom_identity(identity)
-            .driver_config_reporting(false);
+            .driver_config_reporting(false)
+            .tls_context(encryption(cluster, tls)?);
         if let Some(path) = &cluster.auth_file {
             let (user, password) = sign_in(path).await?;
             builder = builder.user(user, password);
@@ -114,7 +118,7 @@ impl Driver {
         let driver = Driver { session, patience };
         // A first read that fails leaves the driver with an invented ring, which has no name: that is no answer.
         if driver.state().cluster_name().is_empty() {
-            driver.refresh().await?;
+            driver.refresh().await.map_err(|failure| in_our_words(failure, cluster))?;
         }
         Ok(driver)
     }
@@ -134,8 +138,21 @@ impl Driver {
     }
 }
 
+/// What the driver encrypts with. A password never goes out in the open where `tls = true`.
+fn encryption(cluster: &ClusterSettings, tls: Option<&ClientSide>) -> Result<Option<TlsContext>, Failure> {
+    if cluster.tls.on && tls.is_none() {
+        let what = "tls = true, and its files were not read".to_owned();
+        return Err(Failure { cause: PlacementFailure::Tls, what, lower: false });
+    }
+    Ok(tls.map(|side| TlsContext::Rustls023(side.for_addresses())))
+}
+
 /// The driver names calls of its own where it means a key of ours.
 fn in_our_words(failure: Failure, cluster: &ClusterSettings) -> Failure {
+    if failure.cause == PlacementFailure::TlsName {
+        let keys = "tls_server_name, or tls_verify = \"ca\"";
+        return Failure { what: format!("{} ({keys})", failure.what), ..failure };
+    }
     if failure.cause == PlacementFailure::Auth && cluster.auth_file.is_none() {
         return Failure { what: "the node asks for a password; auth_file is not set".to_owned(), ..failure };
     }

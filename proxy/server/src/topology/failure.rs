@@ -1,10 +1,13 @@
 //! Why the control plane could not read a cluster: the driver's errors as one of a few causes.
 
+use rustls::{CertificateError as Certificate, Error as Tls};
 use scylla::errors::{
-    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind as Setup, DbError, MetadataError,
+    BrokenConnectionError, BrokenConnectionErrorKind as Broken, ConnectionError, ConnectionPoolError,
+    ConnectionSetupRequestErrorKind as Setup, DbError, FrameHeaderParseError as Header, MetadataError,
     MetadataFetchErrorKind as Fetch, NewSessionError, NextPageError, NextRowError,
     RequestAttemptError as Attempt, RequestError,
 };
+use std::io;
 use std::time::Duration;
 use weir_telemetry::PlacementFailure;
 
@@ -45,6 +48,9 @@ pub(super) fn of_session(error: &NewSessionError) -> Failure {
 pub(super) fn of_metadata(error: &MetadataError) -> Failure {
     let cause = match error {
         MetadataError::ConnectionPoolError(ConnectionPoolError::Broken { last_connection_error }) => {
+            if let Some(tls) = tls_of(last_connection_error) {
+                return Failure::new(of_tls(tls), &format!("no TLS connection: {tls}"));
+            }
             of_connection(last_connection_error)
         }
         MetadataError::ConnectionPoolError(_) => PlacementFailure::Connect,
@@ -68,6 +74,51 @@ fn of_connection(error: &ConnectionError) -> PlacementFailure {
             _ => PlacementFailure::Connect,
         },
         _ => PlacementFailure::Connect,
+    }
+}
+
+/// What TLS said, where it is TLS that failed. A node may refuse weir's certificate after weir has taken the node's: then
+/// it is the first request that fails.
+fn tls_of(error: &ConnectionError) -> Option<&Tls> {
+    match error {
+        ConnectionError::IoError(error) => tls_inside(error),
+        ConnectionError::BrokenConnection(error) => tls_behind(error),
+        ConnectionError::ConnectionSetupRequestError(refused) => match refused.get_error() {
+            Setup::BrokenConnection(error) => tls_behind(error),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn tls_inside(error: &io::Error) -> Option<&Tls> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn tls_behind(error: &BrokenConnectionError) -> Option<&Tls> {
+    match error.downcast_ref()? {
+        Broken::FrameHeaderParseError(Header::HeaderIoError(error)) | Broken::WriteError(error) => {
+            tls_inside(error)
+        }
+        _ => None,
+    }
+}
+
+fn of_tls(error: &Tls) -> PlacementFailure {
+    match error {
+        Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+            PlacementFailure::TlsIssuer
+        }
+        Tls::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => PlacementFailure::TlsName,
+        Tls::InvalidCertificate(
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. },
+        ) => PlacementFailure::TlsExpired,
+        _ => PlacementFailure::Tls,
     }
 }
 

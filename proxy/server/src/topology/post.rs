@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use crate::clock::{Clock, seconds, unix_now};
+use crate::tls::ClientSide;
 use crate::worker::orders::{Board, WorkerHandle};
 use std::sync::Arc;
 use weir_engine::cql::Placement;
@@ -22,6 +23,13 @@ impl Post {
     /// The placement in force.
     pub(super) fn known(&self) -> Option<Arc<dyn Placement>> {
         self.board.posted().standing(&self.name).and_then(|standing| standing.placement)
+    }
+
+    /// What the cluster's TLS files held when they were read last; nothing where it has no TLS.
+    pub(super) fn tls(&self) -> Option<ClientSide> {
+        let config = self.board.read().config;
+        let clusters = config.settings.clusters.iter().zip(&config.clusters_tls);
+        clusters.filter(|(cluster, _)| cluster.name == self.name).find_map(|(_, side)| side.clone())
     }
 
     /// Grows with every connection that workers lose.

@@ -44,9 +44,8 @@ const EVENTS: [&str; 3] = ["SCHEMA_CHANGE", "STATUS_CHANGE", "TOPOLOGY_CHANGE"];
 #[must_use]
 pub fn start(info: LaneInfo, tls: Option<ClientSide>, timeout: Span) -> Connecting {
     Connecting::within(timeout, async move {
-        let mut stream = match info.shard.filter(|_| tls.is_none()) {
-            // shards are known of clusters that are followed, and those have no TLS
-            Some(shard) => shard::dial(&info.address, shard).await?,
+        let mut stream = match info.shard {
+            Some(shard) => shard::dial(&info.address, shard, tls.as_ref()).await?,
             None => dial(&info.address, tls.as_ref()).await?,
         };
         let greeting = Handshake::new(&mut stream, info.version).run(&info).await?;

@@ -1,7 +1,7 @@
 //! TLS to the node, and with clients.
 
-use super::support::Weir;
-use super::support_cql::{Cql, file};
+use super::support::{Weir, wait_for};
+use super::support_cql::{Cql, SOON, With, counted, create_keyspace, file, int};
 use super::support_tls::{Authority, client, connect};
 use super::{Secure, node};
 use std::net::SocketAddr;
@@ -56,7 +56,8 @@ fn requests_go_encrypted_from_the_client_to_the_node() {
         let mut cql = Cql::over(Box::new(stream), port, version);
         cql.startup(&[]);
         let seen = seen(&mut cql);
-        assert!(!seen.is_empty() && seen.iter().all(|one| *one == ("weir".to_owned(), true)), "{seen:?}");
+        assert!(seen.iter().any(|(driver, _)| driver == "weir"), "{seen:?}");
+        assert!(seen.iter().all(|(_, tls)| *tls), "{seen:?}");
     }
     assert_eq!(weir.metric("weir_tls_handshakes_total", &["result=\"ok\""]), 2.0);
 }
@@ -91,4 +92,35 @@ fn a_node_that_asks_for_a_certificate_is_shown_one() {
     Cql::open(door(&without), Version::V4);
     let line = without.logs("cannot connect");
     assert!(line.contains("result=\"tls\""), "{line}");
+}
+
+#[test]
+fn a_cluster_that_asks_for_certificates_and_a_password_is_followed() {
+    let Some(node) = node() else { return };
+    let named = format!("{UPSTREAM}{OWN}tls_server_name = \"node.weir.test\"\n");
+    let weir = weir(node, &named, "");
+    let up = || (weir.metric("weir_cql_control_up", &["cluster=\"main\""]) == 1.0).then_some(());
+    wait_for("the cluster tells", SOON, up);
+    assert_eq!(weir.metric("weir_cql_placement_nodes", &["cluster=\"main\""]), 1.0);
+    let mut cql = Cql::open(door(&weir), Version::V4);
+    let keyspace = super::support_cql::keyspace("followed");
+    cql.query(&create_keyspace(&keyspace)).expect_result();
+    cql.query(&format!("CREATE TABLE {keyspace}.t (k int PRIMARY KEY)")).expect_result();
+    // the table is known within two seconds or so
+    let select = cql.prepare(&format!("SELECT k FROM {keyspace}.t WHERE k = ?")).prepared();
+    wait_for("the key is asked for at its replica", SOON, || {
+        cql.execute(&select, &With::values(&[int(1)])).expect_result();
+        let routed = weir.series("weir_cql_routed_requests_total", &[("result", "replica")]);
+        routed.filter(|routed| *routed >= 1.0)
+    });
+    let seen = seen(&mut cql);
+    assert!(seen.iter().all(|(_, tls)| *tls), "{seen:?}");
+    // the control connection is the driver's own
+    assert!(seen.iter().any(|(driver, _)| driver != "weir"), "{seen:?}");
+
+    // without the certificate the node does not take weir
+    let without = self::weir(node, &named.replace(OWN, ""), "");
+    counted(&without, "weir_cql_placement_failures_total", &[("cluster", "main"), ("cause", "tls")], 1.0);
+    let line = without.logs("control_down");
+    assert!(line.contains("no TLS connection"), "{line}");
 }

@@ -4,7 +4,8 @@
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -39,9 +40,23 @@ impl Authority {
 
     /// A certificate for these host names and addresses.
     pub fn vouch(&self, names: &[&str]) -> Pair {
+        self.vouch_for(names, |_| {})
+    }
+
+    /// The same for names that have been someone's, and are not any more.
+    pub fn vouch_expired(&self, names: &[&str]) -> Pair {
+        self.vouch_for(names, |params| {
+            params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        })
+    }
+
+    /// The same with more that the certificate says.
+    pub fn vouch_for(&self, names: &[&str], more: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params =
             CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("names");
         params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("weir"));
+        more(&mut params);
         let key = KeyPair::generate().expect("a key");
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
         Pair { cert, key: key.serialize_pem() }
@@ -56,10 +71,32 @@ impl Pair {
     }
 }
 
-/// A client that trusts the CA and shows this pair, if any.
-pub fn client(ca: &Authority, own: Option<&Pair>) -> Arc<ClientConfig> {
+fn roots(ca: &Authority) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).expect("PEM")).expect("a CA");
+    roots
+}
+
+/// A server that shows this pair, and asks for certificates of the CA, if any.
+pub fn server(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("versions");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(ca) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)), provider).build().expect("a CA"),
+        ),
+    };
+    let chain = vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("PEM")];
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
+    Arc::new(builder.with_single_cert(chain, key).expect("a pair"))
+}
+
+/// A client that trusts the CA and shows this pair, if any.
+pub fn client(ca: &Authority, own: Option<&Pair>) -> Arc<ClientConfig> {
+    let roots = roots(ca);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

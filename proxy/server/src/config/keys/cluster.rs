@@ -28,7 +28,10 @@ const SIGN_INS: &[(&str, &str)] = &[
 
 /// The stricter first.
 const VERIFIES: &[(&str, &str)] = &[
-    ("name", "it bears the host of the contact, or `tls_server_name`"),
+    (
+        "name",
+        "it bears what is dialled (the host of a contact, the address of a node that the cluster told), or `tls_server_name`",
+    ),
     ("ca", "nothing: for a CA that vouches for nodes of this cluster only"),
 ];
 
@@ -411,7 +414,7 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Kind::Flag,
         Absent::Default,
         Tighter::Neither,
-        "Encrypt the connections to the nodes. Needs `tls_ca`, and the cluster is not followed then (`discover`). A certificate that a CA does not vouch for is refused, always."
+        "Encrypt the connections to the nodes. Needs `tls_ca`. A certificate that a CA does not vouch for is refused, always."
     ),
     key!(
         ClusterSettings,

@@ -39,7 +39,6 @@ pub(super) fn check(
     let mut clusters = clusters::check(problems, &shape, host);
     rules::check(problems, &shape, &mut clusters);
     let clusters_tls = tls::clusters(problems, &shape, host);
-    tls::unfollowed(problems, &shape, &mut clusters);
     let (listeners, doors) = listeners(problems, &shape, &pools, host);
     backends::unused(problems, &shape, &listeners);
     addresses(problems, &shape);

@@ -51,19 +51,6 @@ pub(super) fn clusters(
     shape.clusters.iter().map(|draft| cluster(problems, draft, host)).collect()
 }
 
-/// The driver that follows a cluster has no TLS here: it would show weir's password to whoever listens in.
-pub(super) fn unfollowed(problems: &mut Collector<'_>, shape: &FileShape, clusters: &mut [ClusterSettings]) {
-    for (draft, cluster) in shape.clusters.iter().zip(clusters) {
-        if cluster.tls.on && std::mem::take(&mut cluster.discover) {
-            let path = format!("cluster.{}.discover", draft.name);
-            let what = "a cluster is not followed with tls = true: requests go to the contacts, whoever owns their keys";
-            let problem =
-                Problem::warning(path, what).help("name every node in contacts, and write discover = false");
-            problems.add(draft.place("discover"), problem);
-        }
-    }
-}
-
 fn cluster(problems: &mut Collector<'_>, draft: &Draft<ClusterSettings>, host: &Host) -> Option<ClientSide> {
     let path = format!("cluster.{}", draft.name);
     let tls = &draft.held.tls;

@@ -1,6 +1,7 @@
 //! What a node says of itself before anybody signs in: OPTIONS and its answer, on a connection of its own.
 
 use super::{Handshake, unexpected, unreadable};
+use crate::tls::ClientSide;
 use crate::upstream::{ConnectError, dial, within};
 use weir_cql::envelope::Opcode;
 use weir_cql::response::supported as entries;
@@ -15,10 +16,13 @@ const VERSION: Version = Version::V4;
 ///
 /// # Errors
 /// Why there is no answer.
-pub async fn supported(address: &Address, timeout: Span) -> Result<Vec<(String, String)>, ConnectError> {
+pub async fn supported(
+    address: &Address,
+    tls: Option<&ClientSide>,
+    timeout: Span,
+) -> Result<Vec<(String, String)>, ConnectError> {
     within(timeout, async {
-        // a cluster with TLS is not followed
-        let mut stream = dial(address, None).await?;
+        let mut stream = dial(address, tls).await?;
         let answer = Handshake::new(&mut stream, VERSION).ask(Opcode::Options, |_| {}).await?;
         if answer.header.opcode != Opcode::Supported {
             return Err(unexpected(answer.header.opcode, "OPTIONS"));

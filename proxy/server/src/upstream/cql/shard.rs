@@ -6,7 +6,8 @@
 //! node, is passed over.
 
 use super::{Handshake, unexpected, unreadable};
-use crate::upstream::{ConnectError, failed};
+use crate::tls::ClientSide;
+use crate::upstream::{ConnectError, dialled, failed};
 use crate::worker::sockets::Stream;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,9 +27,13 @@ const TRIES_MAX: usize = 64;
 /// Where the next attempt begins in its shard's ports: two attempts do not fight for the same one.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// Dials the shard-aware port from a port that leads to the shard.
-pub(super) async fn dial(address: &Address, to: ShardDial) -> Result<Stream, ConnectError> {
-    let Address::Tcp { host, .. } = address else { return super::dial(address, None).await };
+/// Dials the shard-aware port from a port that leads to the shard, with TLS where there is a side of it.
+pub(super) async fn dial(
+    address: &Address,
+    to: ShardDial,
+    tls: Option<&ClientSide>,
+) -> Result<Stream, ConnectError> {
+    let Address::Tcp { host, .. } = address else { return super::dial(address, tls).await };
     let mut targets = lookup_host((&**host, to.port)).await.map_err(|error| failed(&error))?;
     let Some(target) = targets.next() else {
         return Err(ConnectError { result: OpenResult::Error, what: format!("{host} has no address") });
@@ -38,10 +43,7 @@ pub(super) async fn dial(address: &Address, to: ShardDial) -> Result<Stream, Con
     let ports = to.source_ports.of_shard(to.shard, to.shards).cycle().skip(first);
     for port in ports.take(count.min(TRIES_MAX)) {
         match dial_from(port, target).await {
-            Ok(stream) => {
-                stream.set_nodelay(true).map_err(|error| failed(&error))?;
-                return Ok(Stream::Tcp(stream));
-            }
+            Ok(stream) => return dialled(stream, tls, host).await,
             Err(error) if is_taken(&error) => {}
             Err(error) => return Err(failed(&error)),
         }
@@ -121,7 +123,8 @@ mod tests {
         let port = listener.local_addr().expect("an address").port();
         let address = Address::Tcp { host: "127.0.0.1".into(), port: 1 };
         let shards = NonZeroU16::new(5).expect("five");
-        let dial_shard = |shard| dial(&address, ShardDial { shard, shards, port, source_ports: range() });
+        let dial_shard =
+            |shard| dial(&address, ShardDial { shard, shards, port, source_ports: range() }, None);
         let mut kept = Vec::new();
         for shard in 0..5 {
             // four ports lead to each shard; all of them can be had, then none
@@ -150,7 +153,7 @@ mod tests {
         let source_ports = ShardPorts { first: ports.first + 20, last: ports.last + 20 };
         let address = Address::Tcp { host: "127.0.0.1".into(), port: 1 };
         let shards = NonZeroU16::new(2).expect("two");
-        let refused = dial(&address, ShardDial { shard: 0, shards, port, source_ports }).await;
+        let refused = dial(&address, ShardDial { shard: 0, shards, port, source_ports }, None).await;
         assert_eq!(refused.expect_err("nobody listens").result, OpenResult::Refused);
     }
 }
