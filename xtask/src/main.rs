@@ -104,9 +104,11 @@ enum Bench {
     #[command(after_help = "Examples:\n  cargo xtask bench memcached\n  \
         cargo xtask bench memcached --quick\n  cargo xtask bench memcached --only quiet-1 --only quiet-4 --rounds 5")]
     Memcached(bench::Options),
-    /// CQL: every row of docs/benchmarks-cql.md, against no proxy and a proxy that copies bytes; needs Cassandra
+    /// CQL: every row of docs/benchmarks-cql.md, against no proxy, a proxy that copies bytes and others by --peer; needs
+    /// Cassandra
     #[command(after_help = "Examples:\n  cargo xtask bench cql\n  cargo xtask bench cql --quick\n  \
-        cargo xtask bench cql --only select-64x1 --rounds 5")]
+        cargo xtask bench cql --only select-64x1 --rounds 5\n  \
+        cargo xtask bench cql --peer cql-proxy --peer shotover=bin/shotover-proxy")]
     Cql(bench::cql::Options),
 }
 

@@ -79,6 +79,17 @@ impl Server {
         self.running.stop();
     }
 
+    /// Starts a foreign program that will listen at `door`, its output in a file, and waits until it accepts.
+    pub fn start_foreign(
+        workspace: &Workspace,
+        name: &str,
+        command: &mut Command,
+        door: Door,
+    ) -> Result<Self> {
+        let log = workspace.scratch("logs")?.join(format!("{name}-{}.log", door.port()));
+        Self::listening(Running::spawn_to_file(name, command, &log)?, door, &log)
+    }
+
     /// Waits until the server of a foreign program accepts: it says nothing when it does.
     fn listening(mut running: Running, door: Door, log: &Path) -> Result<Self> {
         let deadline = Instant::now() + START;

@@ -8,17 +8,32 @@ pub enum Contender {
     Direct,
     /// Through a proxy that copies bytes, one upstream socket per client socket.
     Raw,
+    /// Through datastax/cql-proxy, where it was asked for.
+    CqlProxy,
+    /// Through shotover, where it was asked for.
+    Shotover,
     /// Through weir, with ledger, limits and metrics on.
     Weir,
 }
 
 impl Contender {
-    pub const ALL: [Contender; 3] = [Contender::Direct, Contender::Raw, Contender::Weir];
+    pub const ALL: [Contender; 5] =
+        [Contender::Direct, Contender::Raw, Contender::CqlProxy, Contender::Shotover, Contender::Weir];
+
+    /// Those of every run; the others are peers.
+    pub const ALWAYS: [Contender; 3] = [Contender::Direct, Contender::Raw, Contender::Weir];
+
+    /// Whether a run has it only when asked: what it cannot do is no failure of the run.
+    pub fn is_peer(self) -> bool {
+        !Contender::ALWAYS.contains(&self)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
             Contender::Direct => "direct",
             Contender::Raw => "raw proxy",
+            Contender::CqlProxy => "cql-proxy",
+            Contender::Shotover => "shotover",
             Contender::Weir => "weir",
         }
     }

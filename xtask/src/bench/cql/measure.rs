@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::HUGE;
 use super::cases::{Case, Contender, Load, Measure};
+use super::peers::{Peer, Peers};
 use crate::cassandra::Shared;
 use crate::scenario::{Scenario, number};
 use crate::servers::{self, Door, Server, Weir};
@@ -29,6 +30,7 @@ pub struct Rig {
     pub cassandra: Shared,
     pub raw: Server,
     pub weir: Weir,
+    pub peers: Peers,
 }
 
 /// The numbers of one contender.
@@ -36,14 +38,15 @@ pub type Numbers = BTreeMap<Measure, f64>;
 
 impl Rig {
     /// Starts everything, stores the rows and warms the node up.
-    pub fn start(workspace: &Workspace) -> Result<Self> {
+    pub fn start(workspace: &Workspace, peers: &[Peer]) -> Result<Self> {
         let scenario = workspace.binary(Profile::Release, "weir-scenario")?;
         let cassandra = Shared::start().context("Cassandra (try: cargo xtask cassandra fetch)")?;
         println!("{}", cassandra.line());
         let node = cassandra.address();
         let raw = servers::raw_proxy(workspace, Door::free_port()?, node)?;
         let weir = Weir::start_cql(workspace, "cql", Door::free_port()?, node)?;
-        let rig = Self { scenario, cassandra, raw, weir };
+        let peers = Peers::start(workspace, peers, node);
+        let rig = Self { scenario, cassandra, raw, weir, peers };
         let fill = Scenario::of("cql-fill", &node.to_string(), ROWS).with("--keyspaces", KEYSPACES);
         fill.seconds_of_patience(60.0).run(&rig.scenario)?;
         for contender in [Contender::Direct, Contender::Weir] {
@@ -56,21 +59,34 @@ impl Rig {
         Ok(rig)
     }
 
+    /// Who takes part, in the order of their turns.
+    pub fn contenders(&self) -> Vec<Contender> {
+        let takes_part = |contender: &Contender| !contender.is_peer() || self.peers.get(*contender).is_some();
+        Contender::ALL.into_iter().filter(takes_part).collect()
+    }
+
     /// Where clients of a contender connect.
     pub fn address(&self, contender: Contender) -> String {
-        match contender {
-            Contender::Direct => self.cassandra.address().to_string(),
-            Contender::Raw => self.raw.door.to_string(),
-            Contender::Weir => self.weir.server.door.to_string(),
+        match self.proxy(contender) {
+            Some(proxy) => proxy.door.to_string(),
+            None => self.cassandra.address().to_string(),
         }
     }
 
-    fn proxy(&self, contender: Contender) -> Option<u32> {
+    /// The proxy of a contender.
+    pub fn proxy(&self, contender: Contender) -> Option<&Server> {
         match contender {
             Contender::Direct => None,
-            Contender::Raw => Some(self.raw.pid()),
-            Contender::Weir => Some(self.weir.server.pid()),
+            Contender::Raw => Some(&self.raw),
+            Contender::CqlProxy | Contender::Shotover => self.peers.get(contender),
+            Contender::Weir => Some(&self.weir.server),
         }
+    }
+
+    /// Every process of the run that is no load.
+    pub fn pids(&self) -> Vec<u32> {
+        let proxies = Contender::ALL.iter().filter_map(|contender| self.proxy(*contender));
+        proxies.map(Server::pid).chain([self.cassandra.pid()]).collect()
     }
 
     /// A load through a contender that watches what it costs.
@@ -80,7 +96,7 @@ impl Rig {
             .with("--depth", depth)
             .with("--watch", format!("cassandra={}", self.cassandra.pid()));
         match self.proxy(contender) {
-            Some(pid) => load.with("--watch", format!("proxy={pid}")),
+            Some(proxy) => load.with("--watch", format!("proxy={}", proxy.pid())),
             None => load,
         }
     }

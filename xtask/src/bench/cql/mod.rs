@@ -1,11 +1,12 @@
 //! `cargo xtask bench cql`: direct, a raw byte proxy and weir in turns, against the same Cassandra, with the same verifying
 //! load generator; the best of the rounds counts. Writes `docs/benchmarks-cql.md` when every case was measured in full.
-//! About 7 minutes on two cores.
+//! About 7 minutes on two cores. Other proxies take their turns too where `--peer` names them.
 
 mod around;
 mod cases;
 mod measure;
 mod page;
+mod peers;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result};
 use self::around::{MemoryUse, Recovery, Sockets};
 use self::cases::{CASES, Case, Contender};
 use self::measure::{Numbers, Rig, keep_best};
+use self::peers::Peer;
 use super::{DISTURBED, ROUNDS, build};
 use crate::proc::{self, Others};
 use crate::report::Steps;
@@ -35,6 +37,10 @@ pub struct Options {
     /// Rounds; the best of them counts
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
+    /// Another proxy that takes its turns too (may repeat): `cql-proxy` is installed by go below target/ unless a PATH
+    /// is given, `shotover` needs the PATH of its binary
+    #[arg(long = "peer", value_name = "NAME[=PATH]")]
+    peers: Vec<Peer>,
 }
 
 impl Options {
@@ -50,6 +56,8 @@ struct Results {
     sockets: BTreeMap<Contender, Sockets>,
     memory: BTreeMap<Contender, MemoryUse>,
     restart: BTreeMap<Contender, Recovery>,
+    /// What must be known of the peers, and what they could not do.
+    notes: Vec<String>,
     rounds: u32,
     seconds: f64,
     /// Part of the cores that other processes used before it began, and while it ran.
@@ -59,6 +67,7 @@ struct Results {
 
 /// Runs the benchmark. A missed target is marked and is no error: benchmarks gate nothing.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    peers::none_twice(&options.peers)?;
     let mut steps = Steps::new();
     steps.step("build (release)", || build(workspace))?;
     servers::raise_open_files();
@@ -73,6 +82,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     steps.print();
     outcome?;
     println!("{}", page::text(&results));
+    for note in &results.notes {
+        println!("note: {note}");
+    }
     println!("other processes used {:.0} % of the cores meanwhile", results.others * 100.0);
     if options.quick || !options.only.is_empty() {
         println!("docs/benchmarks-cql.md is not written: that takes every case in full");
@@ -95,20 +107,24 @@ fn measure_all(
     steps: &mut Steps,
     results: &mut Results,
 ) -> Result<()> {
-    let mut rig = steps.step("start servers, store rows, warm up", || Rig::start(workspace))?;
-    let servers = [rig.cassandra.pid(), rig.raw.pid(), rig.weir.server.pid()];
+    let mut rig =
+        steps.step("start servers, store rows, warm up", || Rig::start(workspace, &options.peers))?;
+    results.notes.extend(rig.peers.notes());
+    let servers = rig.pids();
     let before = Others::watch(&servers);
     for case in CASES.iter().filter(|case| options.wants(case.id)) {
-        let numbers = steps.step(&format!("{}: {}", case.id, case.title), || {
-            in_turns(&rig, case, results.rounds, results.seconds)
-        })?;
+        let numbers =
+            steps.step(&format!("{}: {}", case.id, case.title), || in_turns(&rig, case, results))?;
         results.cases.push((case, numbers));
     }
     results.others = Others::watch(&servers).share_since(before);
     if options.wants(cases::SOCKETS) {
         steps.step("sockets: 200 clients, without and with USE", || -> Result<()> {
-            for contender in Contender::ALL {
-                let sockets = around::sockets(&rig, contender)?;
+            for contender in rig.contenders() {
+                let seen = around::sockets(&rig, contender);
+                let Some(sockets) = settled(&mut results.notes, contender, cases::SOCKETS, seen)? else {
+                    continue;
+                };
                 println!("  {:10} {sockets:?}", contender.name());
                 results.sockets.insert(contender, sockets);
             }
@@ -117,8 +133,9 @@ fn measure_all(
     }
     if options.wants(cases::MEMORY) {
         steps.step("memory: before, peak, 10 s after large INs", || -> Result<()> {
-            for contender in Contender::ALL {
-                if let Some(memory) = around::memory(workspace, &rig, contender, results.seconds)? {
+            for contender in rig.contenders() {
+                let seen = around::memory(workspace, &rig, contender, results.seconds);
+                if let Some(memory) = settled(&mut results.notes, contender, cases::MEMORY, seen)?.flatten() {
                     println!("  {:10} {memory:?}", contender.name());
                     results.memory.insert(contender, memory);
                 }
@@ -136,13 +153,12 @@ fn measure_all(
 }
 
 /// Each contender once per round, so that none has the quiet minutes for itself.
-fn in_turns(rig: &Rig, case: &Case, rounds: u32, seconds: f64) -> Result<BTreeMap<Contender, Numbers>> {
+fn in_turns(rig: &Rig, case: &Case, results: &mut Results) -> Result<BTreeMap<Contender, Numbers>> {
     let mut best: BTreeMap<Contender, Numbers> = BTreeMap::new();
-    for round in 1..=rounds {
-        for contender in Contender::ALL {
-            let numbers = rig
-                .measure(case, contender, seconds)
-                .with_context(|| format!("{} in {}", contender.name(), case.id))?;
+    for round in 1..=results.rounds {
+        for contender in rig.contenders() {
+            let measured = rig.measure(case, contender, results.seconds);
+            let Some(numbers) = settled(&mut results.notes, contender, case.id, measured)? else { continue };
             let shown: Vec<String> = numbers
                 .iter()
                 .map(|(measure, value)| format!("{} {}", measure.name(), measure.show(*value)))
@@ -152,4 +168,25 @@ fn in_turns(rig: &Rig, case: &Case, rounds: u32, seconds: f64) -> Result<BTreeMa
         }
     }
     Ok(best)
+}
+
+/// A peer that fails a case is noted, and the run goes on; nobody else may fail one.
+fn settled<T>(
+    notes: &mut Vec<String>,
+    contender: Contender,
+    case: &str,
+    result: Result<T>,
+) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if contender.is_peer() => {
+            let note = format!("{} failed in {case}: {error:#}", contender.name());
+            println!("  {note}");
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error.context(format!("{} in {case}", contender.name()))),
+    }
 }

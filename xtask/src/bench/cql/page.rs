@@ -31,24 +31,38 @@ const RECOVERY_MAX: f64 = 1.0;
 struct Row {
     case: String,
     measure: String,
-    direct: String,
-    raw: String,
-    weir: String,
+    /// One for each of [`contenders`].
+    cells: Vec<String>,
     target: String,
     /// `None` when nothing is claimed.
     met: Option<&'static str>,
 }
 
+/// Who has a column: peers only when they were measured.
+fn contenders(results: &Results) -> Vec<Contender> {
+    let measured = |contender: &Contender| {
+        results.cases.iter().any(|(_, numbers)| numbers.contains_key(contender))
+            || results.sockets.contains_key(contender)
+            || results.memory.contains_key(contender)
+            || results.restart.contains_key(contender)
+    };
+    Contender::ALL.into_iter().filter(|contender| !contender.is_peer() || measured(contender)).collect()
+}
+
 fn rows(results: &Results) -> Vec<Row> {
     let mut rows = Vec::new();
+    let contenders = contenders(results);
     for (case, numbers) in &results.cases {
         for measure in Measure::ALL {
             let value = |contender: Contender| numbers.get(&contender)?.get(&measure).copied();
             let Some(weir) = value(Contender::Weir) else { continue };
             let direct = value(Contender::Direct);
-            let shown = |other: f64| match direct {
-                Some(direct) if direct > 0.0 => format!("{} ({:.2} x)", measure.show(other), other / direct),
-                _ => measure.show(other),
+            let shown = |contender: Contender| match (value(contender), direct) {
+                (None, _) => "-".to_owned(),
+                (Some(value), Some(direct)) if contender != Contender::Direct && direct > 0.0 => {
+                    format!("{} ({:.2} x)", measure.show(value), value / direct)
+                }
+                (Some(value), _) => measure.show(value),
             };
             let targets: Vec<Target> =
                 case.targets.iter().filter(|(of, _)| *of == measure).map(|(_, target)| *target).collect();
@@ -59,15 +73,14 @@ fn rows(results: &Results) -> Vec<Row> {
             rows.push(Row {
                 case: case.title.into(),
                 measure: measure.name().into(),
-                direct: direct.map_or("-".into(), |direct| measure.show(direct)),
-                raw: value(Contender::Raw).map_or("-".into(), shown),
-                weir: shown(weir),
+                cells: contenders.iter().map(|contender| shown(*contender)).collect(),
                 target: targets.iter().map(|target| target.show(measure)).collect::<Vec<_>>().join("; "),
                 met: (!targets.is_empty()).then_some(met),
             });
         }
     }
     rows.extend(special(
+        &contenders,
         &results.sockets,
         &format!("{CLIENTS} clients: without a keyspace; with 20 keyspaces by USE"),
         "sockets to the node",
@@ -77,6 +90,7 @@ fn rows(results: &Results) -> Vec<Row> {
     ));
     let mib = |kib: u64| kib as f64 / 1024.0;
     rows.extend(special(
+        &contenders,
         &results.memory,
         "4 clients of IN 15,000 through a fresh process",
         "RSS idle, peak, 10 s after",
@@ -87,12 +101,14 @@ fn rows(results: &Results) -> Vec<Row> {
         },
     ));
     rows.extend(special(
+        &contenders,
         &results.restart,
         "node killed and restarted",
         "first good answer after the node is ready; reconnects",
         format!("<= {RECOVERY_MAX} s; 0"),
         |Recovery { seconds, reconnects, failed }| {
-            format!("{seconds:+.2} s; {reconnects} ({failed} failed meanwhile)")
+            let again = if seconds.is_finite() { format!("{seconds:+.2} s") } else { "not in time".into() };
+            format!("{again}; {reconnects} ({failed} failed meanwhile)")
         },
         |recovery| recovery.seconds <= RECOVERY_MAX && recovery.reconnects == 0,
     ));
@@ -101,6 +117,7 @@ fn rows(results: &Results) -> Vec<Row> {
 
 /// A row whose numbers have a shape of their own; none when weir was not measured.
 fn special<T>(
+    contenders: &[Contender],
     measured: &BTreeMap<Contender, T>,
     case: &str,
     measure: &str,
@@ -109,34 +126,37 @@ fn special<T>(
     met: impl Fn(&T) -> bool,
 ) -> Option<Row> {
     let weir = measured.get(&Contender::Weir)?;
-    let text = |contender| measured.get(&contender).map_or("-".into(), &show);
+    let text = |contender| measured.get(contender).map_or("-".into(), &show);
     Some(Row {
         case: case.into(),
         measure: measure.into(),
-        direct: text(Contender::Direct),
-        raw: text(Contender::Raw),
-        weir: show(weir),
+        cells: contenders.iter().map(text).collect(),
         target,
         met: Some(if met(weir) { MET } else { MISSED }),
     })
 }
 
 fn claims(results: &Results) -> Table {
-    let mut table = Table::new(["case", "measure", "direct", "raw proxy", "weir", "weir must", "met"]);
+    let mut table = Table::new(head(results, &["weir must", "met"]));
     for row in rows(results) {
         if let Some(met) = row.met {
-            table.row([row.case, row.measure, row.direct, row.raw, row.weir, row.target, met.into()]);
+            table.row([row.case, row.measure].into_iter().chain(row.cells).chain([row.target, met.into()]));
         }
     }
     table
 }
 
 fn others(results: &Results) -> Table {
-    let mut table = Table::new(["case", "measure", "direct", "raw proxy", "weir"]);
+    let mut table = Table::new(head(results, &[]));
     for row in rows(results).into_iter().filter(|row| row.met.is_none()) {
-        table.row([row.case, row.measure, row.direct, row.raw, row.weir]);
+        table.row([row.case, row.measure].into_iter().chain(row.cells));
     }
     table
+}
+
+fn head(results: &Results, last: &[&'static str]) -> Vec<&'static str> {
+    let names = contenders(results).into_iter().map(Contender::name);
+    ["case", "measure"].into_iter().chain(names).chain(last.iter().copied()).collect()
 }
 
 /// How many claims do not hold.
@@ -169,7 +189,7 @@ pub fn markdown(results: &Results) -> Result<String> {
          wrong, missing or failed answer does not count\n\
          - raw proxy: copies bytes, one upstream socket per client socket (`weir-scenario raw-proxy`, tokio); weir without a\n  \
          file: one worker, ledger, limits and metrics on\n\
-         - best of {} rounds of {} s each; in every round direct, raw proxy and weir take turns; a neighbour and an IN get twice\n  \
+         - best of {} rounds of {} s each; in every round all of them take turns; a neighbour and an IN get twice\n  \
          the time, sockets, memory and restart are measured once\n\
          - other processes used {:.0} % of the cores before the run began and {:.0} % during it",
         crate::cassandra::VERSION,
@@ -178,6 +198,9 @@ pub fn markdown(results: &Results) -> Result<String> {
         results.others_before * 100.0,
         results.others * 100.0,
     )?;
+    for note in &results.notes {
+        writeln!(page, "- {note}")?;
+    }
     if results.others.max(results.others_before) > super::DISTURBED {
         page.push_str("- **provisional**: this was no quiet machine\n");
     }
@@ -217,6 +240,18 @@ mod tests {
         let slow = results("in-paged", Measure::P50, 100.0);
         assert_eq!(missed(&slow), 1);
         assert!(markdown(&slow).unwrap().contains("| <= 0.28 x direct | **MISSED** |"));
+    }
+
+    #[test]
+    fn peers_have_columns_only_where_they_were_measured() {
+        let mut measured = results("select-1", Measure::P50, 110.0);
+        assert!(!markdown(&measured).unwrap().contains("cql-proxy"));
+        measured.cases[0].1.insert(Contender::CqlProxy, Numbers::from([(Measure::P50, 190.0)]));
+        measured.notes.push("cql-proxy: what must be known of it".into());
+        let page = markdown(&measured).unwrap();
+        assert!(page.contains("| direct | raw proxy | cql-proxy | weir | weir must | met |"), "{page}");
+        assert!(page.contains("| 100 us | - | 190 us (1.90 x) | 110 us (1.10 x) |"), "{page}");
+        assert!(page.contains("\n- cql-proxy: what must be known of it\n"), "{page}");
     }
 
     #[test]
