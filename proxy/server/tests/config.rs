@@ -72,6 +72,12 @@ fn the_key_of_page_states_is_read_and_never_shown() {
     assert!(key_of(&good).is_some() && key_of(&good) == key_of(&again), "whatever the cluster is called");
     let other = with(&[b'a'; 64], "one").expect("64 digits");
     assert_ne!(key_of(&good), key_of(&other));
+    let changed: Vec<_> = effective::differences(&good, &other)
+        .into_iter()
+        .map(|found| (found.path.clone(), effective::needs_restart(&found)))
+        .collect();
+    assert_eq!(changed, [("cluster.one.paging_key_file".to_owned(), false)], "the path is the same");
+    assert_eq!(effective::differences(&other, &other.clone()), []);
     for shown in [format!("{:?}", good.settings), effective::to_toml(&good)] {
         assert!(!shown.contains("0123456789abcdef") && shown.contains("paging_key_file"), "{shown}");
     }

@@ -55,6 +55,22 @@ fn a_bad_file_is_refused_whole_and_every_problem_is_told() {
 }
 
 #[test]
+fn a_paging_key_file_with_other_content_is_no_reload_that_changes_nothing() {
+    let cluster =
+        "[cluster.q]\ncontacts = \"127.0.0.1:1\"\ndiscover = false\npaging_key_file = \"{dir}/key\"\n";
+    let listener = "[listener.q]\naddress = \"127.0.0.1:{port}\"\ncluster = \"q\"\n";
+    let mut weir =
+        Weir::with(&[("key", &"1".repeat(64)), ("weir.toml", &format!("{cluster}{listener}"))], &[], None);
+    weir.hang_up();
+    weir.logs("the configuration is the same as before");
+    std::fs::write(weir.path("key"), "2".repeat(64)).expect("written");
+    weir.hang_up();
+    weir.logs("cluster.q.paging_key_file: the file holds another key");
+    assert!(!weir.log().contains("2222"), "the key is not shown");
+    assert!(weir.terminate().success());
+}
+
+#[test]
 fn what_needs_a_restart_is_refused() {
     let Some(server) = Memcached::start() else { return };
     let weir = Weir::with_file(&file(&server, "", ""));

@@ -20,10 +20,10 @@ use super::method::Method;
 use super::prepared::Prepared;
 use super::repairs::Needs;
 use super::request::{RequestId, Stage};
-use super::split::{BatchWhole, PageKey, Plan, Uncut, Whole, is_composite};
+use super::split::{BatchWhole, PageKey, Plan, StateFault, Uncut, Whole, is_composite};
 use crate::error::Rejected;
 use crate::ledger::Outcome;
-use crate::settings::{ClusterSettings, SplitChoice};
+use crate::settings::SplitChoice;
 use crate::units::{ClientId, ClusterId, Instant};
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -74,8 +74,13 @@ impl CqlEngine {
             return false;
         }
         let size = NonZeroU32::new(settings.chunk_keys).unwrap_or(NonZeroU32::MIN);
-        let pages = page_key(settings);
-        match Plan::cut(how, &header, body, &execute, dialect, size, &pages) {
+        let keys = &self.clusters[cluster.0 as usize].page_keys;
+        let cut = |key: &PageKey| Plan::cut(how, &header, body, &execute, dialect, size, key);
+        let plan = match (cut(keys.current()), keys.previous(now)) {
+            (Err(Uncut::State(StateFault::Mac)), Some(previous)) => cut(previous),
+            (plan, _) => plan,
+        };
+        match plan {
             Ok(plan) => self.start_job(id, JobPlan::Read(plan), Some(prepared.clone()), now),
             Err(Uncut::State(fault)) => self.refuse_job(id, fault.words(), now),
             Err(Uncut::Whole(_)) if began => {
@@ -178,9 +183,9 @@ impl CqlEngine {
         let (client, version, stream) = (request.client, request.answer_version, request.stream);
         let cluster = self.clients[client.slot as usize].cluster;
         let Some(job) = &mut request.job else { return };
-        let pages = page_key(&self.clusters[cluster.0 as usize].settings);
+        let pages = self.clusters[cluster.0 as usize].page_keys.current();
         let joined = match (job.gather.take(), &job.plan) {
-            (Some(JobGather::Read(gather)), JobPlan::Read(plan)) => gather.finish(plan, &pages),
+            (Some(JobGather::Read(gather)), JobPlan::Read(plan)) => gather.finish(plan, pages),
             (Some(JobGather::Write(gather)), _) => return self.batch_done(id, &gather, now),
             _ => None,
         };
@@ -327,11 +332,6 @@ impl CqlEngine {
     pub(super) fn sent_whole(&mut self, cluster: ClusterId, why: &'static str) {
         *self.clusters[cluster.0 as usize].splits.whole.entry(why).or_default() += 1;
     }
-}
-
-/// What page states of a cluster are authenticated with.
-fn page_key(settings: &ClusterSettings) -> PageKey {
-    settings.page_key.clone().unwrap_or_else(|| PageKey::of_cluster(&settings.name))
 }
 
 /// Every reason why a request for many keys is not split.

@@ -40,6 +40,7 @@ mod lifecycle;
 pub mod method;
 mod naming;
 mod node;
+mod page_keys;
 mod parts;
 pub mod placement;
 mod prepared;
@@ -128,6 +129,8 @@ struct Cluster {
     budget: RetryBudget,
     /// Requests that are carried out in parts.
     splits: chunks::Splits,
+    /// What their page states are authenticated with.
+    page_keys: page_keys::PageKeys,
     /// Requests sent a second time, and those the budget did not allow.
     retries: u64,
     retries_refused: u64,

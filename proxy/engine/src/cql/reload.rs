@@ -98,6 +98,7 @@ impl CqlEngine {
         if rules_changed || new.cache_bytes_max != cluster.settings.cache_bytes_max {
             cluster.cache.clear(new.cache_bytes_max);
         }
+        cluster.page_keys.take(&new, now);
         cluster.settings = new;
         if rules_changed {
             let rules = self.take_rules(&self.clusters[id.0 as usize].settings.clone());

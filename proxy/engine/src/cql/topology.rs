@@ -83,6 +83,7 @@ impl CqlEngine {
         Cluster {
             cache: Cache::new(settings.cache_bytes_max),
             flights: FlightCounts::default(),
+            page_keys: super::page_keys::PageKeys::of(&settings),
             settings,
             nodes,
             rules,

@@ -3,9 +3,11 @@
 use crate::bench::{Bench, Caller};
 use crate::split::{READ, small};
 use crate::wire::{self, Answer, With, list};
+use std::sync::Arc;
 use weir_cql::Version;
 use weir_cql::response::ErrorCode;
 use weir_engine::cql::split::PageKey;
+use weir_engine::units::Span;
 
 /// A weir that calls the cluster by this name.
 fn weir(name: &str, key: Option<&[u8]>) -> (Bench, Caller, Vec<u8>) {
@@ -48,4 +50,40 @@ fn a_shared_key_carries_pages_from_weir_to_weir_and_another_one_does_not() {
         }
         next.0.engine.check_quiet();
     }
+}
+
+#[test]
+fn pages_begun_before_a_reload_that_changes_the_key_are_read_for_an_hour() {
+    let (old, new, third) = ([b'1'; 64], [b'2'; 64], [b'3'; 64]);
+    let reload = |of: &mut (Bench, Caller, Vec<u8>), key: &[u8]| {
+        let mut settings = small(1);
+        settings.clusters[0].name = "a".into();
+        settings.clusters[0].page_key = PageKey::of_shared(key);
+        let now = of.0.now;
+        of.0.engine.apply(Arc::new(settings), now);
+        of.0.turn();
+    };
+    let refused = |answer: &Answer| {
+        let (code, text) = answer.error();
+        assert!(code == ErrorCode::INVALID && text.contains("paging_key_file"), "{text}");
+    };
+    let mut weir = weir("a", Some(&old));
+    let first = page(&mut weir, None);
+    reload(&mut weir, &new);
+    reload(&mut weir, &new); // the same again ends nothing
+    let second = page(&mut weir, first.page_state());
+    assert_eq!(second.keys(), (20..40).collect::<Vec<_>>(), "begun with the key before");
+    assert_eq!(page(&mut weir, second.page_state()).keys(), (40..60).collect::<Vec<_>>(), "with the new one");
+
+    weir.0.wait(Span::secs(3_599));
+    assert_eq!(page(&mut weir, first.page_state()).keys(), (20..40).collect::<Vec<_>>());
+    weir.0.wait(Span::secs(1));
+    refused(&page(&mut weir, first.page_state()));
+    assert_eq!(page(&mut weir, second.page_state()).keys(), (40..60).collect::<Vec<_>>());
+
+    reload(&mut weir, &old);
+    reload(&mut weir, &third);
+    refused(&page(&mut weir, second.page_state()));
+    assert_eq!(page(&mut weir, first.page_state()).keys(), (20..40).collect::<Vec<_>>());
+    weir.0.engine.check_quiet();
 }

@@ -199,6 +199,7 @@ impl Comparison {
                     ValueChange::Changed { old, new } => {
                         json!({ "path": found.path, "change": "changed", "old": old, "new": new })
                     }
+                    ValueChange::Content => json!({ "path": found.path, "change": "content" }),
                 })
                 .collect()
         };
@@ -236,5 +237,6 @@ fn line(found: &Difference) -> String {
         ValueChange::Added => format!("[{}] is new", found.path),
         ValueChange::Lost => format!("[{}] is gone", found.path),
         ValueChange::Changed { old, new } => format!("{}: {old} -> {new}", found.path),
+        ValueChange::Content => format!("{}: the file holds something else", found.path),
     }
 }

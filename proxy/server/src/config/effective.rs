@@ -217,6 +217,8 @@ pub enum ValueChange {
         /// After.
         new: String,
     },
+    /// The file that the key names is the same one and holds something else. It is never shown.
+    Content,
 }
 
 /// Whether a difference cannot be taken over by a running weir: its threads, sockets and upstream connections are made
@@ -280,6 +282,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
             found.push(Difference { section: kind, path, change, tighter: is_tighter(row, &other.value) });
         }
     }
+    found.extend(page_keys_changed(old, new));
     for section in &after {
         if !before.iter().any(|other| other.is_same(section)) {
             let (kind, path) = (section.kind, section.path());
@@ -288,6 +291,25 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
         }
     }
     found
+}
+
+/// Clusters whose `paging_key_file` holds another key than before. Where files are not read there is nothing to compare.
+fn page_keys_changed(old: &Config, new: &Config) -> Vec<Difference> {
+    let clusters = new.settings.clusters.iter().filter(|cluster| {
+        let before = old.settings.clusters.iter().find(|before| before.name == cluster.name);
+        before.is_some_and(|before| {
+            before.paging_key_file == cluster.paging_key_file
+                && matches!((&before.page_key, &cluster.page_key), (Some(before), Some(after)) if before != after)
+        })
+    });
+    clusters
+        .map(|cluster| Difference {
+            section: "cluster",
+            path: format!("cluster.{}.paging_key_file", cluster.name),
+            change: ValueChange::Content,
+            tighter: false,
+        })
+        .collect()
 }
 
 fn is_tighter(old: &Row, new: &Value) -> bool {

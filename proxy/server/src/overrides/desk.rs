@@ -235,6 +235,7 @@ impl Desk {
         }
         let summary = match differences.len() {
             0 => format!("the configuration is the same as before ({})", fresh.hash),
+            1 => format!("the configuration {} is in force: 1 difference", fresh.hash),
             count => format!("the configuration {} is in force: {count} differences", fresh.hash),
         };
         let notes = differences
@@ -367,5 +368,6 @@ fn describe_difference(difference: &Difference) -> String {
         ValueChange::Added => format!("[{path}] is new"),
         ValueChange::Lost => format!("[{path}] is gone"),
         ValueChange::Changed { old, new } => format!("{path}: {old} -> {new}"),
+        ValueChange::Content => format!("{path}: the file holds another key"),
     }
 }

@@ -376,7 +376,8 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Tighter::Neither,
         "File with at least 32 bytes, or 64 hexadecimal digits, from which the key of weir's own page states (of requests sent \
          in parts) is made: the same file in weirs that clients are moved between. Read at start and at reload; never \
-         logged. With another key, pages begun before are refused."
+         logged. Pages begun with the key before a reload are read for an hour; give a new key to all weirs that share it within \
+         that time, and reload them together: what one made with the new key is refused by one that has the old key only."
     ),
     key!(
         ClusterSettings,
