@@ -227,15 +227,23 @@ pub enum ValueChange {
 pub fn needs_restart(difference: &Difference) -> bool {
     let key = difference.path.rsplit('.').next().unwrap_or_default();
     match (difference.section, &difference.change) {
-        ("callers" | "undeclared" | "rule", _) => false,
         ("pool" | "cluster" | "listener", ValueChange::Added | ValueChange::Lost) => true,
-        ("pool", _) => matches!(key, "servers" | "ring" | "connections_per_server" | "auth_file"),
-        ("cluster", _) => {
+        (section, _) => is_fixed(section, key),
+    }
+}
+
+/// Whether a key of such a section keeps its value while weir runs.
+#[must_use]
+pub fn is_fixed(section: &str, key: &str) -> bool {
+    match section {
+        "callers" | "undeclared" | "rule" => false,
+        "pool" => matches!(key, "servers" | "ring" | "connections_per_server" | "auth_file"),
+        "cluster" => {
             let fixed =
                 ["connections_per_node", "streams_per_connection", "prepared_max", "auth_file", "clients"];
             fixed.contains(&key) || key.starts_with("tls")
         }
-        ("listener", _) => {
+        "listener" => {
             let fixed = ["address", "pool", "cluster", "mode", "group", "backlog", "principal"];
             fixed.contains(&key) || matches!(key, "tls_cert" | "tls_key" | "tls_client_ca")
         }

@@ -1,5 +1,6 @@
 //! docs/configuration.md, written from the key tables.
 
+use super::effective::is_fixed;
 use super::host::Host;
 use super::keys::{
     CALLER, CLUSTER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, RULE, RuleDraft, SERVER,
@@ -19,10 +20,13 @@ const HEAD: &str = "\
 `weir run --config weir.toml` reads one TOML file. `weir check weir.toml` tells every problem of it at once, with line,
 column and what to write instead; nothing is accepted half, and no unknown key passes. SIGHUP reads the file again: a
 file with problems is refused whole, and weir goes on with the one it has. So is a file that a running weir cannot take
-over: pools, clusters or listeners added, removed or renamed; `servers`, `ring`, `connections_per_server` and `auth_file` of
-a pool; `connections_per_node`, `streams_per_connection`, `prepared_max` and `auth_file` of a cluster (its `contacts` may
-change); `address`, `pool`, `cluster`, `mode`, `group`, `backlog` and `principal` of a listener; and the keys at the top
-except `drain_timeout`, `reply_bytes_max` and `input_bytes_max`. These need a restart; the answer names them.
+over. These need a restart, and the answer names them: pools, clusters or listeners added, removed or renamed, and
+
+";
+
+/// The rest of the head.
+const HEAD_END: &str = "\
+Everything else a reload takes over, and the files again that keys name (`tls_cert`, `paging_key_file`).
 
 Durations carry a unit (`\"250ms\"`, `\"1m30s\"`; us, ms, s, m, h, d). Sizes are bytes or carry a unit (`\"256KiB\"`; B, KiB, MiB,
 GiB, KB, MB, GB). Counts may group their digits (`20_000`). Addresses are `\"host:port\"`, `\"[v6]:port\"` or
@@ -80,6 +84,8 @@ mode = \"observe\"
 #[must_use]
 pub fn markdown() -> String {
     let mut page = HEAD.to_owned();
+    page.push_str(&fixed_keys());
+    page.push_str(HEAD_END);
     page.push_str(EXAMPLE);
     page.push_str(EXAMPLE_FILE);
     page.push_str("```\n\n");
@@ -147,6 +153,22 @@ pub fn markdown() -> String {
     page.truncate(page.trim_end().len());
     page.push('\n');
     page
+}
+
+/// The keys that a running weir does not take over, as a reload decides it.
+fn fixed_keys() -> String {
+    let mut text = String::new();
+    let mut line = |what: &str, section: &'static str, keys: Vec<&'static str>| {
+        let fixed = keys.into_iter().filter(|key| is_fixed(section, key));
+        let keys: Vec<String> = fixed.map(|key| format!("`{key}`")).collect();
+        let _ = writeln!(text, "- {what}: {}", keys.join(", "));
+    };
+    line("at the top", "", PROCESS.iter().map(|key| key.name).collect());
+    line("of a pool", "pool", POOL.iter().map(|key| key.name).collect());
+    line("of a cluster", "cluster", CLUSTER.iter().map(|key| key.name).collect());
+    line("of a listener", "listener", LISTENER.iter().map(|key| key.name).collect());
+    text.push('\n');
+    text
 }
 
 fn section<T>(page: &mut String, title: &str, about: &str, keys: &[&[Key<T>]], default: &T) {
