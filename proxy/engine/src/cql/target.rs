@@ -40,17 +40,29 @@ pub(super) struct TableName {
 #[derive(Debug)]
 pub(super) struct BoundKey {
     table: Arc<TableName>,
-    positions: Box<[u16]>,
+    columns: Box<[Marker]>,
+}
+
+/// A marker of a prepared statement.
+#[derive(Debug)]
+struct Marker {
+    index: u16,
+    /// What a value is called that is bound to it by name.
+    name: Box<[u8]>,
 }
 
 impl BoundKey {
     /// As PREPARED tells; `None` where it names no position.
     pub(super) fn of(prepared: &response::Prepared, body: &[u8]) -> Option<BoundKey> {
-        let positions: Box<[u16]> = prepared.key_indices(body).collect();
-        let column = prepared.markers.iter(body).nth(usize::from(*positions.first()?))?;
+        let marker = |index: u16| {
+            let column = prepared.markers.iter(body).nth(usize::from(index))?;
+            Some(Marker { index, name: column.name.of(body).into() })
+        };
+        let columns = prepared.key_indices(body).map(marker).collect::<Option<Box<[Marker]>>>()?;
+        let column = prepared.markers.iter(body).nth(usize::from(columns.first()?.index))?;
         let text = |span: Span| std::str::from_utf8(span.of(body)).ok().map(Box::from);
         let table = TableName { keyspace: text(column.table.keyspace)?, name: text(column.table.table)? };
-        Some(BoundKey { table: Arc::new(table), positions })
+        Some(BoundKey { table: Arc::new(table), columns })
     }
 
     /// The table it is a key of.
@@ -106,26 +118,21 @@ impl<'a> Finder<'a> {
         parameters: &Parameters,
         body: &[u8],
     ) -> Option<Target> {
-        let (table, filter) = written(known)?;
-        self.written(table, filter, text, keyspace, &parameters.values, body)
+        self.written(known, text, keyspace, &parameters.values, body)
     }
 
     /// Of an EXECUTE of this statement with these values.
     pub(super) fn execute(mut self, prepared: &Prepared, values: &Values, body: &[u8]) -> Option<Target> {
-        if values.named {
-            return None; // their order is not that of the markers
-        }
         let Some(key) = &prepared.key else {
-            let (table, filter) = written(&prepared.known)?;
             let keyspace = prepared.keyspace.as_deref().map(str::as_bytes);
-            return self.written(table, filter, &prepared.text, keyspace, values, body);
+            return self.written(&prepared.known, &prepared.text, keyspace, values, body);
         };
-        let bound = |index: &u16| values.get(body, *index)?.of(body);
-        let token = match &*key.positions {
+        let bound = |marker: &Marker| bound(values, body, marker.index, &marker.name);
+        let token = match &*key.columns {
             [only] => token(bound(only)?),
             several => {
-                for index in several {
-                    self.add(bound(index)?)?;
+                for marker in several {
+                    self.add(bound(marker)?)?;
                 }
                 token(self.key)
             }
@@ -145,9 +152,8 @@ impl<'a> Finder<'a> {
         match first {
             First::Prepared(prepared) => self.execute(prepared, &part.values, body),
             First::Text(known) => {
-                let (table, filter) = written(known)?;
                 let keyspace = batch.keyspace.map(|span| span.of(body)).or(keyspace);
-                self.written(table, filter, part.source.of(body), keyspace, &part.values, body)
+                self.written(known, part.source.of(body), keyspace, &part.values, body)
             }
         }
     }
@@ -155,19 +161,19 @@ impl<'a> Finder<'a> {
     /// Of a text whose key columns are all bound by `=`.
     fn written(
         self,
-        table: &Table,
-        filter: &Where,
+        known: &Known,
         text: &[u8],
         keyspace: Option<&[u8]>,
         values: &Values,
         body: &[u8],
     ) -> Option<Target> {
+        let (table, filter) = written(known)?;
         let own = table.keyspace.map(|name| name.normal(text));
         let keyspace = std::str::from_utf8(own.as_deref().or(keyspace)?).ok()?;
         let name = table.name.normal(text);
         let name = std::str::from_utf8(&name).ok()?;
         let columns = self.placement.partition_key(keyspace, name)?;
-        append_key(columns, filter, text, values, body, self.key)?;
+        append_key(columns, known, filter, text, values, body, self.key)?;
         Some(Target { table: self.tables.get(keyspace, name), token: token(self.key) })
     }
 
@@ -187,7 +193,7 @@ impl<'a> Finder<'a> {
         let name = std::str::from_utf8(&name).ok()?;
         let columns = placement.partition_key(keyspace, name)?;
         let mut key = Vec::new();
-        append_key(columns, filter, text, values, body, &mut key)?;
+        append_key(columns, known, filter, text, values, body, &mut key)?;
         Some((TableName { keyspace: keyspace.into(), name: name.into() }, key))
     }
 
@@ -199,6 +205,7 @@ impl<'a> Finder<'a> {
 /// Appends the bytes of a partition key whose columns are all bound by `=`, to a marker or a plain literal.
 fn append_key(
     columns: &[PartitionKeyColumn],
+    known: &Known,
     filter: &Where,
     text: &[u8],
     values: &Values,
@@ -208,8 +215,12 @@ fn append_key(
     for column in columns {
         let literal;
         let value = match filter.value_of(text, &column.name)? {
-            Value::Bind(_) if values.named => return None,
-            Value::Bind(index) => values.get(body, index)?.of(body)?,
+            Value::Bind(index) => {
+                let names = &known.statement.marker_names;
+                let own = names.iter().find(|(at, _)| *at == index).map(|(_, name)| name.normal(text));
+                // a `?` is called as the column
+                bound(values, body, index, own.as_deref().unwrap_or(column.name.as_bytes()))?
+            }
             Value::Literal(form, span) => {
                 literal = from_literal(column.kind?, form, span.bytes(text))?;
                 &literal
@@ -231,6 +242,15 @@ pub(super) enum First {
     Prepared(Arc<Prepared>),
     /// By its text.
     Text(Arc<Known>),
+}
+
+/// The value of the marker at `index`: where values have names, the first that is called `name`, as servers do it.
+fn bound<'a>(values: &Values, body: &'a [u8], index: u16, name: &[u8]) -> Option<&'a [u8]> {
+    let value = match values.named {
+        true => values.iter(body).find(|(own, _)| *own == name)?.1,
+        false => values.get(body, index)?,
+    };
+    value.of(body)
 }
 
 /// Table and relations of a text; of a `BATCH` in text, of its first statement.

@@ -150,7 +150,8 @@ impl Node {
         if dialect.metadata_ids {
             write::short_bytes(&mut out, b"meta");
         }
-        let markers: Vec<_> = (0..read.markers).map(|marker| marker_of(&read, marker)).collect();
+        let markers: Vec<_> = (0..read.markers).map(|marker| marker_of(&read, statement, marker)).collect();
+        let markers: Vec<_> = markers.iter().map(|(name, kind)| (name.as_str(), kind.clone())).collect();
         write::bits(&mut out, u32::from(!markers.is_empty()));
         write::int(&mut out, markers.len() as i32);
         if dialect.version >= Version::V4 {
@@ -344,14 +345,26 @@ fn resolved(read: &Statement, text_read: &[u8], keyspace: Option<&str>) -> Optio
 }
 
 /// Name and type of a marker of a statement about the key `k`.
-fn marker_of(read: &Statement, marker: u16) -> Column<'static> {
+fn marker_of(read: &Statement, statement: &[u8], marker: u16) -> (String, CqlType) {
     let int = CqlType::Native(Native::Int);
-    let Body::Select(select) = &read.body else { return ("k", int) };
+    let own = read.marker_names.iter().find(|(at, _)| *at == marker).map(|(_, name)| *name);
+    let filter = match &read.body {
+        Body::Select(select) => Some(&select.filter),
+        Body::Modify(modify) => Some(&modify.filter),
+        _ => None,
+    };
+    let column = filter
+        .and_then(|filter| filter.equal.iter().find(|equal| equal.value == Value::Bind(marker)))
+        .map(|equal| equal.column);
+    if let Some(name) = own.or(column) {
+        return (text(&name.normal(statement)), int);
+    }
+    let Body::Select(select) = &read.body else { return ("k".to_owned(), int) };
     let list = |relation: &statement::In| relation.values == InValues::List(marker);
     match select.limit {
-        Some(Value::Bind(limit)) if limit == marker => ("[limit]", int),
-        _ if select.filter.ins.iter().any(list) => ("in(k)", CqlType::List(int.into())),
-        _ => ("k", int),
+        Some(Value::Bind(limit)) if limit == marker => ("[limit]".to_owned(), int),
+        _ if select.filter.ins.iter().any(list) => ("in(k)".to_owned(), CqlType::List(int.into())),
+        _ => ("k".to_owned(), int),
     }
 }
 

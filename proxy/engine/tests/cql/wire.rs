@@ -42,6 +42,8 @@ pub fn register(version: Version, stream: i16, events: &[&str]) -> Vec<u8> {
 #[derive(Clone, Default)]
 pub struct With {
     pub values: Vec<Vec<u8>>,
+    /// What the values are called; empty where they have no names.
+    pub names: Vec<&'static str>,
     pub skip_metadata: bool,
     pub page_size: Option<i32>,
     pub page_state: Option<Vec<u8>>,
@@ -62,6 +64,7 @@ impl With {
             | u32::from(self.page_size.is_some()) << 2
             | u32::from(self.page_state.is_some()) << 3
             | u32::from(self.timestamp.is_some()) << 5
+            | u32::from(!self.names.is_empty()) << 6
             | u32::from(self.keyspace.is_some()) << 7;
         if version >= Version::V5 {
             write::bits(out, flags);
@@ -70,7 +73,12 @@ impl With {
         }
         if !self.values.is_empty() {
             write::short(out, self.values.len() as u16);
-            self.values.iter().for_each(|value| write::bytes(out, value));
+            for (index, value) in self.values.iter().enumerate() {
+                if let Some(name) = self.names.get(index) {
+                    write::string(out, name);
+                }
+                write::bytes(out, value);
+            }
         }
         if let Some(size) = self.page_size {
             write::int(out, size);
