@@ -1,4 +1,4 @@
-//! Seeded simulation: an engine between random clients and nodes that answer late, forget statements and vanish. Every
+//! Seeded simulation: an engine between random clients and nodes that answer late, forget statements, turn requests away and vanish. Every
 //! request is answered exactly once, with its own data or a legal error; a write that is not idempotent is carried out
 //! at most once, exactly once where the client was told so, and never where it was told that nothing was sent; a row that is
 //! read is never older than a write that a client was told of before, nor another principal's (`hot`); bounds and sums
@@ -12,6 +12,7 @@ mod errors;
 mod hot;
 #[path = "../simulation/random.rs"]
 mod random;
+mod refusals;
 mod scenario;
 mod seeds;
 
@@ -91,6 +92,7 @@ struct Totals {
     whole: u64,
     /// Rows of batches that were given a timestamp.
     stamped: u64,
+    refused: refusals::Refused,
     shared: hot::Shared,
 }
 
@@ -102,6 +104,8 @@ struct World {
     /// Replies on their way from each lane.
     replies: Vec<Vec<u8>>,
     next_key: i32,
+    /// Of the requests at the nodes, how many percent are turned away.
+    refusals: usize,
     /// Writes whose client was told that they were carried out, and that they were not.
     done: BTreeSet<String>,
     never: BTreeSet<String>,
@@ -124,8 +128,8 @@ impl World {
         let bench = Bench::new(scenario(&mut random));
         let (apps, replies, totals) = (Vec::new(), Vec::new(), Totals::default());
         let (done, never, counted) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let hot = BTreeMap::new();
-        World { seed, random, bench, apps, replies, next_key: 0, done, never, counted, hot, totals }
+        let (hot, refusals) = (BTreeMap::new(), refusals::percent(&mut random));
+        World { seed, random, bench, apps, replies, next_key: 0, refusals, done, never, counted, hot, totals }
     }
 
     fn run(mut self) -> Totals {
@@ -361,7 +365,7 @@ impl World {
         }
         let lane = self.random.pick(&busy);
         let place = self.random.below(self.bench.wires[lane].asked.len());
-        let reply = self.bench.reply_to(lane, place);
+        let reply = self.refusal(lane, place).unwrap_or_else(|| self.bench.reply_to(lane, place));
         let (_, version) = self.bench.info(lane);
         let bytes = if version >= Version::V5 { in_segments(&reply, false) } else { reply };
         self.replies[lane].extend(bytes);
@@ -568,7 +572,7 @@ impl App {
 fn every_request_is_answered_once_and_writes_happen_at_most_once() {
     let seeds = seeds::seeds(SEEDS);
     let usual = seeds.end - seeds.start >= SEEDS;
-    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 13]);
+    let (mut errors, mut sum) = (BTreeMap::<&str, u64>::new(), [0; 15]);
     let mut shared = hot::Shared::default();
     for seed in seeds {
         let totals = World::new(seed).run();
@@ -577,16 +581,17 @@ fn every_request_is_answered_once_and_writes_happen_at_most_once() {
         }
         let Totals { answered, repaired, retries, lost, slow, .. } = totals;
         let Totals { placed, routed, moved, streamed, broken, split, whole, stamped, .. } = totals;
+        let refusals::Refused { parts, others } = totals.refused;
         let parts = [
             answered, repaired, retries, lost, slow, placed, routed, moved, streamed, broken, split, whole,
-            stamped,
+            stamped, parts, others,
         ];
         shared.add(&totals.shared);
         sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
     }
     println!(
         "answered, repaired, retries, lost, slow, placed, to replicas, moved, streamed, broken, split, whole, \
-         stamped: {sum:?}; {errors:?}"
+         stamped, parts and others turned away: {sum:?}; {errors:?}"
     );
     shared.tell();
     if usual {

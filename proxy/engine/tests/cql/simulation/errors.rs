@@ -3,6 +3,10 @@
 use super::{Answer, Expect, World};
 use weir_cql::response::ErrorCode;
 
+/// Whoever answers this has carried out nothing.
+const CARRIES_OUT_NOTHING: [ErrorCode; 4] =
+    [ErrorCode::UNPREPARED, ErrorCode::UNAVAILABLE, ErrorCode::OVERLOADED, ErrorCode::IS_BOOTSTRAPPING];
+
 impl World {
     pub(super) fn judge_error(&mut self, expect: &Expect, answer: &Answer, index: usize) {
         let (code, text) = answer.error();
@@ -12,6 +16,9 @@ impl World {
         let legal = match code {
             ErrorCode::SERVER_ERROR => text.starts_with("weir: "),
             ErrorCode::READ_TIMEOUT => !writes,
+            ErrorCode::UNAVAILABLE | ErrorCode::OVERLOADED | ErrorCode::IS_BOOTSTRAPPING => {
+                !matches!(expect, Expect::Prepared(_) | Expect::Supported)
+            }
             ErrorCode::WRITE_TIMEOUT => writes || matches!(expect, Expect::Prepared(_)),
             ErrorCode::UNPREPARED => {
                 let reads =
@@ -28,7 +35,7 @@ impl World {
         };
         assert!(legal, "{expect:?} was answered {}", answer.describe());
         if let Expect::Count(row) = expect
-            && (text.contains("nothing was sent") || code == ErrorCode::UNPREPARED)
+            && (text.contains("nothing was sent") || CARRIES_OUT_NOTHING.contains(&code))
         {
             self.never.insert(row.clone());
         }
