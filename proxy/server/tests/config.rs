@@ -366,6 +366,31 @@ fn what_the_machine_lacks_is_a_warning() {
 }
 
 #[test]
+fn the_warning_about_open_files_says_how_many_nodes_it_counts() {
+    let cluster = |more: &str| {
+        format!(
+            "[cluster.main]\ncontacts = \"10.0.0.1:9042\"\n{more}\n[listener.q]\naddress = \"127.0.0.1:9142\"\n\
+             cluster = \"main\"\nmax_connections = 1_000\n"
+        )
+    };
+    let host = Host { nofile_hard: Some(1_024), ..quiet() };
+    let warnings = |more: &str| {
+        let config = Config::from_text("weir.toml", &cluster(more), &host).expect("weir can run");
+        config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warnings(""),
+        [
+            "warning: the caps add up to 1928 open files (1000 clients, 768 upstream, 768 for the 128 nodes that main may have \
+          (nodes_max), 160 of weir's own), and this process may have 1024: 256 clients at once, and more are turned away\n    \
+          help: raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower max_connections, or nodes_max to the nodes there are"
+        ]
+    );
+    let [one] = &warnings("nodes_max = 1")[..] else { panic!("one warning") };
+    assert!(one.contains("6 upstream, 160 of weir's own") && !one.contains("nodes_max"), "{one}");
+}
+
+#[test]
 fn differences_say_what_gets_tighter() {
     let old = read(&format!("{GOOD}[listener.two]\naddress = \"unix:/two\"\n")).expect("good");
     let new = read(&format!(

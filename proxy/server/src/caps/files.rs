@@ -17,15 +17,24 @@ pub const OWN_FILES: u64 = 160;
 #[must_use]
 pub fn upstream_files(pools: &[PoolSettings], clusters: &[ClusterSettings], workers: usize) -> u64 {
     let of = |pool: &PoolSettings| pool.servers.len() as u64 * u64::from(pool.connections_per_server);
-    let nodes = |cluster: &ClusterSettings| {
-        let versions = u64::from(cluster.newest_version.number() - Version::V3.number() + 1);
-        // what the cluster will tell is not known yet: room is kept for as many as weir would connect to
-        let told = if cluster.discover { u64::from(cluster.nodes_max) } else { 0 };
-        let nodes = told.max(cluster.contacts.len() as u64);
-        // the bulk lane comes with the first request that is split
-        nodes * (u64::from(cluster.connections_per_node) + 1) * versions
-    };
-    (pools.iter().map(of).sum::<u64>() + clusters.iter().map(nodes).sum::<u64>()) * workers as u64
+    pools.iter().map(of).sum::<u64>() * workers as u64
+        + clusters.iter().map(|cluster| node_files(cluster, workers)).sum::<u64>()
+}
+
+/// Open files that the connections to a cluster's nodes take at most: [`nodes_counted`] of them.
+#[must_use]
+pub fn node_files(cluster: &ClusterSettings, workers: usize) -> u64 {
+    let versions = u64::from(cluster.newest_version.number() - Version::V3.number() + 1);
+    // the bulk lane comes with the first request that is split
+    nodes_counted(cluster) * (u64::from(cluster.connections_per_node) + 1) * versions * workers as u64
+}
+
+/// How many nodes of a cluster room is kept for. What the cluster will tell is not known yet: it is as many as weir would
+/// connect to.
+#[must_use]
+pub fn nodes_counted(cluster: &ClusterSettings) -> u64 {
+    let told = if cluster.discover { u64::from(cluster.nodes_max) } else { 0 };
+    told.max(cluster.contacts.len() as u64)
 }
 
 /// How the open files of a process are shared out.

@@ -1,6 +1,6 @@
 //! Checks against the machine: open files, backlog, files that must exist. Warnings, where weir can run all the same.
 
-use crate::caps::files::{OWN_FILES, Share, upstream_files};
+use crate::caps::files::{OWN_FILES, Share, node_files, nodes_counted, upstream_files};
 use crate::config::file::{Collector, FileShape};
 use crate::config::host::Host;
 use crate::config::problem::Problem;
@@ -13,8 +13,7 @@ pub(super) fn check(
     clusters: &[ClusterSettings],
     host: &Host,
 ) {
-    let upstream = upstream_files(pools, clusters, shape.process.held.process.workers as usize);
-    open_files(problems, shape, upstream, host);
+    open_files(problems, shape, pools, clusters, host);
     for draft in &shape.listeners {
         if let Some(most) = host.somaxconn
             && draft.held.backlog > most
@@ -36,9 +35,18 @@ pub(super) fn check(
     }
 }
 
-/// Descriptors that the caps of the file add up to, with `upstream` of them for servers and nodes.
-fn open_files(problems: &mut Collector<'_>, shape: &FileShape, upstream: u64, host: &Host) {
+/// Descriptors that the caps of the file add up to. One warning tells of all of them: what is counted for clusters that
+/// will tell their nodes is what they may tell at most.
+fn open_files(
+    problems: &mut Collector<'_>,
+    shape: &FileShape,
+    pools: &[PoolSettings],
+    clusters: &[ClusterSettings],
+    host: &Host,
+) {
     let process = &shape.process;
+    let workers = process.held.process.workers as usize;
+    let upstream = upstream_files(pools, clusters, workers);
     if let (Some(asked), Some(hard)) = (process.held.process.nofile, host.nofile_hard)
         && asked > hard
     {
@@ -54,15 +62,29 @@ fn open_files(problems: &mut Collector<'_>, shape: &FileShape, upstream: u64, ho
         shape.listeners.iter().map(|draft| u64::from(draft.held.settings.max_connections)).sum();
     let all = clients + upstream + OWN_FILES;
     if all > have {
+        let told: Vec<String> = clusters
+            .iter()
+            .filter(|cluster| nodes_counted(cluster) > cluster.contacts.len() as u64)
+            .map(|cluster| {
+                let (files, nodes) = (node_files(cluster, workers), nodes_counted(cluster));
+                format!("{files} for the {nodes} nodes that {} may have (nodes_max)", cluster.name)
+            })
+            .collect();
+        let (of_them, or_nodes) = match told.is_empty() {
+            true => (String::new(), ""),
+            false => (format!(", {}", told.join(", ")), ", or nodes_max to the nodes there are"),
+        };
         let problem = Problem::warning(
             "",
             format!(
-                "the caps add up to {all} open files ({clients} clients, {upstream} upstream, {OWN_FILES} of weir's \
-                 own), and this process may have {have}: {} clients at once, and more are turned away",
+                "the caps add up to {all} open files ({clients} clients, {upstream} upstream{of_them}, {OWN_FILES} of \
+                 weir's own), and this process may have {have}: {} clients at once, and more are turned away",
                 Share::of(have, upstream).clients
             ),
         )
-        .help("raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower max_connections");
+        .help(format!(
+            "raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower max_connections{or_nodes}"
+        ));
         problems.add(None, problem);
     }
 }
