@@ -1,10 +1,12 @@
 //! Who a new connection belongs to, before anything is asked of the network: the verified principal and the best name.
 //!
+//! Where clients are told apart by certificate, that is known when the TLS handshake is done.
+//!
 //! The name refines labels within the principal. A principal that the configuration names keeps that name; otherwise
 //! the process name is used where it is known (at once on a Unix socket, later on loopback TCP), unless it is not.
 
 use crate::attribution::unix_peer::UnixPeers;
-use crate::config::Config;
+use crate::config::{Config, PrincipalKind};
 use crate::listen::Peer;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -42,6 +44,11 @@ impl Identities {
         self.share(Identity { listener, name: name.unwrap_or_else(|| principal.clone()), principal })
     }
 
+    /// Who showed a certificate that bears this name.
+    pub fn certified(&mut self, listener: ListenerId, caller: Arc<str>) -> Arc<Identity> {
+        self.share(Identity { listener, principal: caller.clone(), name: caller })
+    }
+
     /// The same connection with a name that was found since; `None` when it changes nothing.
     pub fn renamed(&mut self, config: &Config, old: &Identity, name: Arc<str>) -> Option<Arc<Identity>> {
         let changes = name != old.name && refines(config, old.listener, &old.principal, &name);
@@ -54,7 +61,7 @@ impl Identities {
     pub fn may_be_renamed(config: &Config, identity: &Identity) -> bool {
         let own = config.settings.listeners.get(identity.listener.0 as usize);
         own.is_some_and(|own| !own.trusted_names.is_empty())
-            || !config.principals.iter().any(|rule| rule.caller == identity.principal)
+            || !is_named(config, identity.listener, &identity.principal)
     }
 
     fn share(&mut self, identity: Identity) -> Arc<Identity> {
@@ -71,12 +78,19 @@ impl Identities {
 }
 
 /// Whether `name` may stand for a connection of `principal`: always where the listener trusts it, and never in the place
-/// of a name that the configuration gave the principal.
+/// of a name that the configuration or a certificate gave the principal.
 fn refines(config: &Config, listener: ListenerId, principal: &Arc<str>, name: &Arc<str>) -> bool {
     let trusted = config
         .settings
         .listeners
         .get(listener.0 as usize)
         .is_some_and(|own| own.trusted_names.contains(name));
-    trusted || !config.principals.iter().any(|rule| rule.caller == *principal)
+    trusted || !is_named(config, listener, principal)
+}
+
+/// Whether a principal has a name that is better than a process's: the configuration's, or that of a certificate.
+fn is_named(config: &Config, listener: ListenerId, principal: &Arc<str>) -> bool {
+    let door = config.doors.get(listener.0 as usize);
+    door.is_some_and(|door| door.principal == PrincipalKind::Certificate)
+        || config.principals.iter().any(|rule| rule.caller == *principal)
 }

@@ -75,6 +75,7 @@ pub fn bounds(config: &Config) -> String {
                 format!("one principal ({})", config.principal_of(door.listener, None))
             }
             PrincipalKind::Uid => "a principal per uid".to_owned(),
+            PrincipalKind::Certificate => "a principal per certificate's name".to_owned(),
         };
         let _ = writeln!(
             text,

@@ -150,6 +150,8 @@ pub enum PrincipalKind {
     Listener,
     /// The peer's uid (Unix sockets).
     Uid,
+    /// The name in the client's certificate (TLS with `tls_client_ca`).
+    Certificate,
 }
 
 /// Gives a verified principal a name of the file. At least one of `uid` and `listener` is set.

@@ -342,8 +342,11 @@ impl Worded for OnClientClose {
 }
 
 impl Worded for PrincipalKind {
-    const WORDS: &'static [(&'static str, PrincipalKind)] =
-        &[("listener", PrincipalKind::Listener), ("uid", PrincipalKind::Uid)];
+    const WORDS: &'static [(&'static str, PrincipalKind)] = &[
+        ("listener", PrincipalKind::Listener),
+        ("uid", PrincipalKind::Uid),
+        ("certificate", PrincipalKind::Certificate),
+    ];
 }
 
 /// Declares a [`Key`] whose value lives in the field `$field` (a path) of `$type`.

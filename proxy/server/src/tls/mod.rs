@@ -1,14 +1,17 @@
 //! TLS on either side (rustls, with ring): a TCP socket that encrypts ([`TlsStream`]), what a listener shows its clients
-//! ([`ServerSide`]), what weir asks of a node ([`ClientSide`]), and the files both are read from (`files`).
+//! ([`ServerSide`]), what weir asks of a node ([`ClientSide`]), and the files both are read from (`files`),
+//! and who a client is by its certificate (`names`).
 //!
 //! TLS 1.2 and 1.3 with rustls' own choice of cipher suites. A socket without TLS never comes here.
 
 mod files;
+mod names;
 mod outcome;
 mod stream;
 mod verify;
 
 pub use files::{ClientFiles, FileProblem, ServerFiles, client_side, server_side};
+pub use names::{INVALID, caller_of};
 pub use outcome::outcome;
 pub use stream::TlsStream;
 

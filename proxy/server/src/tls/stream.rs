@@ -78,6 +78,15 @@ impl TlsStream {
         self.session.is_handshaking()
     }
 
+    /// The certificate that the peer showed and rustls believed (DER), once the handshake is done.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        if self.session.is_handshaking() {
+            return None;
+        }
+        self.session.peer_certificates()?.first().map(AsRef::as_ref)
+    }
+
     /// Whether the peer has closed the socket, not only ended its session. For a socket that is about to be closed: a byte
     /// and the wakers may be lost.
     pub fn peer_closed(&mut self) -> bool {

@@ -9,7 +9,8 @@ use super::path::DataPath;
 use super::ready::Token;
 use super::sockets::ClientSocket;
 use crate::clock::seconds;
-use crate::tls;
+use crate::config::PrincipalKind;
+use crate::tls::{self, INVALID};
 use std::collections::VecDeque;
 use std::io;
 use std::task::Poll;
@@ -72,15 +73,32 @@ impl<P: DataPath> Worker<P> {
             }
             Poll::Ready(Ok(0)) => {
                 let going = self.client_mut(id).is_some_and(|client| client.stream.is_handshaking());
-                let result = if going { HandshakeResult::Gone } else { HandshakeResult::Ok };
-                self.handshake_ended(id, result);
+                match going {
+                    true => self.handshake_ended(id, HandshakeResult::Gone),
+                    false => self.handshake_done(id),
+                }
             }
             _ => {
                 if self.client_mut(id).is_some_and(|client| !client.stream.is_handshaking()) {
-                    self.handshake_ended(id, HandshakeResult::Ok);
+                    self.handshake_done(id);
                 }
             }
         }
+    }
+
+    /// The client may ask. Where its certificate says who it is, everything it asks is that one's: nothing that it sent was
+    /// looked at before.
+    fn handshake_done(&mut self, id: ClientId) {
+        self.handshake_ended(id, HandshakeResult::Ok);
+        let Some(Some(client)) = self.clients.get_mut(id.slot as usize) else { return };
+        let door = &self.in_force.config.doors[client.listener.0 as usize];
+        if client.id != id || door.principal != PrincipalKind::Certificate {
+            return;
+        }
+        let caller = client.stream.peer_certificate().map_or_else(|| INVALID.into(), tls::caller_of);
+        let identity = self.identities.certified(client.listener, caller);
+        client.identity = identity.clone();
+        self.engine.name_client(id, Some(identity), self.now);
     }
 
     fn handshake_failed(&mut self, id: ClientId, result: HandshakeResult, what: &str) {

@@ -71,6 +71,15 @@ impl Stream {
         matches!(self, Stream::Tls(stream) if stream.is_handshaking())
     }
 
+    /// The certificate (DER) that the peer showed and TLS believed, once there is one.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        match self {
+            Stream::Tls(stream) => stream.peer_certificate(),
+            _ => None,
+        }
+    }
+
     /// Whether a client at the end of whose stream weir is has also closed its socket. Asked when weir is about to close.
     pub fn peer_closed(&mut self) -> bool {
         match self {

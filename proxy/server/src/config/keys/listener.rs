@@ -14,6 +14,10 @@ const CLOSES: &[(&str, &str)] = &[
 const PRINCIPALS: &[(&str, &str)] = &[
     ("listener", "all clients of the listener are one principal"),
     ("uid", "each uid is one (Unix sockets)"),
+    (
+        "certificate",
+        "each name in a certificate is one, with `tls_client_ca`: the first `spiffe://` URI of the subject's alternative names, else the first DNS name of them, else the common name",
+    ),
 ];
 const MS: Span = Span::millis(1);
 const SECOND: Span = Span::secs(1);

@@ -61,6 +61,7 @@ fn rule(
 ) -> Option<PrincipalRule> {
     let uid = draft.held.uid;
     let by_uid = |at: usize| doors.get(at).is_some_and(|door| door.principal == PrincipalKind::Uid);
+    let by_certificate = |door: &Door| door.principal == PrincipalKind::Certificate;
     let listener = match &draft.held.listener {
         None => {
             if !(0..doors.len()).any(by_uid) {
@@ -96,6 +97,13 @@ fn rule(
                         format!("[listener.{name}] tells its clients apart by uid"),
                     )
                     .help("add uid = N here"),
+                ),
+                (None, false) if doors.get(at).is_some_and(by_certificate) => Some(
+                    Problem::error(
+                        format!("{path}.listener"),
+                        format!("[listener.{name}] tells its clients apart by certificate"),
+                    )
+                    .help("name the section as the certificate does, and leave listener out"),
                 ),
                 _ => None,
             };

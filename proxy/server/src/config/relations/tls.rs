@@ -1,6 +1,6 @@
 //! TLS of listeners and clusters: which keys belong together, and what their files hold.
 
-use crate::config::checked::DoorTls;
+use crate::config::checked::{DoorTls, PrincipalKind};
 use crate::config::file::{Collector, Draft, FileShape};
 use crate::config::host::Host;
 use crate::config::keys::ListenerDraft;
@@ -21,6 +21,11 @@ pub(super) fn listener(
         let problem = Problem::error(format!("{path}.tls_cert"), "nobody listens in on a Unix socket")
             .help("leave it out, or listen on TCP");
         problems.add(draft.place("tls_cert"), problem);
+    }
+    if draft.held.principal == PrincipalKind::Certificate && tls.client_ca.is_none() {
+        let problem = Problem::error(format!("{path}.principal"), "clients show no certificate")
+            .help("name the CAs of their certificates: tls_client_ca (with tls_cert and tls_key)");
+        problems.add(draft.place("principal"), problem);
     }
     match (&tls.cert, &tls.key) {
         (Some(_), None) => absent(problems, path, draft, "tls_cert", "tls_key"),
