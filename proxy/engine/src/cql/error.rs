@@ -34,23 +34,26 @@ impl Failure {
         }
     }
 
-    /// The ERROR, as seen by a reader, or a writer of this type (`write`); `node` is where it happened.
+    /// The ERROR, as seen by a reader, or a writer of this type (`write`); `node` is where it happened; `before`: it was sent
+    /// to a node earlier, which may have carried it out.
     pub(super) fn body<'a>(
         self,
         node: &str,
         write: Option<&'static [u8]>,
         consistency: Consistency,
+        before: bool,
         text: &'a mut String,
     ) -> ErrorBody<'a> {
+        let sent = if before { "outcome unknown: it was sent before" } else { "nothing was sent" };
         let _ = match self {
-            Failure::NoNode => write!(text, "weir: no node of {node} can be reached; nothing was sent"),
-            Failure::NotSent => write!(text, "weir: the connection to {node} was lost; nothing was sent"),
+            Failure::NoNode => write!(text, "weir: no node of {node} can be reached; {sent}"),
+            Failure::NotSent => write!(text, "weir: the connection to {node} was lost; {sent}"),
             Failure::OutcomeUnknown => {
                 write!(text, "weir: the connection to {node} was lost; outcome unknown, not retried")
             }
             Failure::TimedOut => write!(text, "weir: {node} did not answer within request_timeout"),
             Failure::QueueTimeout => {
-                write!(text, "weir: waited longer than queue_timeout for {node}; nothing was sent")
+                write!(text, "weir: waited longer than queue_timeout for {node}; {sent}")
             }
             Failure::BadReply => write!(text, "weir: the reply of {node} could not be read"),
         };

@@ -105,7 +105,9 @@ impl CqlEngine {
         let read = matches!(request.method, Method::Select | Method::System | Method::Use);
         let mut text = String::new();
         let (write, consistency) = super::batches::write_type(request);
-        let body = failure.body(place, (!read).then_some(write), consistency, &mut text);
+        // an attempt that found its statement forgotten has done nothing
+        let before = request.attempts > u8::from(failure == Failure::NotSent);
+        let body = failure.body(place, (!read).then_some(write), consistency, before, &mut text);
         let mut joined = self.led_by(id);
         // a time that is over is that of one request; what happened to the node is everybody's
         if !matches!(failure, Failure::TimedOut | Failure::QueueTimeout) {
