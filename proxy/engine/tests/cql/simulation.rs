@@ -167,10 +167,11 @@ impl World {
     fn serve_driver(&mut self) {
         let (mut cuts, mut slow) = (Vec::new(), Vec::new());
         self.bench.engine.take_cuts(&mut cuts);
-        self.bench.engine.take_slow(&mut slow);
         for (lane, _) in cuts {
             self.lose(lane.0 as usize);
         }
+        // who is taken is closed at once, as a worker does
+        self.bench.engine.take_slow(&mut slow);
         for id in slow {
             if let Some(index) = self.apps.iter().position(|app| app.caller.id == id) {
                 self.totals.slow += 1;
