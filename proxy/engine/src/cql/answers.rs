@@ -4,12 +4,10 @@
 use super::CqlEngine;
 use super::error::Failure;
 use super::method::Method;
-use super::prepared::{Key, Prepared, Yield};
+use super::prepared::{Key, Prepared, Told};
 use super::repairs::Needs;
 use super::request::{Purpose, RequestId, Stage};
-use super::split::{InSplit, WriteKey};
 use super::streams::Owner;
-use super::target::BoundKey;
 use crate::ledger::Outcome;
 use crate::multiplex::{Desync, LaneState};
 use crate::units::{Instant, LaneId};
@@ -288,35 +286,9 @@ impl CqlEngine {
         located: &weir_cql::response::Prepared,
     ) {
         let Some(request) = self.requests.get(id) else { return };
-        let Some(known) = request.statement.clone() else { return };
-        let named = super::face::selected(&key.text, &known.statement);
-        let columns = located.result.columns.iter(body).enumerate();
-        let columns = columns.map(|(index, column)| {
-            let plain = named.get(index).cloned().flatten();
-            plain.unwrap_or_else(|| column.name.of(body).into())
-        });
-        let rewritten = request.rewrite != super::face::Rewrite::None;
-        let split = InSplit::of(&key.text, &known.statement, body, located, header.version, None);
-        let write = WriteKey::of(&key.text, &known.statement, body, located, None);
-        let about =
-            super::rules::About::prepared(&key, located.key_indices(body).collect(), &mut self.statements);
-        let prepared = Prepared {
-            split,
-            write,
-            yields: Yield::default(),
-            about,
-            named: request.named.clone().unwrap_or_else(|| known.named(key.keyspace.clone())),
-            id: located.id.of(body).into(),
-            keyspace: key.keyspace.clone(),
-            text: (*key.text).into(),
-            rewrite: request.rewrite,
-            system: known.system.is_some() || rewritten,
-            columns: if rewritten { columns.collect() } else { Vec::new() },
-            body: prefix.message.of(body).into(),
-            version: header.version,
-            key: BoundKey::of(located, body),
-            known,
-        };
+        let told = Told { header, body, prefix, located };
+        let named = request.named.clone();
+        let prepared = Prepared::of(&key, &told, request.rewrite, named, &mut self.statements);
         let cluster = self.clients[request.client.slot as usize].cluster;
         self.clusters[cluster.0 as usize].registry.insert(key, Arc::new(prepared));
     }

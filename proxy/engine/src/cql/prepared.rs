@@ -11,13 +11,15 @@ use super::face::Rewrite;
 use super::request::RequestId;
 use super::rules::About;
 use super::split::{BatchWhole, InSplit, Whole, WriteKey};
-use super::statements::Known;
+use super::statements::{Known, Statements};
 use super::target::BoundKey;
 use lru::LruCache;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use weir_cql::envelope::Header;
+use weir_cql::response::{self, Prefix};
 use weir_cql::Version;
 
 /// A statement that was prepared.
@@ -29,6 +31,7 @@ pub(super) struct Prepared {
     pub(super) keyspace: Option<Arc<str>>,
     /// As it was sent.
     pub(super) text: Box<[u8]>,
+    /// What that text says.
     pub(super) known: Arc<Known>,
     /// What the ledger books it under.
     pub(super) named: crate::ledger::Statement,
@@ -49,6 +52,53 @@ pub(super) struct Prepared {
     pub(super) version: Version,
     /// Its tables and its rule.
     pub(super) about: About,
+}
+
+/// What a node answered to a PREPARE.
+pub(super) struct Told<'a> {
+    pub(super) header: &'a Header,
+    pub(super) body: &'a [u8],
+    pub(super) prefix: &'a Prefix,
+    pub(super) located: &'a response::Prepared,
+}
+
+impl Prepared {
+    /// The statement that was prepared with `key`. `named` is what the ledger has for the one who asked.
+    pub(super) fn of(
+        key: &Key,
+        told: &Told<'_>,
+        rewrite: Rewrite,
+        named: Option<crate::ledger::Statement>,
+        statements: &mut Statements,
+    ) -> Prepared {
+        let Told { header, body, prefix, located } = *told;
+        // of the text that was sent: the client's may lack the keyspace, and its places are others then
+        let known = statements.read(&key.text);
+        let rewritten = rewrite != Rewrite::None;
+        let selected = super::face::selected(&key.text, &known.statement);
+        let columns = located.result.columns.iter(body).enumerate();
+        let columns = columns.map(|(index, column)| {
+            let plain = selected.get(index).cloned().flatten();
+            plain.unwrap_or_else(|| column.name.of(body).into())
+        });
+        Prepared {
+            split: InSplit::of(&key.text, &known.statement, body, located, header.version, None),
+            write: WriteKey::of(&key.text, &known.statement, body, located, None),
+            yields: Yield::default(),
+            about: About::prepared(key, located.key_indices(body).collect(), statements),
+            named: named.unwrap_or_else(|| known.named(key.keyspace.clone())),
+            id: located.id.of(body).into(),
+            keyspace: key.keyspace.clone(),
+            text: (*key.text).into(),
+            rewrite,
+            system: known.system.is_some() || rewritten,
+            columns: if rewritten { columns.collect() } else { Vec::new() },
+            body: prefix.message.of(body).into(),
+            version: header.version,
+            key: BoundKey::of(located, body),
+            known,
+        }
+    }
 }
 
 /// Rows a key of a statement had lately, on average: how far parts may run ahead within a page is guessed from it.

@@ -67,6 +67,20 @@ fn rows_come_in_the_order_of_the_keys_once_each_in_every_version() {
 }
 
 #[test]
+fn a_keyspace_chosen_by_use_changes_nothing() {
+    for version in [Version::V3, Version::V4, Version::V5] {
+        let mut bench = Bench::new(small(1));
+        let mut caller = bench.open(version);
+        bench.use_keyspace(&mut caller, "shop");
+        // behind the table's name, which is sent with its keyspace in v3 and v4
+        let id = bench.prepare(&mut caller, "SELECT k, v FROM r WHERE k IN ?");
+        let message = request(&caller, 3, &id, 0..50);
+        assert_eq!(bench.ask(&mut caller, &message).keys(), (0..50).collect::<Vec<_>>());
+        assert_eq!(bench.nodes[0].keys_read, [10; 5], "{version:?}");
+    }
+}
+
+#[test]
 fn answers_in_any_order_make_the_same_rows() {
     let mut bench = Bench::new(small(2));
     let mut caller = bench.open(Version::V4);
