@@ -18,9 +18,9 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use weir_cql::Version;
 use weir_cql::envelope::Header;
 use weir_cql::response::{self, Prefix};
-use weir_cql::Version;
 
 /// A statement that was prepared.
 #[derive(Debug)]

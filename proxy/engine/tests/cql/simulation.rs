@@ -167,11 +167,8 @@ impl World {
     fn serve_driver(&mut self) {
         let (mut cuts, mut slow) = (Vec::new(), Vec::new());
         self.bench.engine.take_cuts(&mut cuts);
-        for (lane, _) in cuts {
-            self.lose(lane.0 as usize);
-        }
-        // who is taken is closed at once, as a worker does
-        self.bench.engine.take_slow(&mut slow);
+        cuts.iter().for_each(|(lane, _)| self.lose(lane.0 as usize));
+        self.bench.engine.take_slow(&mut slow); // who is taken is closed at once, as a worker does
         for id in slow {
             if let Some(index) = self.apps.iter().position(|app| app.caller.id == id) {
                 self.totals.slow += 1;
@@ -329,9 +326,8 @@ impl World {
             12 => (wire::execute(version, stream, &id(SET), &values), Expect::Set(row_value("shop.s", key))),
             17.. => hot::request(&mut self.random, version, stream, app.principal, &self.hot),
             13 if n < 4 => {
-                let keys = key..key + several;
-                self.next_key = keys.end;
-                batches::request(version, stream, keys, n)
+                self.next_key += several;
+                batches::request(version, stream, key..key + several, n)
             }
             _ => {
                 let (set, count) = (id(SET), id(COUNT));

@@ -34,8 +34,9 @@ impl World {
             return None;
         }
         let part = self.bench.engine.lanes().any(|(id, info)| id == LaneId(lane as u32) && info.bulk);
-        // of the others it is not told here which only read
-        let word = self.random.pick(if part { &WORDS } else { &WORDS[..3] });
+        // of the others it is not told here which only read; parts of batches write
+        let reads = part && asked.header.opcode == Opcode::Execute;
+        let word = self.random.pick(if reads { &WORDS } else { &WORDS[..3] });
         let asked = self.bench.wires[lane].asked.remove(place)?;
         let counted = if part { &mut self.totals.refused.parts } else { &mut self.totals.refused.others };
         *counted += 1;
