@@ -91,6 +91,9 @@ pub struct StartOptions {
     /// Stay, and end the nodes when stdin is closed; meanwhile take lines `kill N` (as a crash) and `start N`
     #[arg(long, conflicts_with = "again")]
     attached: bool,
+    /// Ready in two thirds of the time, and slower from then on: for nodes that do little
+    #[arg(long)]
+    ready_soon: bool,
     /// Install and fetch nothing; say what is missing
     #[arg(long)]
     no_install: bool,
@@ -231,6 +234,7 @@ fn plans(folder: &Path, options: &StartOptions) -> Result<Vec<Plan>> {
             address: SocketAddrV4::new(Ipv4Addr::new(a, b, c, number), first.port()),
             seed: *first.ip(),
             heap_mib,
+            ready_soon: options.ready_soon,
             settings: settings.clone(),
         }
     };

@@ -29,6 +29,10 @@ const START_LIMIT: Duration = Duration::from_secs(180);
 /// A drain takes 4 to 7 s.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
+/// For nodes that do little once they are there: only the first of Java's compilers. Ready after 4.8 s of processor time
+/// instead of 7.9.
+const READY_SOON: &str = "-XX:TieredStopAtLevel=1";
+
 /// Lines of the log that are shown when a node does not start.
 const LOG_TAIL: usize = 20;
 
@@ -43,6 +47,8 @@ pub struct Plan {
     pub seed: Ipv4Addr,
     /// Heap, MiB. The process takes 350 to 550 MiB more.
     pub heap_mib: u32,
+    /// Ready soon rather than fast later ([`READY_SOON`]).
+    pub ready_soon: bool,
     /// More lines of its configuration.
     pub settings: String,
 }
@@ -162,6 +168,9 @@ fn command(kit: &Kit, plan: &Plan) -> Command {
     let mut command = Command::new(&kit.java);
     command.current_dir(&plan.folder).arg(format!("-javaagent:{}", kit.jamm.display()));
     command.args(JVM_OPTIONS.lines().filter(|line| line.starts_with('-')));
+    if plan.ready_soon {
+        command.arg(READY_SOON);
+    }
     let heap = plan.heap_mib;
     command.args([format!("-Xms{heap}m"), format!("-Xmx{heap}m"), "-XX:MaxDirectMemorySize=256m".to_owned()]);
     command.arg(format!("-Dcassandra.config=file://{folder}/conf/cassandra.yaml"));
@@ -196,6 +205,7 @@ mod tests {
             address: SocketAddrV4::new(Ipv4Addr::new(127, 3, 4, 2), 9042),
             seed: Ipv4Addr::new(127, 3, 4, 1),
             heap_mib: 256,
+            ready_soon: false,
             settings: "authenticator: x\n".to_owned(),
         }
     }

@@ -31,7 +31,8 @@ impl Nodes {
         }
         let name = format!("weir-{name}-{}", std::process::id());
         let mut command = Command::new(xtask);
-        command.args(["cassandra", "start", "--attached", "--no-install", "--name", &name]).args(flags);
+        command.args(["cassandra", "start", "--attached", "--ready-soon", "--no-install", "--name", &name]);
+        command.args(flags);
         let mut command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
         let lines = BufReader::new(command.stdout.take().expect("piped"));
         let mut nodes = Nodes { command, lines, addresses: Vec::new(), pids: Vec::new() };
