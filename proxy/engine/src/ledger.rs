@@ -12,7 +12,7 @@ pub mod held;
 pub mod statements;
 pub mod tally;
 
-pub use entry::{Entry, Method, Outcome, RequestId};
+pub use entry::{Entry, Method, Outcome, RequestId, SentTo};
 pub use expensive::Expensive;
 pub use heavy_hitters::HeavyHitter;
 pub use statements::{Form, Statement, StatementRow, StatementTally, Sums};

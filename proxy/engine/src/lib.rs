@@ -46,4 +46,4 @@ pub use engine::Engine;
 pub use flush::{FLUSHES_MAX, FlushJob};
 pub use multiplex::{CutCause, Desync, LaneInfo, LaneState};
 pub use naming::NamingCounts;
-pub use snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerSnapshot};
+pub use snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerPlace, ServerSnapshot};

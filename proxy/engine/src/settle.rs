@@ -109,6 +109,7 @@ impl Engine {
             total: now.since(asked.arrived),
             outcome: asked.outcome,
             at: now,
+            sent_to: None,
         };
         let rows = Operations(asked.hits.max(Bytes(asked.bytes_out).as_operations().0));
         let known = &mut self.callers.known[entry.identity as usize];

@@ -51,6 +51,10 @@ pub struct ServerSnapshot {
     pub backend: Backend,
     /// `host:port` or `unix:/path`.
     pub name: Arc<str>,
+    /// Its number among the nodes that its worker ever had ([`crate::ledger::SentTo`]); 0 for a server of a pool.
+    pub serial: u32,
+    /// Where it is, as far as its cluster tells.
+    pub place: Option<ServerPlace>,
     /// Its connections.
     pub lanes: Vec<LaneSnapshot>,
     /// Operations under way.
@@ -68,6 +72,17 @@ pub struct ServerSnapshot {
     pub oldest_wait: Span,
     /// Operations passed on since the start.
     pub operations_total: u64,
+}
+
+/// Where a node of a cluster is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerPlace {
+    /// Its data center.
+    pub data_center: Arc<str>,
+    /// Its rack, a name within the data center.
+    pub rack: Arc<str>,
+    /// How many shards it has; `None` for a node without.
+    pub shards: Option<u16>,
 }
 
 /// One connection to a server.
@@ -96,6 +111,8 @@ impl Engine {
             ServerSnapshot {
                 backend: Backend::Pool(server.pool),
                 name: server.name.clone(),
+                serial: 0,
+                place: None,
                 lanes: lanes
                     .map(|lane| LaneSnapshot {
                         state: lane.state,

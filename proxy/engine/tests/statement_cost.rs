@@ -22,6 +22,7 @@ fn entry(operations: u64, at: Instant) -> Entry {
         backend_time: Span(700),
         total: Span(800),
         outcome: Outcome::Ok,
+        sent_to: None,
         at,
     }
 }

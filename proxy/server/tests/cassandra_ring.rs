@@ -156,7 +156,14 @@ fn discovery(weir: &Weir, ring: &Nodes) {
     wait_for("one connection to each node, and the control connection", SOON, || {
         (sockets(weir, ring) == [2, 1, 1]).then_some(())
     });
-    let control = &weir.control("/pools")[0]["control"];
+    let pools = weir.control("/pools");
+    let places: Vec<_> = pools[0]["servers"].as_array().expect("nodes").iter().collect();
+    assert_eq!(places.len(), 3);
+    for node in places {
+        assert_eq!((&node["data_center"], &node["rack"]), (&"datacenter1".into(), &"rack1".into()), "{node}");
+        assert!(node["shards"].is_null(), "Cassandra has none: {node}");
+    }
+    let control = &pools[0]["control"];
     assert_eq!((&control["up"], &control["nodes"]), (&true.into(), &3.into()), "{control}");
 }
 

@@ -237,6 +237,7 @@ fn top_shows_the_nodes_of_a_cluster() {
     };
     let mut down = node("10.0.0.12:9042", vec![lane("waiting", 0)]);
     (down.state, down.last_error) = ("down".into(), Some("Connection refused".into()));
+    (down.data_center, down.rack, down.shards) = (Some("west".into()), Some("r2".into()), Some(8));
     let nodes = vec![node("10.0.0.11:9042", vec![lane("up", 40), lane("up", 2)]), down];
     let control = ControlRow {
         nodes: 2,
@@ -256,6 +257,23 @@ fn top_shows_the_nodes_of_a_cluster() {
         ..Snapshot::default()
     };
     golden("top-cql.txt", &render(&snapshot, &plain(100)));
+}
+
+#[test]
+fn explain_tells_where_a_request_went_as_far_as_it_is_known() {
+    let asked = |change: fn(&mut ExpensiveRow)| {
+        let mut snapshot = april();
+        change(&mut snapshot.expensive[0]);
+        explain("importer", &snapshot, &overrides(), None).expect("it was seen").to_text()
+    };
+    assert!(!asked(|_| ()).contains(" at 10."), "many parts, or no node");
+    let node = |row: &mut ExpensiveRow| row.node = Some("10.0.0.12:9042".into());
+    assert!(asked(node).contains(" in 137 chunks at 10.0.0.12:9042, "));
+    let all = |row: &mut ExpensiveRow| {
+        row.node = Some("10.0.0.12:9042".into());
+        (row.data_center, row.rack, row.shard) = (Some("west".into()), Some("r2".into()), Some(3));
+    };
+    assert!(asked(all).contains(" in 137 chunks at 10.0.0.12:9042 (west/r2, shard 3), "));
 }
 
 #[test]

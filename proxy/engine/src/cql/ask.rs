@@ -470,6 +470,7 @@ impl CqlEngine {
             idempotent: draft.idempotent,
             attempts: 0,
             repairs: 0,
+            sent_to: None,
             operations: draft.operations.0,
             held: None,
             arrived: now,

@@ -10,7 +10,7 @@ use super::node::{Lane, NodeId};
 use super::request::{Purpose, RequestId, Stage};
 use crate::admit::{Ask, Verdict, admit, book};
 use crate::client::Held;
-use crate::ledger::Outcome;
+use crate::ledger::{Outcome, SentTo};
 use crate::settings::LimitMode;
 use crate::units::{Bytes, ClientId, ClusterId, Instant, LaneId, Operations, ServerId};
 use std::cmp::Reverse;
@@ -190,6 +190,8 @@ impl CqlEngine {
         let Some(stream) = out.take_stream(id, now) else { return };
         out.send(&request.envelope, stream);
         request.stage = Stage::Sent(lane, stream);
+        let serial = self.nodes[out.info.node.0 as usize].serial;
+        request.sent_to = Some(SentTo { serial, shard: request.shard });
         request.attempts = request.attempts.saturating_add(1);
         request.coalesced = false;
         request.first_sent.get_or_insert(now);

@@ -484,7 +484,7 @@ impl CqlEngine {
         request.stage = Stage::Sent(lane, stream);
         request.purpose = old.purpose.clone();
         (request.attempts, request.repairs) = (old.attempts, old.repairs);
-        (request.tried, request.shard) = (old.tried, old.shard);
+        (request.tried, request.shard, request.sent_to) = (old.tried, old.shard, old.sent_to);
         request.sent = old.sent.max(request.waiting_since);
         request.first_sent = Some(request.sent);
         request.coalesced = true;

@@ -155,6 +155,8 @@ pub struct CqlEngine {
     /// Sets of rules this worker has taken over.
     rules_taken: u32,
     nodes: Vec<Node>,
+    /// Nodes there ever were: the number of the last one.
+    nodes_made: u32,
     lanes: Vec<Lane>,
     /// Lanes and nodes that are gone; their places are used again.
     free_lanes: Vec<LaneId>,
@@ -212,6 +214,7 @@ impl CqlEngine {
             clusters: Vec::new(),
             rules_taken: 0,
             nodes: Vec::new(),
+            nodes_made: 0,
             lanes: Vec::new(),
             free_lanes: Vec::new(),
             free_nodes: Vec::new(),

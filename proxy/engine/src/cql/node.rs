@@ -206,6 +206,8 @@ pub(super) enum Nearness {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) cluster: ClusterId,
+    /// Its number: no other node of this worker has or gets it.
+    pub(super) serial: u32,
     pub(super) address: Address,
     pub(super) name: Arc<str>,
     /// What the cluster tells about it.
@@ -238,9 +240,10 @@ pub(super) fn version_index(version: Version) -> usize {
 }
 
 impl Node {
-    pub(super) fn new(cluster: ClusterId, address: Address) -> Node {
+    pub(super) fn new(cluster: ClusterId, serial: u32, address: Address) -> Node {
         Node {
             cluster,
+            serial,
             name: address.to_string().into(),
             address,
             placed: None,

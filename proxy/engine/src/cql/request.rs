@@ -1,7 +1,7 @@
 //! One request of a client from its arrival to its answer, and the table of all of them.
 
 use crate::client::Held;
-use crate::ledger::{self, Outcome};
+use crate::ledger::{self, Outcome, SentTo};
 use crate::units::{ClientId, Instant, LaneId};
 use std::sync::Arc;
 use weir_cql::{StreamId, Version};
@@ -89,6 +89,8 @@ pub(super) struct Request {
     pub(super) ordered: bool,
     /// The shard of the node it was routed to.
     pub(super) shard: Option<u16>,
+    /// The node that had it last, where it went to one whole.
+    pub(super) sent_to: Option<SentTo>,
     /// How it was routed, until it is sent and counted.
     pub(super) routed: Option<Routed>,
     /// Nodes that failed it.

@@ -203,6 +203,7 @@ impl CqlEngine {
             total: now.since(request.arrived),
             outcome: request.outcome,
             at: now,
+            sent_to: request.sent_to.filter(|_| !request.coalesced),
         };
         let spent = Operations(request.rows.max(Bytes(request.bytes_out).as_operations().0));
         let known = &mut self.callers.known[request.known as usize];
@@ -250,6 +251,7 @@ impl CqlEngine {
             total: Span(0),
             outcome,
             at: now,
+            sent_to: None,
         };
         let name = &self.callers.known[client.known as usize].identity.name;
         match client.held {

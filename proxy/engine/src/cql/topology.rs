@@ -105,7 +105,8 @@ impl CqlEngine {
 
     /// A node, in a place that is free.
     fn add_node(&mut self, cluster: ClusterId, address: &Address) -> NodeId {
-        let node = Node::new(cluster, address.clone());
+        self.nodes_made = self.nodes_made.wrapping_add(1);
+        let node = Node::new(cluster, self.nodes_made, address.clone());
         // what was spent is told under the old name before the place is used again, on accounts without a name too
         let held = |id: &NodeId| {
             let mut held = self.ledger.held().iter().flat_map(|(_, account)| &account.spent);

@@ -4,12 +4,12 @@ use super::CqlEngine;
 use super::failover::FailoverCause;
 use super::flight::Apart;
 use super::lifecycle::VERSIONS;
-use super::node::{Lane, NodeId, ShardDial};
+use super::node::{Lane, Node, NodeId, ShardDial};
 use super::routing::Routed;
 use crate::ledger::Outcome;
 use crate::multiplex::LaneState;
 use crate::settings::{Backend, Settings};
-use crate::snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerSnapshot};
+use crate::snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerPlace, ServerSnapshot};
 use crate::units::{Bytes, Instant, Operations, Span};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
@@ -90,6 +90,17 @@ pub struct ClusterCounts {
 }
 
 impl CqlEngine {
+    /// Where a node is, as its cluster told last.
+    fn whereabouts(&self, node: &Node) -> Option<ServerPlace> {
+        let placement = self.clusters[node.cluster.0 as usize].placement.as_deref()?;
+        let told = placement.nodes().iter().find(|told| told.address == node.address)?;
+        Some(ServerPlace {
+            data_center: told.data_center.clone(),
+            rack: told.rack.clone(),
+            shards: told.sharding.map(|sharding| sharding.shards.get()),
+        })
+    }
+
     /// How this worker stands.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> EngineSnapshot {
@@ -101,6 +112,8 @@ impl CqlEngine {
             ServerSnapshot {
                 backend: Backend::Cluster(node.cluster),
                 name: node.name.clone(),
+                serial: node.serial,
+                place: self.whereabouts(node),
                 lanes: lanes
                     .filter(|lane| lane.state != LaneState::Retired)
                     .map(|lane| LaneSnapshot {

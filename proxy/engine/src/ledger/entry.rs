@@ -113,6 +113,17 @@ pub struct Entry {
     pub outcome: Outcome,
     /// When it ended.
     pub at: Instant,
+    /// The node it went to, where it went to one whole (CQL).
+    pub sent_to: Option<SentTo>,
+}
+
+/// Where a request went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentTo {
+    /// The node's number in its worker ([`crate::snapshot::ServerSnapshot::serial`]), never used again for another.
+    pub serial: u32,
+    /// The shard it was meant for, where the node has shards and the partition is known.
+    pub shard: Option<u16>,
 }
 
 impl Entry {

@@ -19,6 +19,7 @@ fn entry(identity: u32, operations: u64, at: u64) -> Entry {
         total: Span(300),
         outcome: Outcome::Ok,
         at: Instant(at),
+        sent_to: None,
     }
 }
 

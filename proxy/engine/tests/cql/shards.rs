@@ -1,5 +1,6 @@
 //! Nodes that tell their shards: a connection for each, and requests on the one to their token's.
 
+use crate::bench::Bench;
 use crate::node::row_value;
 use crate::placed::{Map, number, sharded};
 use crate::routing::{READ, lanes_of, placed, replace};
@@ -83,4 +84,37 @@ fn without_source_ports_the_node_says_which_shard_a_connection_got() {
         assert_eq!(bench.one(&mut caller).values(), [row_value("shop.t", 1)]);
     }
     assert!(bench.wires.len() <= 258, "{} places for connections", bench.wires.len());
+}
+
+#[test]
+fn the_ledger_tells_node_and_shard_of_a_request_while_the_node_is_there() {
+    let map = Map::of((0..3).map(|n| sharded(n, "a/1", 4)).collect(), 1).shared();
+    let mut bench = placed(1, &map, |_| {});
+    let mut caller = bench.open(Version::V4);
+    let id = bench.prepare(&mut caller, READ);
+    bench.settle();
+    let key = 5;
+    bench.send(&caller, &wire::execute(Version::V4, 1, &id, &With::values(&[int(key)])));
+    assert_eq!(bench.one(&mut caller).values(), [row_value("shop.t", key)]);
+
+    let owner = map.holders(token(&int(key)))[0];
+    let sent: Vec<_> = bench.engine.ledger().expensive().filter_map(|kept| kept.entry.sent_to).collect();
+    let read = sent.iter().find(|sent| sent.shard.is_some()).expect("the read, not the PREPARE");
+    assert_eq!(read.shard, Some(shard_of(token(&int(key)), map.nodes[0].sharding.expect("shards"))));
+    let node = |bench: &Bench| {
+        let servers = bench.engine.snapshot(bench.now).servers;
+        servers.into_iter().find(|server| server.serial == read.serial)
+    };
+    let found = node(&bench).expect("it is there");
+    assert_eq!(*found.name, *map.nodes[owner].address.to_string());
+    let place = found.place.expect("the cluster told");
+    assert_eq!((&*place.data_center, &*place.rack, place.shards), ("a", "1", Some(4)));
+
+    // others come and take its room, never its number
+    for first in [10, 20] {
+        let nodes = (first..first + 3).map(|n| sharded(n, "a/1", 4)).collect();
+        replace(&mut bench, &Map::of(nodes, 1).shared());
+        bench.wait(weir_engine::units::Span::millis(1));
+        assert!(node(&bench).is_none());
+    }
 }

@@ -232,6 +232,14 @@ pub struct ExpensiveRow {
     pub statement: Option<String>,
     /// The table it is about, as far as it is known.
     pub table: Option<String>,
+    /// The node it went to, where it went to one whole and that is still there.
+    pub node: Option<String>,
+    /// The node's data center.
+    pub data_center: Option<String>,
+    /// The node's rack.
+    pub rack: Option<String>,
+    /// The shard that it was meant for, where the node has shards and the partition is known.
+    pub shard: Option<u16>,
 }
 
 /// One caller and one of its statements, over the last five to ten minutes. What is not listed is in the row of `_other`,
@@ -328,6 +336,12 @@ pub struct ControlRow {
 pub struct ServerRow {
     /// Where it is.
     pub address: String,
+    /// Its data center, where it is a node whose cluster tells.
+    pub data_center: Option<String>,
+    /// Its rack, likewise.
+    pub rack: Option<String>,
+    /// How many shards it has; nothing for a node without.
+    pub shards: Option<u16>,
     /// Its share of the ring; 1 for a node.
     pub weight: u32,
     /// `up` (every lane is), `degraded` (some are) or `down` (none is).

@@ -445,17 +445,30 @@ fn expensive(row: &ExpensiveRow) -> String {
         format!(": {}", brief(statement, row.table.as_deref().unwrap_or_default()))
     });
     format!(
-        "{} {} of {} operations in {} chunks, {} (queued {}, backend {}), {}, request {}{statement}",
+        "{} {} of {} operations in {} chunks{}, {} (queued {}, backend {}), {}, request {}{statement}",
         utc(row.at_unix_ms / 1_000),
         Escaped(&row.method),
         grouped(row.operations),
         grouped(row.chunks),
+        at_node(row),
         micros(row.total_us),
         micros(row.queue_wait_us),
         micros(row.backend_us),
         Escaped(&row.outcome),
         Escaped(&row.request_id)
     )
+}
+
+/// Where it went: ` at 10.0.0.11:9042 (dc1/rack1, shard 3)`, as far as that is known.
+fn at_node(row: &ExpensiveRow) -> String {
+    let Some(node) = &row.node else { return String::new() };
+    let place = row.data_center.as_ref().zip(row.rack.as_ref()).map(|(dc, rack)| format!("{dc}/{rack}"));
+    let shard = row.shard.map(|shard| format!("shard {shard}"));
+    let known: Vec<String> = place.into_iter().chain(shard).collect();
+    match known.is_empty() {
+        true => format!(" at {}", Escaped(node)),
+        false => format!(" at {} ({})", Escaped(node), Escaped(&known.join(", "))),
+    }
 }
 
 fn field(text: &mut String, name: &str, value: &str) {

@@ -10,8 +10,8 @@ use crate::caps::Caps;
 use crate::caps::files::Share;
 use crate::clock::{Clock, unix_now};
 use crate::config::Config;
+use crate::fold::Row;
 use crate::fold::window::{self, Work};
-use crate::fold::{Protocol, Row};
 use crate::overrides::{Desk, Feature, UnixTime};
 use crate::topology::posted::Posted;
 use crate::worker::orders::{InForce, Look};
@@ -202,19 +202,22 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 fn expensive(view: &View<'_>, looks: &[Look]) -> Vec<ExpensiveRow> {
-    let with_protocol = looks.iter().flat_map(|look| look.expensive.iter().map(|kept| (look.protocol, kept)));
-    let mut all: Vec<_> = with_protocol.collect();
+    let with_look = looks.iter().flat_map(|look| look.expensive.iter().map(move |kept| (look, kept)));
+    let mut all: Vec<_> = with_look.collect();
     // The largest of all workers are kept, and shown newest first.
     all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.entry.operations));
     all.truncate(EXPENSIVE_SHOWN);
     all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.entry.at));
-    let row = |(protocol, kept): (Protocol, &weir_engine::ledger::Expensive)| {
+    let row = |(look, kept): (&Look, &weir_engine::ledger::Expensive)| {
         let entry = &kept.entry;
+        let servers = &look.engine.servers;
+        let node = entry.sent_to.and_then(|sent| servers.iter().find(|node| node.serial == sent.serial));
+        let place = node.and_then(|node| node.place.as_ref());
         ExpensiveRow {
             at_unix_ms: view.clock.unix_ms(entry.at),
             caller: kept.name.to_string(),
             listener: listener_name(view, kept.listener),
-            method: protocol.method(entry.method).to_owned(),
+            method: look.protocol.method(entry.method).to_owned(),
             operations: entry.operations,
             chunks: u64::from(entry.chunks),
             backend_operations: entry.backend_operations,
@@ -234,6 +237,10 @@ fn expensive(view: &View<'_>, looks: &[Look]) -> Vec<ExpensiveRow> {
                 .as_ref()
                 .map(|statement| statement.table())
                 .filter(|table| !table.is_empty()),
+            node: node.map(|node| node.name.to_string()),
+            data_center: place.map(|place| place.data_center.to_string()),
+            rack: place.map(|place| place.rack.to_string()),
+            shard: node.and(entry.sent_to).and_then(|sent| sent.shard),
         }
     };
     all.into_iter().map(row).collect()

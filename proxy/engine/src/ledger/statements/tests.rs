@@ -26,6 +26,7 @@ fn entry(operations: u64, at: Instant) -> Entry {
         total: Span(operations * 10),
         outcome: Outcome::Ok,
         at,
+        sent_to: None,
     }
 }
 

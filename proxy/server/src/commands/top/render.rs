@@ -231,6 +231,21 @@ fn pools(snapshot: &Snapshot, look: &Look) -> Vec<String> {
     lines
 }
 
+/// Pool and address, and where a node is as far as there is room: its data center and rack, its shards.
+fn server_name(pool: &str, server: &ServerRow, width: usize) -> String {
+    let mut name = format!("{pool} {}", server.address);
+    let place =
+        server.data_center.as_ref().zip(server.rack.as_ref()).map(|(dc, rack)| format!(" {dc}/{rack}"));
+    let shards = server.shards.map(|shards| format!(" {shards} shards"));
+    for more in place.into_iter().chain(shards) {
+        if name.chars().count() + more.chars().count() > width {
+            break;
+        }
+        name.push_str(&more);
+    }
+    name
+}
+
 fn server_line(pool: &str, server: &ServerRow, width: usize, look: &Look) -> String {
     let up = server.lanes.iter().filter(|lane| lane.state == "up").count();
     // A node's bound is on requests, whatever they ask for.
@@ -241,7 +256,7 @@ fn server_line(pool: &str, server: &ServerRow, width: usize, look: &Look) -> Str
     let in_flight = format!("{}/{}", short(in_flight), short(most));
     let mut line = format!(
         "{} {} {} {} {} {}",
-        left(&format!("{pool} {}", server.address), width),
+        left(&server_name(pool, server, width), width),
         left(&server.state, 8),
         right(&in_flight, 14),
         right(&short(server.queue), 6),

@@ -92,6 +92,11 @@ fn server_row(backend: Backend, address: String, bounds: ServerRow, looks: &[Loo
     for look in looks {
         let engines = look.engine.servers.iter();
         for state in engines.filter(|state| state.backend == backend && *state.name == *address) {
+            if let Some(place) = &state.place {
+                row.data_center = Some(place.data_center.to_string());
+                row.rack = Some(place.rack.to_string());
+                row.shards = place.shards;
+            }
             row.operations_in_flight += state.operations.0;
             row.bulk_keys_in_flight += state.bulk_keys.0;
             row.bytes_in_flight += state.bytes.0;
