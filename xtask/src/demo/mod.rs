@@ -30,7 +30,8 @@ pub struct Options {
     /// Seconds of each of the seven phases (five where no network namespace may be had)
     #[arg(long, default_value_t = PHASE_SECONDS, value_parser = clap::value_parser!(u32).range(4..=300))]
     seconds: u32,
-    /// Leave memcached and weir running after the table, until Ctrl-C, to look around with weir's own commands
+    /// Leave memcached and weir running after the table, until Ctrl-C, to look around with weir's own commands; the CQL half
+    /// is told first and not left running
     #[arg(long, conflicts_with = "only_cql")]
     keep: bool,
     /// Leave out the CQL half
@@ -45,16 +46,24 @@ pub struct Options {
 pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     let mut steps = Steps::new();
     steps.step("build (release)", || build(workspace))?;
+    if options.no_cql {
+        println!("\nSKIPPED: the CQL half: --no-cql was given");
+    } else if options.keep {
+        println!("\nThe CQL half comes first: what stays for you to look at is the memcached half.");
+        cql(workspace, options, &mut steps)?;
+    }
     if !options.only_cql {
         memcached(workspace, options, &mut steps)?;
     }
-    if options.no_cql {
-        println!("\nSKIPPED: the CQL half: --no-cql was given");
-    } else if !options.keep {
-        steps.step("CQL, without and with weir", || cql::tell(workspace, options.seconds.into()))?;
+    if !options.no_cql && !options.keep {
+        cql(workspace, options, &mut steps)?;
     }
     steps.print();
     Ok(true)
+}
+
+fn cql(workspace: &Workspace, options: Options, steps: &mut Steps) -> Result<()> {
+    steps.step("CQL, without and with weir", || cql::tell(workspace, options.seconds.into()))
 }
 
 fn memcached(workspace: &Workspace, options: Options, steps: &mut Steps) -> Result<()> {
