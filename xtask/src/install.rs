@@ -301,8 +301,9 @@ fn node_environment(folder: &Path, install: bool) -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// A Go program of a module at a fixed version, built by `go install` into a folder below the target folder; reused when
-/// it is there already.
+/// A Go program of a module at a fixed version, built into a folder below the target folder; reused when it is there
+/// already. Built from a module of its own that requires it: `go install MODULE@VERSION` would also ask for the list of
+/// all versions, which not every module proxy gives.
 pub fn go_program(workspace: &Workspace, module: &str, version: &str) -> Result<PathBuf> {
     let name = module.rsplit('/').next().unwrap_or(module);
     let folder = workspace.scratch("go")?.join(format!("{name}-{version}"));
@@ -311,10 +312,15 @@ pub fn go_program(workspace: &Workspace, module: &str, version: &str) -> Result<
         return Ok(program);
     }
     let go = which("go").context("go is not installed here")?;
-    println!("installing {module}@{version} with go, into {}", workspace.relative(&folder).display());
+    println!("building {module}@{version} with go, in {}", workspace.relative(&folder).display());
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::write(
+        folder.join("go.mod"),
+        format!("module weir.invalid/peer\n\nrequire {module} {version}\n"),
+    )?;
     let mut command = Command::new(go);
-    command.current_dir(workspace.target()).args(["install", &format!("{module}@{version}")]);
-    checked_within(GO_LIMIT, "go install", command.env("GOBIN", &folder))?;
+    command.current_dir(&folder).args(["build", "-mod=mod", "-o"]).arg(&program).arg(module);
+    checked_within(GO_LIMIT, "go build", &mut command)?;
     if !program.is_file() {
         bail!("the module brought no program `{name}`");
     }

@@ -37,7 +37,7 @@ pub struct Options {
     /// Rounds; the best of them counts
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
-    /// Another proxy that takes its turns too (may repeat): `cql-proxy` is installed by go below target/ unless a PATH
+    /// Another proxy that takes its turns too (may repeat): `cql-proxy` is built by go below target/ unless a PATH
     /// is given, `shotover` needs the PATH of its binary
     #[arg(long = "peer", value_name = "NAME[=PATH]")]
     peers: Vec<Peer>,
