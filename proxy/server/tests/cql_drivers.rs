@@ -5,6 +5,9 @@
 #[path = "cql_drivers/go.rs"]
 mod go;
 mod support;
+mod support_tls;
+#[path = "cql_drivers/tls.rs"]
+mod tls;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read};
@@ -209,6 +212,7 @@ fn the_python_driver() {
     };
     let driver = Driver { name: "python", program, arguments: vec![source("python/driver.py")] };
     driver.check(node, &["5 none", "3 none", "4 none", "4 lz4", "5 lz4"]);
+    tls::check(&driver, node, "5 none");
 }
 
 #[test]
@@ -222,6 +226,7 @@ fn the_node_driver() {
     };
     let driver = Driver { name: "node", program, arguments: vec![source("node/driver.js")] };
     driver.check(node, &["4 none", "3 none"]);
+    tls::check(&driver, node, "4 none");
 }
 
 #[test]
@@ -230,6 +235,7 @@ fn gocql_1() {
     let Some(program) = go::build("main.go", "v1", "github.com/gocql/gocql") else { return };
     let driver = Driver { name: "go1", program, arguments: vec![] };
     driver.check(node, &["4 none", "3 none", "4 snappy"]);
+    tls::check(&driver, node, "4 none");
 }
 
 #[test]
@@ -240,4 +246,5 @@ fn gocql_2() {
     };
     let driver = Driver { name: "go2", program, arguments: vec![] };
     driver.check(node, &["5 none", "3 none", "4 none", "4 snappy"]);
+    tls::check(&driver, node, "5 none");
 }

@@ -1,6 +1,6 @@
 // The Go driver against one CQL address: what a service does with it. Prints "ok NAME: figures" lines, then "done".
 //
-//	driver HOST PORT KEYSPACE VERSION COMPRESSION(none|snappy) [reconnect]
+//	driver HOST PORT KEYSPACE VERSION COMPRESSION(none|snappy) [tls=CA] [reconnect]
 //
 // With "reconnect" it says "ready" once everything else is done, expects the server to go away and to come back, and
 // says how long no request succeeded. Lines with "rows=" are the same whatever stands between it and the cluster.
@@ -45,6 +45,11 @@ func session(keyspace string) *gocql.Session {
 	check(err)
 	if os.Args[5] == "snappy" {
 		cluster.Compressor = snappy
+	}
+	for _, given := range os.Args {
+		if ca, is := strings.CutPrefix(given, "tls="); is {
+			cluster.SslOpts = &gocql.SslOptions{CaPath: ca, EnableHostVerification: true}
+		}
 	}
 	cluster.Keyspace, cluster.Timeout = keyspace, 60*time.Second
 	cluster.ReconnectInterval = time.Second // of hosts that are down; the default is a minute
@@ -154,7 +159,7 @@ func main() {
 	refused("SELECT nothing FROM "+keyspace+".t WHERE k = 1", "nothing")
 	ok("errors", digest(first.Query(read, []int{7})))
 
-	if len(os.Args) > 6 {
+	if os.Args[len(os.Args)-1] == "reconnect" {
 		ok("reconnect", reconnect(first, read))
 	}
 	ddl("DROP KEYSPACE " + keyspace)

@@ -1,12 +1,13 @@
 // The Node driver against one CQL address: what a service does with it. Prints `ok NAME: figures` lines, then `done`.
 //
-// node driver.js HOST PORT KEYSPACE VERSION COMPRESSION(none) [reconnect]
+// node driver.js HOST PORT KEYSPACE VERSION COMPRESSION(none) [tls=CA] [reconnect]
 //
 // With `reconnect` it says `ready` once everything else is done, expects the server to go away and to come back, and
 // says how long no request succeeded. Lines with `rows=` are the same whatever stands between it and the cluster.
 'use strict';
 const assert = require('node:assert');
 const crypto = require('node:crypto');
+const fs = require('node:fs');
 const { createRequire } = require('node:module');
 // The driver lies in an environment of the tests, not beside this file.
 const cassandra = createRequire(`${process.env.WEIR_TEST_NODE ?? process.cwd()}/package.json`)('cassandra-driver');
@@ -18,10 +19,15 @@ const ok = (name, said) => console.log(said ? `ok ${name}: ${said}` : `ok ${name
 const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 const seconds = (since) => `${((Date.now() - since) / 1000).toFixed(2)} s`;
 
+// With `tls=CA`: a certificate of that CA, for the host that is dialled.
+const ca = process.argv.find((given) => given.startsWith('tls='))?.slice('tls='.length);
+const sslOptions = ca ? { ca: [fs.readFileSync(ca)], rejectUnauthorized: true } : undefined;
+
 function client(more = {}) {
   return new cassandra.Client({
     contactPoints: [`${host}:${port}`],
     localDataCenter: 'datacenter1',
+    sslOptions,
     protocolOptions: { maxVersion: Number(version) },
     socketOptions: { readTimeout: 60000 },
     ...more,

@@ -1,12 +1,13 @@
 """The Python driver against one CQL address: what a service does with it. Prints `ok NAME: figures` lines, then `done`.
 
-driver.py HOST PORT KEYSPACE VERSION COMPRESSION(none|lz4) [reconnect]
+driver.py HOST PORT KEYSPACE VERSION COMPRESSION(none|lz4) [tls=CA] [reconnect]
 
 With `reconnect` it says `ready` once everything else is done, expects the server to go away and to come back, and says
 how long no request succeeded. Lines with `rows=` are the same whatever stands between it and the cluster.
 """
 
 import hashlib
+import ssl
 import sys
 import time
 
@@ -24,9 +25,19 @@ def ok(name, said=""):
     print(f"ok {name}: {said}" if said else f"ok {name}", flush=True)
 
 
+def encryption():
+    """With `tls=CA`: a certificate of that CA, for the host that is dialled."""
+    ca = next((given.removeprefix("tls=") for given in sys.argv if given.startswith("tls=")), None)
+    context = ca and ssl.create_default_context(cafile=ca)
+    return {"ssl_context": context, "ssl_options": {"server_hostname": host}} if ca else {}
+
+
 def cluster():
     lz4 = "lz4" if compression == "lz4" else False
-    return Cluster([host], port=int(port), protocol_version=int(version), compression=lz4, idle_heartbeat_interval=5)
+    more = encryption()
+    return Cluster(
+        [host], port=int(port), protocol_version=int(version), compression=lz4, idle_heartbeat_interval=5, **more
+    )
 
 
 def digest(rows):
