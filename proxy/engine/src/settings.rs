@@ -3,6 +3,7 @@
 
 use crate::units::{Bytes, ClusterId, ListenerId, Operations, PoolId, Span};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Everything one process is told about its data path.
@@ -205,6 +206,12 @@ pub enum Address {
     },
 }
 
+impl From<SocketAddr> for Address {
+    fn from(at: SocketAddr) -> Address {
+        Address::Tcp { host: at.ip().to_string().into(), port: at.port() }
+    }
+}
+
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -268,6 +275,8 @@ pub struct ListenerSettings {
     pub max_connections_per_principal: u32,
     /// Names (process names, here) that may select a limit of their own; other names only refine labels.
     pub trusted_names: Vec<Arc<str>>,
+    /// Another weir in front of the same cluster, which drivers are shown as a second node (CQL).
+    pub second_weir: Option<SocketAddr>,
     /// What an operator switched off for this listener for a while (`weir switch`).
     pub switches: Switches,
 }
@@ -308,6 +317,7 @@ impl ListenerSettings {
             max_connections: 20_000,
             max_connections_per_principal: 20_000,
             trusted_names: Vec::new(),
+            second_weir: None,
             switches: Switches::default(),
         }
     }

@@ -7,6 +7,7 @@ use super::method::Method;
 use super::prepared::{Key, Prepared, Told};
 use super::repairs::Needs;
 use super::request::{Purpose, RequestId, Stage};
+use super::rewrite::Page;
 use super::streams::Owner;
 use crate::ledger::Outcome;
 use crate::multiplex::{Desync, LaneState};
@@ -169,7 +170,7 @@ impl CqlEngine {
                 if rewrite == super::face::Rewrite::None {
                     self.pass_on(id, header, body, Outcome::Ok, now);
                 } else {
-                    self.rewritten(id, header, body, &prefix, &rows, now);
+                    self.rewritten(id, lane, Page { header, body, prefix: &prefix, rows: &rows }, now);
                 }
             }
             (Purpose::Forward, ResultBody::SchemaChange(_)) => {
@@ -181,6 +182,9 @@ impl CqlEngine {
                 self.pass_on(id, header, body, Outcome::Ok, now);
             }
             (Purpose::Repair, ResultBody::Prepared(_)) => self.again(id, lane, now),
+            (Purpose::SecondWeir(unfilled), ResultBody::Rows(rows)) => {
+                self.peers_filled(id, &unfilled, body, &rows, now);
+            }
             (Purpose::Use(keyspace), ResultBody::Rows(rows)) => self.used(id, &keyspace, &rows, now),
             (Purpose::Forward, ResultBody::SetKeyspace(_)) => {
                 // a shared connection with a keyspace would lead others to tables they did not name
@@ -194,7 +198,8 @@ impl CqlEngine {
     }
 
     fn error_answered(&mut self, id: RequestId, lane: LaneId, header: &Header, body: &[u8], now: Instant) {
-        let Some(request) = self.requests.get(id) else { return };
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.purpose.begins_anew();
         let unprepared = unprepared_id(header, body);
         if unprepared.is_some() && request.repairs >= REPAIRS_MAX {
             self.reached.add(super::Bound::Repairs, 1);
@@ -242,22 +247,12 @@ impl CqlEngine {
     fn repair(&mut self, id: RequestId, lane: LaneId, prepared: Arc<Prepared>, now: Instant) {
         let version = self.lanes[lane.0 as usize].info.version;
         let envelope = prepare_again(&prepared, version);
-        let Some(stream) = self.lanes[lane.0 as usize].take_stream(id, now) else {
+        if !self.asks_more(id, lane, &envelope, Purpose::Repair, now) {
             return self.fail(id, Failure::NotSent, now);
-        };
-        let Some(request) = self.requests.get_mut(id) else { return };
-        request.repairs += 1;
-        request.purpose = Purpose::Repair;
-        request.stage = Stage::Sent(lane, stream);
-        let operations = request.operations;
-        self.lanes[lane.0 as usize].send(&envelope, stream);
-        let node = self.lanes[lane.0 as usize].info.node;
-        let node = &mut self.nodes[node.0 as usize];
-        node.operations += operations;
-        if let Some(group) = node.group_mut(version) {
-            group.in_flight += 1;
         }
-        self.mark_lane(lane);
+        if let Some(request) = self.requests.get_mut(id) {
+            request.repairs += 1;
+        }
     }
 
     /// The statement is prepared again: the request goes out once more, where it is known now. Other nodes may have

@@ -129,7 +129,7 @@ impl CqlEngine {
         if let Some(system) = system {
             draft.method = Method::System;
             draft.operations = Operations(1);
-            draft.rewrite = rewrite_of(system, &known)?;
+            draft.rewrite = self.rewrite_of(id, system, text, &known)?;
         } else if let Some(finder) = self.finder(id) {
             let chosen = own_keyspace.or(keyspace.as_deref().map(str::as_bytes));
             draft.target = finder.query(&known, text, chosen, &query.parameters, body);
@@ -232,7 +232,7 @@ impl CqlEngine {
         let mut sent = Vec::with_capacity(text_sent.len() + 16);
         Prepare::write(&text_sent, keyspace_sent.as_deref().map(str::as_bytes), dialect, &mut sent);
         let rewrite = match system {
-            Some(system) => rewrite_of(system, &known)?,
+            Some(system) => self.rewrite_of(id, system, text, &known)?,
             None => Rewrite::None,
         };
         let key = Key { version: header.version, keyspace: keyspace_sent, text: text_sent.into() };
@@ -503,6 +503,28 @@ impl CqlEngine {
         self.cluster_settings(self.clients[id.slot as usize].cluster).scan_operations
     }
 
+    /// What is done with the rows of a system table that a client asks for; the error says how to ask.
+    fn rewrite_of(
+        &self,
+        id: ClientId,
+        system: SystemTable,
+        text: &[u8],
+        known: &Known,
+    ) -> Result<Rewrite, String> {
+        if system == SystemTable::Local
+            && let Body::Select(select) = &known.statement.body
+            && hides_addresses(select)
+        {
+            return Err(
+                "weir: select plain columns of system.local: weir shows its own address there".to_owned()
+            );
+        }
+        if system == SystemTable::Peers {
+            self.may_ask_peers(id, text, &known.statement)?;
+        }
+        Ok(system.rewrite())
+    }
+
     fn note_opaque(&mut self, known: &Known) {
         if let Some(cause) = known.opaque {
             self.opaque[cause as usize] += 1;
@@ -535,14 +557,4 @@ fn system_of(known: &Known, text: &[u8], keyspace: Option<&[u8]>) -> Option<Syst
     let keyspace = keyspace.filter(|_| known.unqualified)?;
     let table = tables(&known.statement).next()?;
     system_table_in(keyspace, &table.name.normal(text))
-}
-
-fn rewrite_of(system: SystemTable, known: &Known) -> Result<Rewrite, String> {
-    if system == SystemTable::Local
-        && let Body::Select(select) = &known.statement.body
-        && hides_addresses(select)
-    {
-        return Err("weir: select plain columns of system.local: weir shows its own address there".to_owned());
-    }
-    Ok(system.rewrite())
 }

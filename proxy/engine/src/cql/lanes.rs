@@ -110,6 +110,7 @@ impl CqlEngine {
         if unsent {
             request.purpose = Purpose::Forward;
         }
+        request.purpose.begins_anew();
         request.tried.note(self.lanes[lane.0 as usize].info.node);
         let may_repeat = (request.idempotent || unsent) && request.attempts < ATTEMPTS_MAX;
         self.leaves_repair(Needs::Request(id), now);

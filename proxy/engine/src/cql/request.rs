@@ -13,6 +13,7 @@ use super::method::Method;
 use super::node::NodeId;
 use super::prepared::{Key, Prepared};
 use super::routing::Routed;
+use super::second::Unfilled;
 use super::statements::Known;
 use super::target::Target;
 
@@ -54,6 +55,17 @@ pub(super) enum Purpose {
     Repair,
     /// `USE`: the rows say whether the keyspace exists.
     Use(Arc<str>),
+    /// Facts for the row that shows the second weir; this is where they go.
+    SecondWeir(Arc<Unfilled>),
+}
+
+impl Purpose {
+    /// What weir asked in between was not answered: the request begins anew.
+    pub(super) fn begins_anew(&mut self) {
+        if matches!(self, Purpose::SecondWeir(_)) {
+            *self = Purpose::Forward;
+        }
+    }
 }
 
 /// One request that is not yet answered.

@@ -2,32 +2,38 @@
 
 use super::CqlEngine;
 use super::error::Failure;
-use super::face::{Rewrite, host_id, local_cell, selected};
+use super::face::{Rewrite, Shown, local_cell, selected};
 use super::request::RequestId;
 use crate::ledger::Outcome;
-use crate::units::Instant;
+use crate::units::{Instant, LaneId};
 use std::borrow::Cow;
 use weir_cql::envelope::Header;
 use weir_cql::response::{MetadataEdit, Prefix, Rows};
 use weir_cql::{read, write};
 
+/// A page of rows as a node sent it.
+#[derive(Clone, Copy)]
+pub(super) struct Page<'a> {
+    pub(super) header: &'a Header,
+    pub(super) body: &'a [u8],
+    pub(super) prefix: &'a Prefix,
+    pub(super) rows: &'a Rows,
+}
+
 impl CqlEngine {
-    pub(super) fn rewritten(
-        &mut self,
-        id: RequestId,
-        header: &Header,
-        body: &[u8],
-        prefix: &Prefix,
-        rows: &Rows,
-        now: Instant,
-    ) {
+    pub(super) fn rewritten(&mut self, id: RequestId, lane: LaneId, page: Page<'_>, now: Instant) {
+        let peers = self.requests.get(id).is_some_and(|request| request.rewrite == Rewrite::Peers);
+        if peers && self.fills_peers(id, lane, page, now) {
+            return;
+        }
+        let Page { header, body, prefix, rows } = page;
         let Some(request) = self.requests.get_mut(id) else { return };
         let client = &self.clients[request.client.slot as usize];
         let mut out = Vec::with_capacity(body.len() + 64);
         out.extend_from_slice(&body[..prefix.message.start as usize]);
         match request.rewrite {
             Rewrite::None => return self.pass_on(id, header, body, Outcome::Ok, now),
-            Rewrite::Empty => {
+            Rewrite::Peers => {
                 request.rows = 0;
                 let last_page = MetadataEdit {
                     paging_state: weir_cql::request::Change::Remove,
@@ -41,15 +47,15 @@ impl CqlEngine {
                     // without names no address can be found, and none may leak
                     return self.fail(id, Failure::BadReply, now);
                 }
-                let cluster = &self.clusters[client.cluster.0 as usize].settings;
-                let host_id = host_id(&cluster.name, client.dialled);
+                let second = self.settings.listeners[client.listener.0 as usize].second_weir;
+                let own = Shown::own(client.dialled, second);
                 rows.write_head(body, &MetadataEdit::default(), rows.count, &mut out);
                 let mut found = 0;
                 for row in rows.iter(body) {
                     found += 1;
                     for (name, value) in names.iter().zip(row.values(body)) {
                         let real = value.of(body);
-                        let shown = local_cell(name, client.dialled, &host_id);
+                        let shown = local_cell(name, &own);
                         write::nullable(&mut out, shown.as_deref().filter(|_| real.is_some()).or(real));
                     }
                 }
@@ -64,7 +70,11 @@ impl CqlEngine {
 
 /// The server's names of the columns: those of the statement where it has aliases, else those of the metadata, which
 /// comes with the rows or came with PREPARED.
-fn column_names<'a>(request: &'a super::request::Request, body: &'a [u8], rows: &Rows) -> Vec<Cow<'a, [u8]>> {
+pub(super) fn column_names<'a>(
+    request: &'a super::request::Request,
+    body: &'a [u8],
+    rows: &Rows,
+) -> Vec<Cow<'a, [u8]>> {
     if let Some(prepared) = &request.prepared {
         return prepared.columns.iter().map(|name| Cow::Borrowed(&**name)).collect();
     }

@@ -1,7 +1,7 @@
 //! What clients see of the cluster: one node at the address they dialled, and changes of the schema.
 
 use crate::bench::{Bench, settings};
-use crate::node::REAL;
+use crate::node::{LOCAL as ALL, REAL};
 use crate::wire::{Answer, With, execute, query, register};
 use weir_cql::response::{Event, SchemaChange, Target};
 use weir_cql::{Opcode, Response, Version, own};
@@ -19,14 +19,14 @@ fn check(answer: &Answer, columns: &[&str]) {
         match *column {
             "rpc_address" | "broadcast_address" => assert_eq!(cell, [127, 0, 0, 5]),
             "rpc_port" => assert_eq!(cell, 9_142i32.to_be_bytes()),
+            "broadcast_port" => assert_eq!(cell, 7_000i32.to_be_bytes()),
+            "schema_version" => assert_eq!(cell, [9; 16]),
             "host_id" => assert!(cell.len() == 16 && cell != [7; 16]),
             "tokens" => assert_eq!(cell, [0, 0, 0, 1, 0, 0, 0, 1, b'0']),
             other => assert_eq!(cell, format!("real {other}").as_bytes()),
         }
     }
 }
-
-const ALL: [&str; 7] = ["key", "rpc_address", "broadcast_address", "rpc_port", "host_id", "tokens", "rack"];
 
 #[test]
 fn addresses_in_system_local_are_the_one_dialled() {

@@ -15,6 +15,7 @@ mod placed;
 mod prepared;
 mod repairs;
 mod routing;
+mod second;
 mod shards;
 mod signin;
 mod simulation;

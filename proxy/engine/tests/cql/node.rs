@@ -476,7 +476,11 @@ fn columns_of(
 ) -> Vec<(String, String, CqlType)> {
     let Body::Select(select) = &read.body else { return Vec::new() };
     if (space, table) == ("system", "local") || space == "system" {
-        let all = ["key", "rpc_address", "broadcast_address", "rpc_port", "host_id", "tokens", "rack"];
+        let all: &[&str] = match table {
+            "peers" => &PEERS,
+            "peers_v2" => &PEERS_V2,
+            _ => &LOCAL,
+        };
         let named: Vec<(String, String)> = match &select.selection {
             statement::Selection::All => {
                 all.iter().map(|name| (name.to_string(), name.to_string())).collect()
@@ -494,11 +498,52 @@ fn columns_of(
     vec![column("k", Native::Int), column("v", Native::Varchar)]
 }
 
+/// Columns of `system.local`, as far as they matter.
+pub const LOCAL: [&str; 11] = [
+    "key",
+    "rpc_address",
+    "broadcast_address",
+    "rpc_port",
+    "host_id",
+    "tokens",
+    "rack",
+    "broadcast_port",
+    "data_center",
+    "release_version",
+    "schema_version",
+];
+/// Those of `system.peers`.
+pub const PEERS: [&str; 9] = [
+    "peer",
+    "data_center",
+    "host_id",
+    "preferred_ip",
+    "rack",
+    "release_version",
+    "rpc_address",
+    "schema_version",
+    "tokens",
+];
+/// Those of `system.peers_v2`.
+pub const PEERS_V2: [&str; 9] = [
+    "peer",
+    "peer_port",
+    "data_center",
+    "host_id",
+    "native_address",
+    "native_port",
+    "rack",
+    "schema_version",
+    "tokens",
+];
+
 fn system_type(column: &str) -> CqlType {
     match column {
-        "rpc_address" | "broadcast_address" => CqlType::Native(Native::Inet),
-        "rpc_port" => CqlType::Native(Native::Int),
-        "host_id" => CqlType::Native(Native::Uuid),
+        "rpc_address" | "broadcast_address" | "peer" | "preferred_ip" | "native_address" => {
+            CqlType::Native(Native::Inet)
+        }
+        "rpc_port" | "broadcast_port" | "peer_port" | "native_port" => CqlType::Native(Native::Int),
+        "host_id" | "schema_version" => CqlType::Native(Native::Uuid),
         "tokens" => CqlType::Set(Box::new(CqlType::Native(Native::Varchar))),
         _ => CqlType::Native(Native::Varchar),
     }
@@ -506,9 +551,11 @@ fn system_type(column: &str) -> CqlType {
 
 fn system_cell(column: &str) -> Vec<u8> {
     match column {
-        "rpc_address" | "broadcast_address" => REAL.to_vec(),
-        "rpc_port" => 9042i32.to_be_bytes().to_vec(),
+        "rpc_address" | "broadcast_address" | "peer" | "preferred_ip" | "native_address" => REAL.to_vec(),
+        "rpc_port" | "native_port" => 9042i32.to_be_bytes().to_vec(),
+        "broadcast_port" | "peer_port" => 7000i32.to_be_bytes().to_vec(),
         "host_id" => vec![7; 16],
+        "schema_version" => vec![9; 16],
         "tokens" => [&2i32.to_be_bytes()[..], &1i32.to_be_bytes(), b"5", &1i32.to_be_bytes(), b"9"].concat(),
         other => format!("real {other}").into_bytes(),
     }

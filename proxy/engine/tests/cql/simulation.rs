@@ -32,6 +32,9 @@ const SEEDS: u64 = 96;
 const STEPS: usize = 1_500;
 /// Texts that clients prepare.
 const READS: usize = 6;
+/// Of each there is one row, without an address of a node.
+const SHOWN: [&str; 2] =
+    ["SELECT * FROM system.local", "SELECT * FROM system.peers WHERE peer = '127.0.0.6'"];
 
 /// What a client waits for.
 #[derive(Clone, Debug)]
@@ -291,7 +294,7 @@ impl World {
                 app.uses.push(None);
                 (text(format!("USE \"{keyspace}\"")), Expect::Use(keyspace))
             }
-            5 => (text("SELECT * FROM system.local".to_owned()), Expect::Local),
+            5 => (text(self.random.pick(&SHOWN).to_owned()), Expect::Local),
             6 => (wire::options(version, stream), Expect::Supported),
             7 | 8 => {
                 let text = match prepares {

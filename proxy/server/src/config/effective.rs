@@ -9,7 +9,7 @@ use super::keys::{
 use super::schema::{Key, Kind, ModeBits, Tighter, Value, quoted};
 use md5::{Digest as _, Md5};
 use std::fmt::Write as _;
-use weir_engine::settings::{Backend, CallerLimits};
+use weir_engine::settings::{Address, Backend, CallerLimits};
 
 /// One section with every key.
 #[derive(Clone, Debug)]
@@ -106,6 +106,7 @@ fn listener_draft(config: &Config, index: usize) -> ListenerDraft {
         address: Some(settings.address.clone()),
         pool: settings.backend.pool().map(|_| config.settings.backend_name(settings.backend)),
         cluster: settings.backend.cluster().map(|_| config.settings.backend_name(settings.backend)),
+        second_weir: settings.second_weir.map(Address::from),
         settings,
         mode: ModeBits(door.mode),
         group: door.group.as_ref().map(|group| group.name.clone()),

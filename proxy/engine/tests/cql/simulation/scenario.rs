@@ -49,6 +49,7 @@ pub fn scenario(random: &mut Random) -> Settings {
     cluster.stream_reply_min = Bytes(random.pick(&[1, 20, 45, 1 << 18]));
     settings.reply_bytes_max = Bytes(random.pick(&[300, 3_000, 1 << 20]));
     settings.input_bytes_max = Bytes(random.pick(&[300, 5_000, 1 << 20]));
+    settings.listeners[0].second_weir = "127.0.0.6:9142".parse().ok();
     settings.listeners[0].reply_buffer_max = random.pick(&[200, 100_000]);
     settings.listeners[0].slow_reader_timeout = Span::millis(random.pick(&[400, 30_000]));
     super::hot::scenario(random, &mut settings);

@@ -48,6 +48,8 @@ pub struct ListenerDraft {
     pub principal: PrincipalKind,
     /// Other machines may reach it.
     pub allow_remote: bool,
+    /// Another weir that drivers are shown.
+    pub second_weir: Option<Address>,
     /// TLS with its clients.
     pub tls: DoorTls,
 }
@@ -68,6 +70,7 @@ impl ListenerDraft {
             on_client_close: None,
             principal: PrincipalKind::Listener,
             allow_remote: false,
+            second_weir: None,
             tls: DoorTls::default(),
         }
     }
@@ -102,6 +105,16 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Absent::Words("the only cluster of a file without pools"),
         Tighter::Neither,
         "The cluster its clients reach: they speak CQL to this listener."
+    ),
+    key!(
+        ListenerDraft,
+        "second_weir",
+        second_weir,
+        Kind::Address,
+        Absent::Default,
+        Tighter::Neither,
+        "Where clients reach another weir in front of the same cluster, as `\"IP:port\"`: drivers are shown it as a second \
+         node, so that they go on while one of the two restarts. Each of the two names the other (CQL)."
     ),
     key!(
         ListenerDraft,

@@ -7,6 +7,7 @@ mod clusters;
 mod machine;
 mod pools;
 mod rules;
+mod second;
 mod tls;
 
 use super::address::{is_local, is_loopback_host};
@@ -110,7 +111,9 @@ fn listeners(
         buffers(problems, &path, draft, shape);
         let door = door(problems, &path, id, draft, host);
         doors.push(door);
+        let is_cql = matches!(backend, Some(Backend::Cluster(_)) | None);
         listeners.push(ListenerSettings {
+            second_weir: second::check(problems, &path, draft, shape, is_cql),
             address: draft.held.address.clone().unwrap_or_else(|| draft.held.settings.address.clone()),
             backend: backend.unwrap_or(draft.held.settings.backend),
             ..draft.held.settings.clone()
