@@ -4,6 +4,8 @@
 
 #[path = "cql_drivers/go.rs"]
 mod go;
+#[path = "cql_drivers/java.rs"]
+mod java;
 mod support;
 mod support_tls;
 #[path = "cql_drivers/tls.rs"]
@@ -247,4 +249,12 @@ fn gocql_2() {
     let driver = Driver { name: "go2", program, arguments: vec![] };
     driver.check(node, &["5 none", "3 none", "4 none", "4 snappy"]);
     tls::check(&driver, node, "5 none");
+}
+
+#[test]
+fn the_java_driver() {
+    let Some(node) = node("java-driver-core (Java)") else { return };
+    let Some((program, arguments)) = java::build("Driver") else { return };
+    let driver = Driver { name: "java", program, arguments };
+    driver.check(node, &["5 none", "4 none", "4 lz4", "5 lz4"]);
 }
