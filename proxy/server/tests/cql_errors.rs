@@ -6,8 +6,13 @@
 
 #[path = "cql_drivers/go.rs"]
 mod go;
+#[path = "cql_drivers/java.rs"]
+mod java;
+#[path = "cql_errors/rust.rs"]
+mod rust;
 mod support;
 
+use md5::{Digest as _, Md5};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -53,6 +58,8 @@ type Log = Arc<Mutex<Asked>>;
 
 #[derive(Default)]
 struct Asked {
+    /// Prepared statements about the system's tables, by their ids.
+    system: BTreeMap<Vec<u8>, String>,
     keys: BTreeMap<usize, Seen>,
     /// The key asked for last.
     last: Option<usize>,
@@ -143,7 +150,18 @@ fn scripted(
             }
             system_rows(&text, host).map(|body| (Opcode::Result, body))
         }
+        // the node knows it too; its id is the MD5 of its text there
+        Request::Prepare(prepare) => {
+            let text = prepare.text.of(body);
+            let id = Md5::digest(text).to_vec();
+            lock(log).system.insert(id, String::from_utf8_lossy(text).into_owned());
+            None
+        }
         Request::Execute(execute) => {
+            let system = lock(log).system.get(execute.id.of(body)).and_then(|text| system_rows(text, host));
+            if let Some(body) = system {
+                return Some((Opcode::Result, body));
+            }
             let key = execute.parameters.values.get(body, 0)?.of(body)?;
             let key = usize::try_from(i32::from_be_bytes(key.try_into().ok()?)).ok()?;
             let mut log = lock(log);
@@ -255,16 +273,19 @@ fn retried(seen: &Seen) -> String {
 
 /// Runs one driver; a row per code: with a statement that is not called idempotent, and with one that is.
 fn measure(name: &str, node: SocketAddr, command: &mut Command) {
+    measure_by(name, node, |port, keys| {
+        command.args([HOSTS[0].to_string(), port.to_string(), keys.to_string()]);
+        run(command, None, LIMIT).expect_success(name).stdout
+    });
+}
+
+/// The same for whatever asks the hosts at this port for so many keys and says what became of them.
+fn measure_by(name: &str, node: SocketAddr, ask: impl FnOnce(u16, usize) -> String) {
     let (port, log) = hosts(node);
-    command.args([HOSTS[0].to_string(), port.to_string(), (CODES.len() * 2).to_string()]);
-    let done = run(command, None, LIMIT).expect_success(name);
+    let said = ask(port, CODES.len() * 2);
     std::thread::sleep(Duration::from_millis(200));
-    done.stdout
-        .lines()
-        .filter(|line| line.starts_with("afterwards"))
-        .for_each(|line| println!("{name}: {line}"));
-    let outcomes: BTreeMap<usize, String> = done
-        .stdout
+    said.lines().filter(|line| line.starts_with("afterwards")).for_each(|line| println!("{name}: {line}"));
+    let outcomes: BTreeMap<usize, String> = said
         .lines()
         .filter_map(|line| line.strip_prefix("key ")?.split_once(' '))
         .filter_map(|(key, outcome)| Some((key.parse().ok()?, outcome.to_owned())))
@@ -308,5 +329,9 @@ fn table_of_what_drivers_do_on_errors() {
         if let Some(program) = go::build("errors.go", version, module) {
             measure(name, node, &mut Command::new(program));
         }
+    }
+    measure_by("Rust scylla 1.9", node, |port, keys| rust::ask(SocketAddr::from((HOSTS[0], port)), keys));
+    if let Some((java, arguments)) = java::build("Errors") {
+        measure("Java 4.19", node, Command::new(java).args(arguments));
     }
 }
