@@ -166,10 +166,15 @@ impl Cql {
 
     /// Sends a request under a stream id; compressed where that was agreed on.
     pub fn send(&mut self, stream: i16, opcode: Opcode, body: &[u8]) -> io::Result<()> {
-        let mut flags = Flags::default();
+        self.send_flagged(Flags::default(), stream, opcode, body)
+    }
+
+    /// The same with flags in its header.
+    pub fn send_flagged(&mut self, flags: Flags, stream: i16, opcode: Opcode, body: &[u8]) -> io::Result<()> {
+        let mut flags = flags;
         let mut packed = body.to_vec();
         if let (Some(compression), None) = (self.compression, &self.segments) {
-            flags = Flags(Flags::COMPRESSED);
+            flags = flags.with(Flags::COMPRESSED);
             packed.clear();
             compression.compress(body, &mut packed);
         }
