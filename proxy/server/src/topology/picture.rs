@@ -65,15 +65,17 @@ impl Placement for Picture {
 
     fn replicas(&self, keyspace: &str, table: &str, token: Token, visit: &mut dyn FnMut(usize, Option<u32>)) {
         let Some(known) = self.state.get_keyspace(keyspace) else { return };
-        if !is_placed(&known.strategy) || !find(known, table).is_some_and(is_murmur3) {
+        // The driver learns tablets on data connections, and here it has none: what it would say of such a table is where the
+        // ring would put it, which is not where it is, and shard 0.
+        if known.tablet_based || !is_placed(&known.strategy) || !find(known, table).is_some_and(is_murmur3) {
             return;
         }
         let table = TableSpec::borrowed(keyspace, table);
         let token = scylla::routing::Token::new(token.value());
         let replicas = self.state.replica_locator().replicas_for_token(token, &known.strategy, None, &table);
-        for (node, shard) in replicas {
+        for (node, _) in replicas {
             if let Some(place) = self.places.get(node.host_id.as_bytes()) {
-                visit(*place, known.tablet_based.then_some(shard));
+                visit(*place, None);
             }
         }
     }
