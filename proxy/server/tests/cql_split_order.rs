@@ -15,7 +15,7 @@ use weir_cql::request::{Change, Execute, ExecuteEdit, ParameterEdit, Request};
 use weir_cql::response::{Prefix, ResultBody};
 use weir_cql::{Consistency, Cursor, Dialect, StreamId, Version, statement, write};
 use weir_engine::cql::split::{
-    BoundedForm, Bounds, Chunk, Gather, InSplit, ListForm, PageKey, Plan, Status, Uncut, Whole,
+    BoundedForm, Bounds, Chunk, Gather, InSplit, ListForm, PageKey, Pages, Plan, Status, Uncut, Whole,
 };
 
 const TYPES: [(&str, KeyType); 18] = [
@@ -223,7 +223,8 @@ fn split(cql: &mut Cql, split: &InSplit, body: &[u8], chunk_keys: u32) -> Vec<Pa
         let body = with_state(version, body, state.as_deref());
         let (header, execute) = (execute_header(version, &body), located(version, &body));
         let chunk_keys = NonZeroU32::new(chunk_keys).expect("above 0");
-        let plan = Plan::cut(split, &header, &body, &execute, Dialect::of(version), chunk_keys, &key);
+        let states = Pages { key: &key, statement: execute.id.of(&body) };
+        let plan = Plan::cut(split, &header, &body, &execute, Dialect::of(version), chunk_keys, &states);
         let plan = plan.expect("a plan");
         let mut gather = Gather::new(&plan, Bounds::default());
         let mut next = 0;
@@ -582,7 +583,8 @@ fn what_a_node_refuses_is_left_to_it() {
         assert_eq!(execute.parameters.consistency.value, Consistency::ONE);
         let dialect = Dialect::of(cql.version);
         let key = PageKey::of_cluster("test");
-        let plan = Plan::cut(&split, &header, &body, &execute, dialect, NonZeroU32::MIN, &key);
+        let pages = Pages { key: &key, statement: execute.id.of(&body) };
+        let plan = Plan::cut(&split, &header, &body, &execute, dialect, NonZeroU32::MIN, &pages);
         assert_eq!(plan.err(), Some(Uncut::Whole(expected)));
     }
     cql.query(&format!("DROP KEYSPACE {keyspace}")).expect_result();

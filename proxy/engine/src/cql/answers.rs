@@ -3,6 +3,7 @@
 
 use super::CqlEngine;
 use super::error::Failure;
+use super::lists::UNPREPARED;
 use super::method::Method;
 use super::prepared::{Key, Prepared, Told};
 use super::repairs::Needs;
@@ -148,6 +149,10 @@ impl CqlEngine {
         now: Instant,
     ) -> Result<(), Desync> {
         let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        if matches!(request.purpose, Purpose::List(_)) {
+            self.list_answered(id, header, body, now);
+            return Ok(());
+        }
         if header.opcode == Opcode::Error {
             self.error_answered(id, lane, header, body, now);
             return Ok(());
@@ -220,15 +225,16 @@ impl CqlEngine {
             return;
         }
         // also the error of a PREPARE of weir's own: the table may be gone, and the client hears why
-        let joined = self.led_by(id);
+        let joined = self.led_by(id, now);
         self.pass_on(id, header, body, Outcome::Error, now);
         for id in joined {
             self.pass_on(id, header, body, Outcome::Error, now);
         }
     }
 
-    /// Requests that waited for the PREPARE this one sent, and now share its outcome.
-    pub(super) fn led_by(&mut self, id: RequestId) -> Vec<RequestId> {
+    /// Requests that waited for the PREPARE this one sent, and now share its outcome. Those that need the statement to be
+    /// split go on without it.
+    pub(super) fn led_by(&mut self, id: RequestId, now: Instant) -> Vec<RequestId> {
         let Some(request) = self.requests.get(id) else { return Vec::new() };
         let joined = match &request.purpose {
             Purpose::Prepare(key) => {
@@ -239,7 +245,13 @@ impl CqlEngine {
             _ => Vec::new(),
         };
         let waits = |id: &RequestId| self.requests.get(*id).is_some_and(|r| r.stage == Stage::Joined);
-        joined.into_iter().filter(waits).collect()
+        let joined: Vec<RequestId> = joined.into_iter().filter(waits).collect();
+        let splits = |id: &RequestId| {
+            self.requests.get(*id).is_some_and(|request| matches!(request.purpose, Purpose::List(_)))
+        };
+        let (lists, joined): (Vec<_>, Vec<_>) = joined.into_iter().partition(splits);
+        lists.into_iter().for_each(|id| self.without_list(id, UNPREPARED, now));
+        joined
     }
 
     /// Prepares a statement again on the node that has forgotten it, in the place of the request, which is sent once
@@ -296,6 +308,11 @@ impl CqlEngine {
                 continue;
             }
             request.stage = Stage::New;
+            if matches!(request.purpose, Purpose::List(_)) {
+                request.purpose = Purpose::Forward;
+                self.launch(id, now);
+                continue;
+            }
             let Purpose::Prepare(key) = request.purpose.clone() else { continue };
             let cluster = self.clients[request.client.slot as usize].cluster;
             let Some(prepared) = self.clusters[cluster.0 as usize].registry.find(&key) else {
@@ -379,9 +396,13 @@ fn in_version(change: SchemaChange<'_>, version: Version) -> SchemaChange<'_> {
 
 /// The PREPARE of a statement that a node has forgotten.
 pub(super) fn prepare_again(prepared: &Prepared, version: Version) -> Vec<u8> {
-    let mut body = Vec::with_capacity(prepared.text.len() + 16);
-    let keyspace = prepared.keyspace.as_deref().map(str::as_bytes);
-    Prepare::write(&prepared.text, keyspace, Dialect::of(version), &mut body);
+    prepare_message(&prepared.text, prepared.keyspace.as_deref(), version)
+}
+
+/// The PREPARE of a text in a keyspace.
+pub(super) fn prepare_message(text: &[u8], keyspace: Option<&str>, version: Version) -> Vec<u8> {
+    let mut body = Vec::with_capacity(text.len() + 16);
+    Prepare::write(text, keyspace.map(str::as_bytes), Dialect::of(version), &mut body);
     let header = Header {
         version,
         flags: Flags::default(),

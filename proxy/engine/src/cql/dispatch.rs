@@ -169,7 +169,7 @@ impl CqlEngine {
     ///
     /// Nothing is sent to a lane that is not connected: what waits in the queue can go elsewhere, or be refused with the
     /// certainty that it was not carried out.
-    fn free_lane(&self, node: NodeId, version: Version, shard: Option<u16>) -> Option<LaneId> {
+    pub(super) fn free_lane(&self, node: NodeId, version: Version, shard: Option<u16>) -> Option<LaneId> {
         let group = self.nodes[node.0 as usize].group(version)?;
         let usable = |lane: &Lane| {
             lane.is_usable()

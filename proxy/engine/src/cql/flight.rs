@@ -211,11 +211,17 @@ impl CqlEngine {
     pub(super) fn launch(&mut self, id: RequestId, now: Instant) {
         self.note_write(id);
         // what runs in parts neither leads nor follows
-        if self.split(id, now) || self.shares(id, now) {
-            return;
+        if !self.split(id, now) {
+            self.launch_whole(id, now);
         }
-        self.sets_out(id, now);
-        self.leads(id);
+    }
+
+    /// The same for one that is not split.
+    pub(super) fn launch_whole(&mut self, id: RequestId, now: Instant) {
+        if !self.shares(id, now) {
+            self.sets_out(id, now);
+            self.leads(id);
+        }
     }
 
     /// To a node, or into its queue.

@@ -16,11 +16,12 @@ use super::CqlEngine;
 use super::error::Failure;
 use super::job::{Job, PartStage, bounds};
 use super::job_plan::{JobGather, JobPlan};
+use super::lists::{Listing, REFUSED, UNPREPARED};
 use super::method::Method;
 use super::prepared::Prepared;
 use super::repairs::Needs;
-use super::request::{RequestId, Stage};
-use super::split::{BatchWhole, PageKey, Plan, StateFault, Uncut, Whole, is_composite};
+use super::request::{Request, RequestId, Stage};
+use super::split::{BatchWhole, PageKey, Pages, Plan, StateFault, Uncut, Whole, is_composite};
 use crate::error::Rejected;
 use crate::ledger::Outcome;
 use crate::settings::SplitChoice;
@@ -29,7 +30,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use weir_cql::envelope::{EnvelopeLimits, HEADER_LEN, Header, Opcode, Side, Step, read_header};
-use weir_cql::request::Request as Message;
+use weir_cql::request::{Execute, Request as Message};
 use weir_cql::response::{ErrorBody, ErrorCode};
 use weir_cql::{Dialect, StreamId};
 
@@ -37,35 +38,27 @@ impl CqlEngine {
     /// Begins to carry out a request in parts, where it is one that may be: `true` when it needs no more than that (or
     /// was answered).
     pub(super) fn split(&mut self, id: RequestId, now: Instant) -> bool {
+        self.split_in(id, None, now)
+    }
+
+    /// The same with the statement with one `list` that it is split in, where that was prepared just now.
+    pub(super) fn split_in(&mut self, id: RequestId, list: Option<Arc<Prepared>>, now: Instant) -> bool {
         let Some(request) = self.requests.get(id) else { return true };
         if request.method == Method::Batch {
             return self.split_batch(id, now);
         }
         let Some(prepared) = request.prepared.clone() else { return false };
-        let (version, client) = (request.version, request.client);
+        let client = request.client;
         let cluster = self.clients[client.slot as usize].cluster;
-        let settings = self.cluster_settings(cluster);
-        let many = request.operations > u64::from(settings.chunk_keys);
-        let how = match &prepared.split {
-            Ok(how) => how,
-            Err(whole) => {
-                if many {
-                    self.sent_whole(cluster, whole.label());
-                }
-                return false;
+        let many = request.operations > u64::from(self.cluster_settings(cluster).chunk_keys);
+        if let (Err(whole), None) = (&prepared.split, &prepared.listed) {
+            if many {
+                self.sent_whole(cluster, whole.label());
             }
-        };
-        let Step::Envelope { header } =
-            read_header(&request.envelope, Side::Client, EnvelopeLimits::default())
-        else {
             return false;
-        };
-        let dialect = Dialect::of(version);
-        let body = &request.envelope[HEADER_LEN..];
-        let Ok(Message::Execute(execute)) = Message::locate(&header, body, dialect) else { return false };
-        let state = execute.parameters.paging_state.and_then(|state| state.of(body));
-        // a page state of weir's means nothing to a server: what began in parts goes on in parts
-        let began = state.is_some_and(is_composite);
+        }
+        // what began in parts goes on in parts
+        let began = began_in_parts(request);
         if !many && !began {
             return false;
         }
@@ -73,25 +66,75 @@ impl CqlEngine {
             self.sent_whole(cluster, why);
             return false;
         }
-        let size = NonZeroU32::new(settings.chunk_keys).unwrap_or(NonZeroU32::MIN);
+        let mut list = list;
+        if let Some(listed) = &prepared.listed {
+            let Some((header, body, execute)) = execute_of(request) else { return false };
+            if let Err(whole) = listed.form.check(&header, body, &execute) {
+                return self.uncut(id, whole.into(), began, now);
+            }
+            if list.is_none() {
+                match self.list_of(id, &prepared, listed, now) {
+                    Listing::Known(known) => list = Some(known),
+                    Listing::Asked => return true,
+                    Listing::Missing(why) => return self.missing_list(id, why, now),
+                }
+            }
+        }
+        match self.plan(id, &prepared, list.as_deref(), now) {
+            Ok(plan) => {
+                self.start_job(id, JobPlan::Read(plan), Some(list.unwrap_or(prepared)), now);
+                true
+            }
+            Err(uncut) => self.uncut(id, uncut, began, now),
+        }
+    }
+
+    /// The chunks of a request that executes `prepared`: in it, or in the statement with one `list`.
+    fn plan(
+        &self,
+        id: RequestId,
+        prepared: &Prepared,
+        list: Option<&Prepared>,
+        now: Instant,
+    ) -> Result<Plan, Uncut> {
+        let request = self.requests.get(id).ok_or(Whole::Values)?;
+        let cluster = self.clients[request.client.slot as usize].cluster;
+        let size = NonZeroU32::new(self.cluster_settings(cluster).chunk_keys).unwrap_or(NonZeroU32::MIN);
+        let dialect = Dialect::of(request.version);
+        let (mut header, mut body, mut execute) = execute_of(request).ok_or(Whole::Values)?;
+        let statement = execute.id.of(body);
+        let mut split = prepared.split;
+        let written;
+        if let (Some(listed), Some(list)) = (&prepared.listed, list) {
+            split = list.split;
+            written = listed.form.execute(body, &execute, dialect, &list.id)?;
+            header.body_len = written.len() as u32;
+            body = &written;
+            execute = match Message::locate(&header, body, dialect) {
+                Ok(Message::Execute(execute)) => execute,
+                _ => return Err(Whole::Values.into()),
+            };
+        }
         let keys = &self.clusters[cluster.0 as usize].page_keys;
-        let cut = |key: &PageKey| Plan::cut(how, &header, body, &execute, dialect, size, key);
-        let plan = match (cut(keys.current()), keys.previous(now)) {
+        let cut = |key: &PageKey| {
+            Plan::cut(&split?, &header, body, &execute, dialect, size, &Pages { key, statement })
+        };
+        match (cut(keys.current()), keys.previous(now)) {
             (Err(Uncut::State(StateFault::Mac)), Some(previous)) => cut(previous),
             (plan, _) => plan,
-        };
-        match plan {
-            Ok(plan) => self.start_job(id, JobPlan::Read(plan), Some(prepared.clone()), now),
-            Err(Uncut::State(fault)) => self.refuse_job(id, fault.words(), now),
-            Err(Uncut::Whole(_)) if began => {
-                self.refuse_job(
-                    id,
-                    "weir: the paging state is of a request that was split; this one cannot be",
-                    now,
-                );
-            }
-            Err(Uncut::Whole(whole)) => {
-                self.sent_whole(cluster, whole.label());
+        }
+    }
+
+    /// A request that cannot be cut is sent whole; `true` when it was answered instead.
+    fn uncut(&mut self, id: RequestId, uncut: Uncut, began: bool, now: Instant) -> bool {
+        match uncut {
+            Uncut::State(fault) => self.refuse_job(id, fault.words(), now),
+            Uncut::Whole(_) if began => self.refuse_job(id, NOT_SPLIT_ANY_MORE, now),
+            Uncut::Whole(whole) => {
+                if let Some(request) = self.requests.get(id) {
+                    let cluster = self.clients[request.client.slot as usize].cluster;
+                    self.sent_whole(cluster, whole.label());
+                }
                 return false;
             }
         }
@@ -334,8 +377,34 @@ impl CqlEngine {
     }
 }
 
+/// What a client is told that brings a page state of weir's with a request that is not split.
+pub(super) const NOT_SPLIT_ANY_MORE: &str =
+    "weir: the paging state is of a request that was split; this one cannot be";
+
+/// The EXECUTE of a request, and the body it is in.
+fn execute_of(request: &Request) -> Option<(Header, &[u8], Execute)> {
+    let Step::Envelope { header } = read_header(&request.envelope, Side::Client, EnvelopeLimits::default())
+    else {
+        return None;
+    };
+    let body = request.envelope.get(HEADER_LEN..)?;
+    match Message::locate(&header, body, Dialect::of(request.version)) {
+        Ok(Message::Execute(execute)) => Some((header, body, execute)),
+        _ => None,
+    }
+}
+
+/// Whether a request brings a page state of weir's, which means nothing to a server.
+pub(super) fn began_in_parts(request: &Request) -> bool {
+    execute_of(request).is_some_and(|(_, body, execute)| {
+        let state = execute.parameters.paging_state.and_then(|state| state.of(body));
+        state.is_some_and(is_composite)
+    })
+}
+
 /// Every reason why a request for many keys is not split.
 pub fn unsplit_reasons() -> impl Iterator<Item = &'static str> {
+    let others = ["off", "switched_off", "scylla", REFUSED, UNPREPARED];
     let batches = BatchWhole::ALL.into_iter().map(BatchWhole::label);
-    Whole::ALL.into_iter().map(Whole::label).chain(["off", "switched_off", "scylla"]).chain(batches)
+    Whole::ALL.into_iter().map(Whole::label).chain(others).chain(batches)
 }

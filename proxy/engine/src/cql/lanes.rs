@@ -105,6 +105,9 @@ impl CqlEngine {
     /// A request whose lane is gone.
     fn moves_on(&mut self, id: RequestId, lane: LaneId, now: Instant) {
         let Some(request) = self.requests.get_mut(id) else { return };
+        if matches!(request.purpose, Purpose::List(_)) {
+            return self.list_lost(id, lane, now);
+        }
         // the node had said that it does not know the statement: nothing was carried out
         let unsent = matches!(request.purpose, Purpose::Repair);
         if unsent {

@@ -9,6 +9,7 @@
 //! (replies back) -> `settle` (what it cost).
 //! A request for many keys goes from `dispatch` through `jobs` (it is split, or not; `split` cuts and gathers), `chunks`
 //! (whose part is next) and `parts` (one part); `job_plan` is what differs between reads and `batches`.
+//! `lists` has what a list of many markers is split in.
 //! A large reply is passed on while it arrives (`stream_through`); a statement a node forgot is prepared again (`repairs`).
 //! Around them: `lifecycle` (turns, time-outs), `lanes`
 //! (connections come and go), `failover` (what they leave behind, with `budget`), `reload` (new settings),
@@ -37,6 +38,7 @@ mod job_plan;
 mod jobs;
 mod lanes;
 mod lifecycle;
+mod lists;
 pub mod method;
 mod naming;
 mod node;

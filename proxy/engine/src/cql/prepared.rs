@@ -5,9 +5,11 @@
 //! UNPREPARED; the text kept here lets weir prepare it again there and go on.
 //!
 //! Bounds: `prepared_max` statements; the one not used for longest leaves first, and a client that still uses it is
-//! told UNPREPARED, as by a server whose cache is full.
+//! told UNPREPARED, as by a server whose cache is full. Statements of weir's own ([`super::lists`]) are among them, and
+//! leave with the last one that needs them.
 
 use super::face::Rewrite;
+use super::lists::Listed;
 use super::request::RequestId;
 use super::rules::About;
 use super::split::{BatchWhole, InSplit, Whole, WriteKey};
@@ -42,6 +44,8 @@ pub(super) struct Prepared {
     pub(super) split: Result<InSplit, Whole>,
     /// How its partition is known in a batch that is split, or why it keeps a batch whole.
     pub(super) write: Result<WriteKey, BatchWhole>,
+    /// The statement of weir's own that they are split in, where it has a marker for each key.
+    pub(super) listed: Option<Listed>,
     pub(super) yields: Yield,
     /// It reads a table of the system's.
     pub(super) system: bool,
@@ -81,8 +85,17 @@ impl Prepared {
             let plain = selected.get(index).cloned().flatten();
             plain.unwrap_or_else(|| column.name.of(body).into())
         });
+        let mut split = InSplit::of(&key.text, &known.statement, body, located, header.version, None);
+        let mut listed = None;
+        if split == Err(Whole::NotOneList) && !rewritten {
+            match Listed::of(key, &known.statement, body, located) {
+                Ok(form) => listed = Some(form),
+                Err(whole) => split = Err(whole),
+            }
+        }
         Prepared {
-            split: InSplit::of(&key.text, &known.statement, body, located, header.version, None),
+            split,
+            listed,
             write: WriteKey::of(&key.text, &known.statement, body, located, None),
             yields: Yield::default(),
             about: About::prepared(key, located.key_indices(body).collect(), statements),
@@ -151,6 +164,19 @@ const KEYS_MAX: usize = 8;
 struct Kept {
     prepared: Arc<Prepared>,
     keys: Vec<Key>,
+    /// A client asked for it. What only weir asked for leaves with the last statement that needs it.
+    asked: bool,
+    /// Shared with the statements that need it.
+    needed: Arc<()>,
+    /// The statement of weir's own that it needs, and what it shares with it.
+    needs: Option<(Box<[u8]>, Arc<()>)>,
+}
+
+impl Kept {
+    /// Nobody asked for it, and nobody needs it.
+    fn is_spare(&self) -> bool {
+        !self.asked && Arc::strong_count(&self.needed) == 1
+    }
 }
 
 /// A PREPARE that was sent.
@@ -211,7 +237,9 @@ impl Registry {
         let found = self.by_key.get(key).cloned();
         match &found {
             Some(prepared) => {
-                self.by_id.promote(&prepared.id);
+                if let Some(kept) = self.by_id.get_mut(&prepared.id) {
+                    kept.asked = true;
+                }
                 self.hits += 1;
             }
             None => self.misses += 1,
@@ -246,18 +274,85 @@ impl Registry {
         Vec::new()
     }
 
-    /// A node has prepared a statement. What it answered is said again to others unless the schema has changed since it
-    /// was asked: then the answer may be the old one.
+    /// A node has prepared a statement for a client. What it answered is said again to others unless the schema has
+    /// changed since it was asked: then the answer may be the old one.
     pub(super) fn insert(&mut self, key: Key, prepared: Arc<Prepared>) {
+        self.keep(key, prepared, true);
+    }
+
+    /// A node has prepared a statement of weir's own, which the one with the id `parent` needs.
+    pub(super) fn insert_list(&mut self, key: Key, list: Arc<Prepared>, parent: &[u8]) {
+        let id = list.id.clone();
+        self.keep(key, list, false);
+        self.need(parent, &id);
+    }
+
+    fn keep(&mut self, key: Key, prepared: Arc<Prepared>, asked: bool) {
         let id = prepared.id.clone();
-        let mut keys = self.by_id.pop(&id).map(|kept| kept.keys).unwrap_or_default();
+        let mut kept = match self.by_id.pop(&id) {
+            Some(kept) => Kept { prepared: prepared.clone(), asked: kept.asked || asked, ..kept },
+            None => {
+                let prepared = prepared.clone();
+                Kept { prepared, keys: Vec::new(), asked, needed: Arc::default(), needs: None }
+            }
+        };
         if self.under_way.get(&key).is_some_and(|asked| asked.changes == self.changes) {
-            self.answers(&mut keys, key, &prepared);
+            self.answers(&mut kept.keys, key, &prepared);
         }
-        if let Some((id, gone)) = self.by_id.push(id, Kept { prepared, keys }) {
-            self.evicted += 1;
-            gone.keys.iter().for_each(|key| self.forget(key, &id));
+        if let Some((id, gone)) = self.by_id.push(id, kept) {
+            self.leaves(&id, gone);
         }
+    }
+
+    /// A statement was taken out for want of room, and what only it needed goes with it.
+    fn leaves(&mut self, id: &[u8], gone: Kept) {
+        self.evicted += 1;
+        gone.keys.iter().for_each(|key| self.forget(key, id));
+        if let Some((list, needed)) = gone.needs {
+            drop(needed);
+            self.let_go(&list);
+        }
+    }
+
+    /// Takes out a statement of weir's own that nobody needs any more. It needs none itself.
+    fn let_go(&mut self, list: &[u8]) {
+        if self.by_id.peek(list).is_some_and(Kept::is_spare)
+            && let Some(gone) = self.by_id.pop(list)
+        {
+            self.leaves(list, gone);
+        }
+    }
+
+    /// The statement of weir's own with this key, for the statement that needs it, which has the id `parent`.
+    pub(super) fn list(&mut self, key: &Key, parent: &[u8]) -> Option<Arc<Prepared>> {
+        let list = self.by_key.get(key)?.clone();
+        self.by_id.promote(&list.id);
+        self.need(parent, &list.id);
+        Some(list)
+    }
+
+    fn need(&mut self, parent: &[u8], list: &[u8]) {
+        let Some(needed) = self.by_id.peek(list).map(|kept| kept.needed.clone()) else { return };
+        let before = match self.by_id.peek_mut(parent) {
+            Some(kept) => match &kept.needs {
+                Some((_, before)) if Arc::ptr_eq(before, &needed) => return,
+                _ => kept.needs.replace((list.into(), needed)),
+            },
+            None => {
+                // it has left meanwhile
+                drop(needed);
+                return self.let_go(list);
+            }
+        };
+        if let Some((before, needed)) = before {
+            drop(needed);
+            self.let_go(&before);
+        }
+    }
+
+    /// How often the schema has changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     fn answers(&mut self, keys: &mut Vec<Key>, key: Key, prepared: &Arc<Prepared>) {
@@ -305,6 +400,7 @@ impl Registry {
     pub(super) fn check_invariants(&self) {
         assert!(self.by_id.len() <= self.by_id.cap().get(), "statements are bounded");
         assert!(self.by_key.len() <= self.by_id.len() * KEYS_MAX, "keys are bounded");
+        assert!(!self.by_id.iter().any(|(_, kept)| kept.is_spare()), "somebody needs every statement");
         for (key, prepared) in &self.by_key {
             let kept = self.by_id.peek(&prepared.id);
             assert!(

@@ -53,6 +53,8 @@ pub(super) enum Purpose {
     Prepare(Key),
     /// weir's own PREPARE, on the connection that did not know the statement; then the request is sent again.
     Repair,
+    /// weir's own PREPARE of the statement that this request is split in, under this key; then it is split.
+    List(Key),
     /// `USE`: the rows say whether the keyspace exists.
     Use(Arc<str>),
     /// Facts for the row that shows the second weir; this is where they go.
@@ -113,7 +115,7 @@ pub(super) struct Request {
     pub(super) idempotent: bool,
     /// It went to a node: it counts as a part there.
     pub(super) attempts: u8,
-    /// Statements that were prepared again for it.
+    /// Statements that were prepared (again) for it.
     pub(super) repairs: u8,
     pub(super) operations: u64,
     pub(super) held: Option<Held>,

@@ -183,6 +183,7 @@ mod tests {
         Prepared {
             split: Err(super::super::split::Whole::NoIn),
             write: Err(super::super::split::BatchWhole::NotWrite),
+            listed: None,
             yields: super::super::prepared::Yield::default(),
             id: [1].into(),
             keyspace: key.keyspace.clone(),

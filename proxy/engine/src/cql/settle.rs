@@ -108,7 +108,7 @@ impl CqlEngine {
         // an attempt that found its statement forgotten has done nothing
         let before = request.attempts > u8::from(failure == Failure::NotSent);
         let body = failure.body(place, (!read).then_some(write), consistency, before, &mut text);
-        let mut joined = self.led_by(id);
+        let mut joined = self.led_by(id, now);
         // a time that is over is that of one request; what happened to the node is everybody's
         if !matches!(failure, Failure::TimedOut | Failure::QueueTimeout) {
             joined.extend(self.take_followers(id));
@@ -145,7 +145,7 @@ impl CqlEngine {
         self.account(&request, now);
         self.unlist(&request, using);
         self.leaves_repair(Needs::Request(id), now);
-        if let Purpose::Prepare(key) = &request.purpose {
+        if let Purpose::Prepare(key) | Purpose::List(key) = &request.purpose {
             let cluster = self.clients[request.client.slot as usize].cluster;
             let joined = self.clusters[cluster.0 as usize].registry.ended(key, id);
             self.joined_prepares(joined, now);

@@ -23,6 +23,7 @@ mod split;
 mod split_batch;
 mod split_budget;
 mod split_failover;
+mod split_lists;
 mod split_pages;
 mod statements;
 mod stream_through;

@@ -41,12 +41,22 @@ pub struct Node {
     pub refuse_key: Option<(i32, &'static str)>,
     /// The next PREPARE is answered with this error.
     pub refuse_prepare: Option<&'static str>,
+    /// PREPAREs of statements of weir's own are answered with this error.
+    pub refuse_own: Option<ErrorCode>,
 }
 
 /// The id the nodes give to a text in a keyspace.
 pub fn statement_id(keyspace: Option<&str>, text: &[u8]) -> Vec<u8> {
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
     hasher.hash_one((keyspace, text)).to_be_bytes().repeat(2)
+}
+
+/// What [`Node::refuse_own`] is answered with.
+pub const REFUSED_OWN: &str = "not this one";
+
+/// Whether a text is one that weir made of a list of markers: no test writes it like this.
+pub fn is_own(text: &str) -> bool {
+    text.contains("IN  ? ")
 }
 
 pub fn row_value(table: &str, key: i32) -> String {
@@ -139,6 +149,9 @@ impl Node {
         self.prepares += 1;
         if let Some(message) = self.refuse_prepare {
             return error(ErrorCode::INVALID, message);
+        }
+        if let Some(code) = self.refuse_own.filter(|_| is_own(&text(statement))) {
+            return error(code, REFUSED_OWN);
         }
         let read = statement::read(statement);
         let Some((space, table)) = resolved(&read, statement, keyspace.as_deref()) else {
@@ -294,16 +307,24 @@ pub fn key_columns(table: &str) -> &'static [&'static str] {
     if table == "trio" { &["a", "b", "c"] } else { &["k"] }
 }
 
-/// Positions of the markers that bind the partition key; none unless all of it is bound by `=`.
+/// Positions of the markers that bind the partition key; none unless all of it is bound.
 fn key_positions(read: &Statement, statement: &[u8], table: &str) -> Vec<u16> {
     let filter = match &read.body {
         Body::Select(select) => &select.filter,
         Body::Modify(modify) => &modify.filter,
         _ => return Vec::new(),
     };
+    // as Cassandra does: the last marker of `IN (?, ?)` counts as the column's
+    let last = |column: &str| {
+        let of = |relation: &&statement::In| relation.columns.iter().any(|name| name.is(statement, column));
+        match filter.ins.iter().find(of)?.values {
+            InValues::Markers { first, count } => Some(first + count as u16 - 1),
+            _ => None,
+        }
+    };
     let position = |column: &&str| match filter.value_of(statement, column) {
         Some(Value::Bind(index)) => Some(index),
-        _ => None,
+        _ => last(column),
     };
     key_columns(table).iter().map(position).collect::<Option<_>>().unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use weir_cql::envelope::{Flags, Header, Opcode};
 use weir_cql::key::{COMPONENT_MAX, KeyType};
 use weir_cql::response::{ErrorBody, ErrorCode};
 use weir_cql::{Version, write};
-use weir_engine::cql::split::{Bounds, Chunk, Fault, Gather, PageKey, Plan, Status, Uncut, Whole};
+use weir_engine::cql::split::{Bounds, Chunk, Fault, Gather, PageKey, Pages, Plan, Status, Uncut, Whole};
 
 fn model(kind: KeyType) -> Model {
     let rows = vec![Row { c: 1, v: vec![b'v'; 10] }];
@@ -34,7 +34,8 @@ fn cut_body(model: &Model, header: &Header, body: &[u8], chunk_keys: u32) -> Res
     let split = model.shape().expect("a shape");
     let execute = located(model.version, body);
     let chunk_keys = NonZeroU32::new(chunk_keys).expect("above 0");
-    Plan::cut(&split, header, body, &execute, model.dialect(), chunk_keys, &PageKey::of_cluster("main"))
+    let pages = Pages { key: &PageKey::of_cluster("main"), statement: execute.id.of(body) };
+    Plan::cut(&split, header, body, &execute, model.dialect(), chunk_keys, &pages)
 }
 
 fn cut(model: &Model, ask: &Ask, chunk_keys: u32) -> Result<Plan, Uncut> {

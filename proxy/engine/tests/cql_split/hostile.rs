@@ -7,7 +7,7 @@ use proptest::sample::Index;
 use std::num::NonZeroU32;
 use weir_cql::envelope::{Flags, Header, Opcode};
 use weir_cql::{Dialect, Request, StreamId};
-use weir_engine::cql::split::{Bounds, Chunk, Gather, PageKey, Plan, Uncut};
+use weir_engine::cql::split::{Bounds, Chunk, Gather, PageKey, Pages, Plan, Uncut};
 
 /// Changed bytes, and a place where it is cut.
 fn mutation() -> impl Strategy<Value = (Vec<(Index, u8)>, Option<Index>)> {
@@ -30,7 +30,8 @@ fn cut(case: &Case, body: &[u8], header: &Header) -> Option<Result<Plan, Uncut>>
     let dialect = Dialect::of(case.model.version);
     let Ok(Request::Execute(execute)) = Request::locate(header, body, dialect) else { return None };
     let (split, chunk) = (case.model.shape().expect("a shape"), NonZeroU32::MIN);
-    Some(Plan::cut(&split, header, body, &execute, dialect, chunk, &PageKey::of_cluster("main")))
+    let pages = Pages { key: &PageKey::of_cluster("main"), statement: execute.id.of(body) };
+    Some(Plan::cut(&split, header, body, &execute, dialect, chunk, &pages))
 }
 
 proptest! {

@@ -1,10 +1,10 @@
 //! `IN (?, ?)` written with one list.
 
-use crate::model::{header, located};
+use crate::model::{header, located, located_prepared, prepared_in};
 use proptest::prelude::*;
-use weir_cql::envelope::Opcode;
+use weir_cql::envelope::{Flags, Header, Opcode};
 use weir_cql::request::{QueryFlags, Request, list_elements};
-use weir_cql::{Dialect, Value, Version, write};
+use weir_cql::{Consistency, Dialect, Value, Version, write};
 use weir_engine::cql::split::{ListForm, Whole};
 
 fn form(text: &str) -> Result<ListForm, Whole> {
@@ -23,7 +23,7 @@ fn texts() {
         ("select a from t where pk in (:a, :b) and c = :c", "select a from t where pk in  ?  and c = :c"),
     ] {
         let form = form(text).expect("a list form");
-        assert_eq!(String::from_utf8(form.text.clone()).as_deref(), Ok(expected));
+        assert_eq!(std::str::from_utf8(&form.text), Ok(expected));
         let read = weir_cql::statement::read(&form.text);
         let again = ListForm::of(&form.text, &read);
         assert_eq!(again, Err(Whole::NotOneList), "it is the list form: {expected}");
@@ -146,10 +146,76 @@ fn values_the_server_must_judge_itself() {
     ] {
         let body = execute(Version::V4, &values);
         let old = located(Version::V4, &body);
+        let checked = form.check(&header(Version::V4, Opcode::Execute, &body), &body, &old);
+        assert_eq!(checked.err(), expected);
         let out = form.execute(&body, &old, dialect, b"list-id");
         assert_eq!(out.as_ref().err().copied(), expected);
         if let Ok(out) = out {
             assert_eq!(located(Version::V4, &out).parameters.values.get(&out, 1), Some(Value::Null));
         }
     }
+}
+
+#[test]
+fn what_only_a_whole_request_can_carry() {
+    let form = form("SELECT * FROM t WHERE pk IN (?, ?)").expect("a list form");
+    let body = execute(Version::V4, &[Some(b"a".to_vec()), Some(b"b".to_vec())]);
+    let located = located(Version::V4, &body);
+    let plain = header(Version::V4, Opcode::Execute, &body);
+    assert_eq!(form.check(&plain, &body, &located), Ok(()));
+    for (flag, expected) in [(Flags::TRACING, Whole::Traced), (Flags::CUSTOM_PAYLOAD, Whole::Payload)] {
+        assert_eq!(form.check(&Header { flags: Flags(flag), ..plain }, &body, &located), Err(expected));
+    }
+    let mut serial = located;
+    serial.parameters.consistency.value = Consistency::LOCAL_SERIAL;
+    assert_eq!(form.check(&plain, &body, &serial), Err(Whole::Serial));
+    let mut named = located;
+    named.parameters.values.named = true;
+    assert_eq!(form.check(&plain, &body, &named), Err(Whole::Named));
+}
+
+/// The answer to the client's own PREPARE may show that its form with one list is not worth one.
+#[test]
+fn what_the_first_prepare_tells() {
+    let (int, text, map) = (vec![0x09], vec![0x0d], vec![0x21, 0x09, 0x09]);
+    for (text, markers, indices, expected) in [
+        ("k IN (?, ?)", vec![("k", &int), ("k", &int)], vec![1], Ok(())),
+        ("k IN (?, ?)", vec![("k", &int), ("k", &int)], vec![], Ok(())),
+        ("p = ? AND k IN (?, ?)", vec![("p", &text), ("k", &int), ("k", &int)], vec![0, 2], Ok(())),
+        (
+            "k = ? AND c IN (?, ?)",
+            vec![("k", &int), ("c", &int), ("c", &int)],
+            vec![0],
+            Err(Whole::NotTheKey),
+        ),
+        ("k IN (?, ?)", vec![("k", &int)], vec![0], Err(Whole::NotTheKey)),
+        ("k IN (?, ?)", vec![("k", &map), ("k", &map)], vec![1], Err(Whole::KeyType)),
+    ] {
+        let form = form(&format!("SELECT * FROM ks.t WHERE {text}")).expect("a list form");
+        let markers: Vec<(&str, Vec<u16>)> =
+            markers.into_iter().map(|(name, kind)| (name, kind.clone())).collect();
+        for (keyspace, expected) in [("ks", expected), ("system_views", expected.and(Err(Whole::System)))] {
+            let body = prepared_in(keyspace, Dialect::of(Version::V4), &indices, &markers);
+            let prepared = located_prepared(&body, Version::V4);
+            // the type is looked at last
+            let expected = match expected {
+                Err(Whole::KeyType) if keyspace != "ks" => Err(Whole::System),
+                other => other,
+            };
+            assert_eq!(form.may_be_cut(&body, &prepared), expected, "{text} in {keyspace}");
+        }
+    }
+}
+
+#[test]
+fn as_many_values_as_can_be_bound() {
+    let count = usize::from(u16::MAX);
+    let text = format!("SELECT * FROM t WHERE pk IN ({})", vec!["?"; count].join(","));
+    let form = form(&text).expect("a list form");
+    let body = execute(Version::V5, &vec![Some(b"key".to_vec()); count]);
+    let old = located(Version::V5, &body);
+    assert_eq!(form.check(&header(Version::V5, Opcode::Execute, &body), &body, &old), Ok(()));
+    let out = form.execute(&body, &old, Dialect::of(Version::V5), b"list-id").expect("written");
+    let list = located(Version::V5, &out).parameters.values.get(&out, 0).and_then(|value| value.of(&out));
+    assert_eq!(list_elements(list.expect("a list")).expect("a list").count(), count);
 }

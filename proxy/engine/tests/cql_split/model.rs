@@ -69,6 +69,8 @@ pub struct Ask {
 
 /// The id of the statement.
 pub const ID: &[u8] = b"statement-id-016";
+/// The id of the one with a marker for each key.
+pub const MARKED_ID: &[u8] = b"with-markers-016";
 /// v5: the id of its columns.
 pub const COLUMNS_ID: &[u8] = b"columns-id";
 
@@ -109,13 +111,37 @@ impl Model {
         shape(&self.text(), &self.prepared(), self.version, known)
     }
 
+    /// The text with a marker for each of so many keys.
+    pub fn marked_text(&self, keys: usize) -> String {
+        self.text().replace("IN ?", &format!("IN ({})", vec!["?"; keys].join(", ")))
+    }
+
     /// The body of an EXECUTE.
     pub fn execute(&self, ask: &Ask, state: Option<&[u8]>) -> Vec<u8> {
-        let mut values = Vec::new();
         let mut list = Vec::new();
         write::int(&mut list, ask.keys.len() as i32);
         ask.keys.iter().for_each(|key| write::nullable(&mut list, key.as_deref()));
+        let mut values = Vec::new();
         write::bytes(&mut values, &list);
+        self.execute_with(ID, ask, state, 1, values)
+    }
+
+    /// The body of an EXECUTE of the statement with a marker for each key.
+    pub fn execute_marked(&self, ask: &Ask, state: Option<&[u8]>) -> Vec<u8> {
+        let mut values = Vec::new();
+        ask.keys.iter().for_each(|key| write::nullable(&mut values, key.as_deref()));
+        self.execute_with(MARKED_ID, ask, state, ask.keys.len() as u16, values)
+    }
+
+    /// The same with so many values for the keys.
+    fn execute_with(
+        &self,
+        id: &[u8],
+        ask: &Ask,
+        state: Option<&[u8]>,
+        keys: u16,
+        mut values: Vec<u8>,
+    ) -> Vec<u8> {
         if self.range {
             write::bytes(&mut values, &ask.above.to_be_bytes());
         }
@@ -125,7 +151,7 @@ impl Model {
                 None => write::int(&mut values, -2),
             }
         }
-        let count = 1 + u16::from(self.range) + u16::from(self.limit == LimitForm::Bound);
+        let count = keys + u16::from(self.range) + u16::from(self.limit == LimitForm::Bound);
         let mut flags = QueryFlags::VALUES;
         for (flag, on) in [
             (QueryFlags::SKIP_METADATA, ask.skip_metadata),
@@ -137,7 +163,7 @@ impl Model {
             flags |= if on { flag } else { 0 };
         }
         let mut body = Vec::new();
-        write::short_bytes(&mut body, ID);
+        write::short_bytes(&mut body, id);
         if self.dialect().metadata_ids {
             write::short_bytes(&mut body, COLUMNS_ID);
         }

@@ -11,7 +11,7 @@ use weir_cql::envelope::{HEADER_LEN, Header, Opcode};
 use weir_cql::key::KeyType;
 use weir_cql::{StreamId, Version};
 use weir_engine::cql::split::{
-    BoundedForm, Bounds, Chunk, Gather, PageKey, Plan, Status, Uncut, Whole, is_composite,
+    BoundedForm, Bounds, Chunk, Gather, ListForm, PageKey, Pages, Plan, Status, Uncut, Whole, is_composite,
 };
 
 /// Bytes that are a value of the type, and the only ones for that value.
@@ -72,6 +72,8 @@ pub struct Case {
     known_limit: bool,
     /// Chunks are asked with a limit of weir's instead of pages, first.
     bounded: bool,
+    /// The client's statement has a marker for each key.
+    marked: bool,
 }
 
 pub fn case() -> impl Strategy<Value = Case> {
@@ -88,7 +90,8 @@ pub fn case() -> impl Strategy<Value = Case> {
         let keys = vec(key(kind), 24);
         let asked = vec((any::<Index>(), prop::bool::weighted(0.8)), 0..40);
         let request = (any::<bool>(), -1..3_i32, prop::option::of(1..30_i32), any::<bool>(), any::<bool>());
-        let cuts = (vec(1..8_u32, 1..5), vec(any::<Index>(), 40), any::<bool>(), any::<bool>());
+        let forms = (any::<bool>(), any::<bool>(), any::<bool>());
+        let cuts = (vec(1..8_u32, 1..5), vec(any::<Index>(), 40), forms);
         (keys, rows, asked, limit, request, cuts).prop_map(
             move |(keys, rows, asked, limit, request, cuts)| {
                 let (range, above, page_size, skip_metadata, timed) = request;
@@ -107,7 +110,8 @@ pub fn case() -> impl Strategy<Value = Case> {
                 let timestamp = timed.then_some(1_700_000_000_000_000);
                 let model = Model { version, kind, table, limit: limit.0, range, warn_at: 4 };
                 let ask = Ask { keys, limit: limit.1, above, page_size, skip_metadata, timestamp };
-                Case { model, ask, chunk_keys: cuts.0, arrival: cuts.1, known_limit: cuts.2, bounded: cuts.3 }
+                let (chunk_keys, arrival, (known_limit, bounded, marked)) = cuts;
+                Case { model, ask, chunk_keys, arrival, known_limit, bounded, marked }
             },
         )
     })
@@ -224,12 +228,26 @@ proptest! {
         let split = crate::model::shape(text, &own.prepared(), model.version, known).expect("a shape");
         let key = PageKey::of_cluster("main");
         let whole = whole(model, ask);
+        let marked = model.marked_text(ask.keys.len());
+        let listed = ListForm::of(marked.as_bytes(), &weir_cql::statement::read(marked.as_bytes()));
+        prop_assert_eq!(listed.is_ok(), ask.keys.len() >= 2);
+        let listed = listed.ok().filter(|_| case.marked);
         let mut pages: Vec<Page> = Vec::new();
         let mut at = 0;
         loop {
             let state = pages.last().and_then(|page| page.state.clone());
             prop_assert!(state.as_deref().is_none_or(is_composite));
             let mut body = model.execute(ask, state.as_deref());
+            let mut statement = crate::model::ID;
+            if let Some(listed) = &listed {
+                let of_client = model.execute_marked(ask, state.as_deref());
+                let execute = located(model.version, &of_client);
+                let header = header(model.version, Opcode::Execute, &of_client);
+                prop_assert_eq!(listed.check(&header, &of_client, &execute), Ok(()));
+                let written = listed.execute(&of_client, &execute, dialect, crate::model::ID).expect("written");
+                prop_assert_eq!(&written, &body, "the same request");
+                (body, statement) = (written, crate::model::MARKED_ID);
+            }
             if let Some(form) = &form {
                 let execute = located(model.version, &body);
                 body = form.execute(&body, &execute, dialect, crate::model::ID).expect("written");
@@ -237,7 +255,8 @@ proptest! {
             let chunk_keys = NonZeroU32::new(case.chunk_keys[pages.len() % case.chunk_keys.len()]).expect("above 0");
             let header = header(model.version, Opcode::Execute, &body);
             let execute = located(model.version, &body);
-            let plan = match Plan::cut(&split, &header, &body, &execute, dialect, chunk_keys, &key) {
+            let state_of = Pages { key: &key, statement };
+            let plan = match Plan::cut(&split, &header, &body, &execute, dialect, chunk_keys, &state_of) {
                 Ok(plan) => plan,
                 Err(Uncut::Whole(Whole::Small)) => {
                     prop_assert!(state.is_none());

@@ -8,7 +8,7 @@ use weir_cql::envelope::Opcode;
 use weir_cql::key::KeyType;
 use weir_engine::cql::split::paging::{MAGIC, OVERHEAD, Position, RequestDigest};
 use weir_engine::cql::split::{
-    Bounds, Chunk, Gather, PageKey, Plan, StateFault, Status, Uncut, is_composite,
+    Bounds, Chunk, Gather, PageKey, Pages, Plan, StateFault, Status, Uncut, is_composite,
 };
 
 fn model() -> Model {
@@ -47,7 +47,8 @@ fn cut(
     let header = header(model.version, Opcode::Execute, &body);
     let execute = located(model.version, &body);
     let chunk_keys = NonZeroU32::new(chunk_keys).expect("above 0");
-    Plan::cut(&model.shape().expect("a shape"), &header, &body, &execute, model.dialect(), chunk_keys, key)
+    let pages = Pages { key, statement: execute.id.of(&body) };
+    Plan::cut(&model.shape().expect("a shape"), &header, &body, &execute, model.dialect(), chunk_keys, &pages)
 }
 
 /// The state that the first page ends with.

@@ -39,6 +39,8 @@ pub struct With {
     pub skip_metadata: bool,
     /// Rows per page.
     pub page_size: Option<i32>,
+    /// Where the pages go on.
+    pub page_state: Option<Vec<u8>>,
     /// How many replicas must answer; one when it is not said.
     pub consistency: Option<Consistency>,
     /// The default timestamp, as most drivers send one.
@@ -56,6 +58,7 @@ impl With {
         let flags = u32::from(!self.values.is_empty())
             | u32::from(self.skip_metadata) << 1
             | u32::from(self.page_size.is_some()) << 2
+            | u32::from(self.page_state.is_some()) << 3
             | u32::from(self.timestamp.is_some()) << 5;
         match version {
             Version::V5 => write::bits(out, flags),
@@ -67,6 +70,9 @@ impl With {
         }
         if let Some(size) = self.page_size {
             write::int(out, size);
+        }
+        if let Some(state) = &self.page_state {
+            write::bytes(out, state);
         }
         if let Some(timestamp) = self.timestamp {
             write::long(out, timestamp);

@@ -5,7 +5,7 @@
 //! The request's own bytes are not needed afterwards.
 
 use super::bounded::NO_LIMIT;
-use super::paging::{PageKey, Position, RequestDigest, StateFault, is_composite};
+use super::paging::{PageKey, Pages, Position, RequestDigest, StateFault, is_composite};
 use super::shape::{InSplit, Limit, Whole};
 use std::num::NonZeroU32;
 use weir_cql::envelope::{Flags, Header, Opcode};
@@ -60,6 +60,8 @@ pub struct Plan {
     chunk_keys: u32,
     position: Position,
     digest: Option<RequestDigest>,
+    /// The id that page states name.
+    statement: Box<[u8]>,
     page_size: Option<u32>,
     asked: u32,
     dialect: Dialect,
@@ -78,7 +80,7 @@ impl Plan {
         execute: &Execute,
         dialect: Dialect,
         chunk_keys: NonZeroU32,
-        pages: &PageKey,
+        pages: &Pages<'_>,
     ) -> Result<Plan, Uncut> {
         let parameters = &execute.parameters;
         let state = match parameters.paging_state {
@@ -86,7 +88,7 @@ impl Plan {
             Some(Value::Bytes(state)) if is_composite(state.of(body)) => Some(state.of(body)),
             Some(Value::Bytes(_)) => return Err(Whole::ServersPages.into()),
         };
-        plain_request(split, header, execute)?;
+        plain_request(split.values, header, execute)?;
         let limit = limit_of(split, body, execute)?;
         let value = parameters.values.get(body, split.list).and_then(|value| value.of(body));
         let value = value.ok_or(Whole::Values)?;
@@ -109,7 +111,7 @@ impl Plan {
             .then(|| RequestDigest::of(execute.parameters.values.span.of(&skeleton), &packed));
         let position = match (state, digest) {
             (Some(state), Some(digest)) => {
-                Position::read(state, pages, execute.id.of(&skeleton), digest, count).map_err(Uncut::State)?
+                Position::read(state, pages.key, pages.statement, digest, count).map_err(Uncut::State)?
             }
             _ => Position::default(),
         };
@@ -131,6 +133,7 @@ impl Plan {
             chunk_keys: chunk_keys.get(),
             position,
             digest,
+            statement: pages.statement.into(),
             page_size: page_size.map(i32::cast_unsigned),
             asked,
             dialect,
@@ -207,6 +210,7 @@ impl Plan {
             + self.keys.capacity()
             + self.ends.capacity() * size_of::<u32>()
             + self.position.inner.capacity()
+            + self.statement.len()
     }
 
     /// Bytes of the EXECUTE of a chunk, nearly: at least so many are written.
@@ -255,7 +259,7 @@ impl Plan {
     /// Writes the state for the next page.
     pub(super) fn write_state(&self, position: &Position, pages: &PageKey, out: &mut Vec<u8>) {
         let digest = self.digest.unwrap_or_else(|| self.digest());
-        position.write(pages, self.execute.id.of(&self.skeleton), digest, out);
+        position.write(pages, &self.statement, digest, out);
     }
 
     fn digest(&self) -> RequestDigest {
@@ -283,8 +287,8 @@ impl Plan {
     }
 }
 
-/// Refuses what only a whole request can carry.
-fn plain_request(split: &InSplit, header: &Header, execute: &Execute) -> Result<(), Whole> {
+/// Refuses what only a whole request can carry, and another number of values than these.
+pub(super) fn plain_request(values: u16, header: &Header, execute: &Execute) -> Result<(), Whole> {
     let parameters = &execute.parameters;
     if parameters.consistency.value.is_serial() {
         Err(Whole::Serial)
@@ -294,7 +298,7 @@ fn plain_request(split: &InSplit, header: &Header, execute: &Execute) -> Result<
         Err(Whole::Payload)
     } else if parameters.values.named {
         Err(Whole::Named)
-    } else if parameters.values.count != split.values {
+    } else if parameters.values.count != values {
         Err(Whole::Values)
     } else if parameters.page_size.is_some_and(|size| size.value == 0) {
         Err(Whole::Limit)

@@ -26,5 +26,5 @@ pub use bounded::BoundedForm;
 pub use cut::{Chunk, Plan, Uncut};
 pub use gather::{Bounds, Fault, Gather, Joined, Status};
 pub use markers::ListForm;
-pub use paging::{PageKey, StateFault, is_composite};
+pub use paging::{PageKey, Pages, StateFault, is_composite};
 pub use shape::{InSplit, Limit, Whole};

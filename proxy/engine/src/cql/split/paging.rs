@@ -91,6 +91,15 @@ impl PageKey {
     }
 }
 
+/// What the page states of one request are made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Pages<'a> {
+    /// What they are authenticated with.
+    pub key: &'a PageKey,
+    /// The id of the statement as the client has it: what is sent may be another form of it.
+    pub statement: &'a [u8],
+}
+
 /// Names what is asked: the same for every page of one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RequestDigest(pub(super) [u8; 16]);

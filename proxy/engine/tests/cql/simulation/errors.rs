@@ -1,6 +1,7 @@
 //! Which errors a client of the simulation may be told.
 
 use super::{Answer, Expect, World};
+use crate::node::REFUSED_OWN;
 use weir_cql::response::ErrorCode;
 
 /// Whoever answers this has carried out nothing.
@@ -28,7 +29,10 @@ impl World {
             ErrorCode::INVALID => match expect {
                 Expect::Use(keyspace) => *keyspace == "nowhere",
                 Expect::RowUnderUse(_, uses) => self.apps[index].chosen(*uses).is_none(),
-                Expect::Many(_) | Expect::Page(..) => text.contains("gather_bytes_max"),
+                // a part whose statement was forgotten, and is not prepared again
+                Expect::Many(_) | Expect::Page(..) => {
+                    text.contains("gather_bytes_max") || text == REFUSED_OWN
+                }
                 _ => false,
             },
             _ => false,

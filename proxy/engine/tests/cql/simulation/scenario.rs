@@ -10,6 +10,11 @@ use weir_engine::units::{Bytes, Operations, Span};
 pub const MANY: [&str; 2] =
     ["SELECT k, v FROM shop.holes WHERE k IN ?", "SELECT k, v FROM shop.holes WHERE k IN ? LIMIT 17"];
 
+/// The same with a marker for each of so many keys.
+pub fn markers(text: &str, keys: usize) -> String {
+    text.replace("IN ?", &format!("IN ({})", vec!["?"; keys].join(", ")))
+}
+
 /// What the node answers to that in one piece.
 pub fn many(text: &str, keys: &[i32]) -> Vec<i32> {
     let there: BTreeSet<i32> = keys.iter().copied().filter(|key| key % 5 != 0).collect();
