@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::cql::Writes;
+use weir_engine::cql::principals::Principals;
 use weir_engine::settings::{Address, Backend, Settings};
 use weir_telemetry::{Event, Severity, Telemetry, TelemetryConfig};
 
@@ -87,8 +88,10 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
         }
     };
     let (sign_in, asks) = SignInDesk::new();
+    let principals = Arc::new(Principals::default());
     let parts = Parts {
         sign_in,
+        principals: principals.clone(),
         workers,
         clock,
         telemetry: telemetry.clone(),
@@ -108,7 +111,8 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
         seed: seed(workers),
     };
     runtime.spawn(topology.run());
-    runtime.spawn(sign_in::serve(asks, handles.clone(), board.clone(), telemetry.clone(), clock));
+    let desk_of_users = sign_in::Around { board: board.clone(), telemetry: telemetry.clone(), principals };
+    runtime.spawn(sign_in::serve(asks, handles.clone(), desk_of_users, clock));
     let plane = Arc::new(RunningPlane::new(clock, telemetry, board, caps, workers as usize, handles, desk));
     for listener in admin {
         let plane: Arc<dyn Plane> = plane.clone();
@@ -141,6 +145,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
 /// What every worker shares.
 struct Parts {
     sign_in: SignInDesk,
+    principals: Arc<Principals>,
     workers: u32,
     clock: Clock,
     telemetry: Arc<Telemetry>,
@@ -169,6 +174,7 @@ impl Parts {
                 board: self.board.clone(),
                 budgets: budgets.clone(),
                 writes: writes.clone(),
+                principals: self.principals.clone(),
                 sign_in: self.sign_in.clone(),
                 caps: self.caps.clone(),
                 attribution: self.attribution.clone(),

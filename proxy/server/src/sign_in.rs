@@ -2,7 +2,8 @@
 //! remembers the answer. What is asked when is decided in the engine (`cql::credentials`); here are the connections and the
 //! ways to and from the workers.
 //!
-//! A password is held until the cluster was asked, and is never written anywhere. Remembered is its HMAC-SHA256, with user and
+//! A password is held here until the cluster was asked (`cql::principals` holds those of users with connections of their
+//! own for longer), and is never written anywhere. Remembered is its HMAC-SHA256, with user and
 //! cluster, under a key that is drawn when the process starts.
 //!
 //! Bounds: [`ASKS_MAX`] questions on their way from the workers; those of `cql::credentials`; a check is a connection that
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use weir_engine::cql::credentials::{Answer, Bounds, Credentials, Digest, Verdict};
+use weir_engine::cql::principals::Principals;
 use weir_engine::cql::signin::{Secret, SignIn};
 use weir_engine::settings::{ClusterSettings, Settings};
 use weir_engine::units::{ClientId, Instant};
@@ -60,26 +62,24 @@ impl SignInDesk {
     }
 }
 
+/// What the task looks at.
+#[derive(Clone, Debug)]
+pub struct Around {
+    /// What is in force.
+    pub board: Arc<Board>,
+    /// Where it counts.
+    pub telemetry: Arc<Telemetry>,
+    /// Users with connections of their own, which find out when their credentials are good no more.
+    pub principals: Arc<Principals>,
+}
+
 /// Serves until the workers are gone.
-pub async fn serve(
-    mut asks: mpsc::Receiver<Ask>,
-    workers: Vec<WorkerHandle>,
-    board: Arc<Board>,
-    telemetry: Arc<Telemetry>,
-    clock: Clock,
-) {
+pub async fn serve(mut asks: mpsc::Receiver<Ask>, workers: Vec<WorkerHandle>, around: Around, clock: Clock) {
     let Ok(key) = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new()) else {
         return; // no randomness to be had: nobody signs in
     };
-    let mut task = Task {
-        key,
-        clusters: Vec::new(),
-        turn: 0,
-        checks: JoinSet::new(),
-        answers: HashMap::new(),
-        board,
-        telemetry,
-    };
+    let mut task =
+        Task { key, clusters: Vec::new(), turn: 0, checks: JoinSet::new(), answers: HashMap::new(), around };
     let mut fresh = Vec::new();
     loop {
         // Each branch is cancel-safe: questions and ends that were not taken stay.
@@ -88,7 +88,8 @@ pub async fn serve(
             Some(Ok(done)) = task.checks.join_next() => task.checked(done, clock.now()),
             () = tokio::time::sleep(LOOK), if task.anybody_waits() => {}
         }
-        let settings = task.board.read().settings;
+        let settings = task.around.board.read().settings;
+        task.forget_refused(&settings);
         for ask in fresh.drain(..) {
             task.ask(&settings, ask, clock.now());
         }
@@ -112,11 +113,20 @@ struct Task {
     checks: JoinSet<Done>,
     /// By worker.
     answers: HashMap<u32, Vec<(ClientId, Verdict)>>,
-    board: Arc<Board>,
-    telemetry: Arc<Telemetry>,
+    around: Around,
 }
 
 impl Task {
+    /// What is remembered of users whose connections were refused is not to be believed any more.
+    fn forget_refused(&mut self, settings: &Settings) {
+        for (cluster, user) in self.around.principals.take_refused() {
+            let place = settings.clusters.iter().position(|named| named.name == cluster);
+            if let Some(desk) = place.and_then(|place| self.clusters.get_mut(place)) {
+                desk.forget(&user);
+            }
+        }
+    }
+
     fn ask(&mut self, settings: &Settings, ask: Ask, now: Instant) {
         let Ask { handle, sign_in: SignIn { client, cluster, secret } } = ask;
         let index = cluster.0 as usize;
@@ -133,13 +143,13 @@ impl Task {
                 Verdict::Refused(_) => SignInResult::RefusedAgain,
                 Verdict::Unknown(_) => SignInResult::Busy,
             };
-            self.telemetry.cluster(&named.name).signed_in(result, 1);
+            self.around.telemetry.cluster(&named.name).signed_in(result, 1);
             self.answers.entry(handle).or_default().push((client, verdict));
         }
     }
 
     fn checked(&mut self, (index, digest, verdict): Done, now: Instant) {
-        let settings = self.board.read().settings;
+        let settings = self.around.board.read().settings;
         let (Some(cluster), Some(desk)) = (settings.clusters.get(index), self.clusters.get_mut(index)) else {
             return;
         };
@@ -153,7 +163,7 @@ impl Task {
     }
 
     fn tell(&mut self, cluster: &ClusterSettings, result: SignInResult, waited: Vec<Who>, verdict: &Verdict) {
-        self.telemetry.cluster(&cluster.name).signed_in(result, waited.len() as u64);
+        self.around.telemetry.cluster(&cluster.name).signed_in(result, waited.len() as u64);
         for (handle, client) in waited {
             self.answers.entry(handle).or_default().push((client, verdict.clone()));
         }
@@ -170,7 +180,7 @@ impl Task {
             self.tell(cluster, SignInResult::Busy, late, &verdict);
             while let Some((digest, secret)) = self.clusters[index].next(bounds) {
                 self.turn = self.turn.wrapping_add(1);
-                let side = self.board.read().config.clusters_tls.get(index).cloned().flatten();
+                let side = self.around.board.read().config.clusters_tls.get(index).cloned().flatten();
                 let asked = asked(cluster.clone(), side, self.turn, secret);
                 self.checks.spawn(async move {
                     // a task of its own, so that a panic in it is an answer like another
@@ -180,7 +190,7 @@ impl Task {
                 });
             }
             let (asking, waiting) = self.clusters[index].load();
-            let metrics = self.telemetry.cluster(&cluster.name);
+            let metrics = self.around.telemetry.cluster(&cluster.name);
             metrics.credential_checks(CheckState::Asking, u64::from(asking));
             metrics.credential_checks(CheckState::Waiting, waiting as u64);
         }

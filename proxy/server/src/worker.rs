@@ -54,6 +54,7 @@ use tokio::task::{JoinSet, unconstrained};
 use weir_engine::admit::Budgets;
 use weir_engine::cql::CqlEngine;
 use weir_engine::cql::Writes;
+use weir_engine::cql::principals::Principals;
 use weir_engine::cql::signin::SignIn;
 use weir_engine::units::{ClientId, Instant, LaneId, Span};
 use weir_engine::{CutCause, Engine};
@@ -89,6 +90,8 @@ pub struct Setup {
     pub budgets: Arc<Budgets>,
     /// What was written through this process (CQL), shared by all workers.
     pub writes: Arc<Writes>,
+    /// Users with connections of their own (CQL), shared by all workers.
+    pub principals: Arc<Principals>,
     /// Where clients' credentials are checked.
     pub sign_in: SignInDesk,
     /// Connection caps, shared by all workers.
@@ -198,6 +201,7 @@ impl Setup {
                 board: self.board.clone(),
                 budgets: self.budgets.clone(),
                 writes: self.writes.clone(),
+                principals: self.principals.clone(),
                 sign_in: self.sign_in.clone(),
                 caps: self.caps.clone(),
                 attribution: self.attribution.clone(),
@@ -317,6 +321,7 @@ impl<P: DataPath> Worker<P> {
         let mut engine = P::new(settings.clone(), setup.budgets, setup.workers, setup.seed);
         engine.share_writes(&setup.writes);
         engine.tell_wall_clock(setup.clock.unix_micros_at_zero());
+        engine.share_principals(&setup.principals);
         let arrivals_source = Source::new(&mailbox.ready, Token::Arrivals);
         let mut gates = Vec::new();
         for (index, doorway) in setup.doorways.into_iter().enumerate() {

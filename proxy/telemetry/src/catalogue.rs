@@ -248,6 +248,10 @@ catalogue! {
         "Clients that signed in with a user name and a password, by how that was answered";
     CQL_CREDENTIAL_CHECKS = Gauge "weir_cql_credential_checks" [CLUSTER, label("state", Values::Listed(CheckState::NAMES))]
         "Different credentials that the cluster is asked about (at most credential_checks) and that wait to be";
+    CQL_PRINCIPALS = Gauge "weir_cql_principals" [CLUSTER]
+        "Users with connections of their own to the cluster (clients = own, at most principals_max)";
+    CQL_PRINCIPALS_REFUSED = Counter "weir_cql_principals_refused_total" [CLUSTER]
+        "Sign-ins of users for whom principals_max left no room";
     CQL_ORPHANED_STREAMS = Gauge "weir_cql_orphaned_streams" [CLUSTER]
         "Stream ids that wait for a reply nobody wants any more";
     CQL_SPLITS = Counter "weir_cql_splits_total" [CLUSTER, label("outcome", Values::Listed(Outcome::NAMES))]

@@ -34,6 +34,8 @@ pub struct ClusterMetrics {
     cache_answers: Gauge,
     sign_ins: [Counter; SignInResult::COUNT],
     checks: [Gauge; CheckState::COUNT],
+    principals: Gauge,
+    principals_refused: Counter,
     orphaned: Gauge,
     control_only: Gauge,
     routed: [Counter; RouteResult::COUNT],
@@ -76,6 +78,8 @@ impl ClusterMetrics {
             prepares,
             sign_ins,
             checks,
+            principals: families.cql_principals.series([name.clone()]),
+            principals_refused: families.cql_principals_refused.series([name.clone()]),
             prepared: families.cql_prepared_statements.series([name.clone()]),
             reprepares: families.cql_reprepares.series([name.clone()]),
             evicted: families.cql_prepared_evicted.series([name.clone()]),
@@ -114,6 +118,16 @@ impl ClusterMetrics {
     /// Different credentials in this state.
     pub fn credential_checks(&self, state: CheckState, count: u64) {
         self.checks[state.index()].set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Users with connections of their own, over all workers: every worker sets the same number.
+    pub fn principals(&self, count: u64) {
+        self.principals.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Sign-ins of users that found no room for connections of their own.
+    pub fn principals_refused(&self, count: u64) {
+        self.principals_refused.inc_by(count);
     }
 
     /// PREPAREs of clients.

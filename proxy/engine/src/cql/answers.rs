@@ -213,11 +213,11 @@ impl CqlEngine {
             && request.repairs < REPAIRS_MAX
         {
             let cluster = self.lanes[lane.0 as usize].info.cluster;
-            if let Some(prepared) = self.clusters[cluster.0 as usize].registry.get(statement) {
+            if let Some(prepared) = self.registry(cluster).get(statement) {
                 if self.joins_repair(id, lane, statement, now) {
                     return;
                 }
-                self.clusters[cluster.0 as usize].registry.repaired += 1;
+                self.registry(cluster).repaired += 1;
                 return self.repair(id, lane, prepared, now);
             }
         }
@@ -239,7 +239,16 @@ impl CqlEngine {
         let joined = match &request.purpose {
             Purpose::Prepare(key) => {
                 let cluster = self.clients[request.client.slot as usize].cluster;
-                self.clusters[cluster.0 as usize].registry.ended(key, id)
+                let of = self.clusters[cluster.0 as usize].of;
+                let joined = self.clusters[of.0 as usize].registry.ended(key, id);
+                // what one principal is told is not another one's answer: that one asks itself
+                let own = |id: &RequestId| {
+                    let client = self.requests.get(*id).map(|request| request.client.slot);
+                    client.is_some_and(|slot| self.clients[slot as usize].cluster == cluster)
+                };
+                let (own, others) = joined.into_iter().partition(own);
+                self.joined_prepares(others, now);
+                own
             }
             Purpose::Repair => return self.share_repair(Needs::Request(id)),
             _ => Vec::new(),
@@ -297,7 +306,7 @@ impl CqlEngine {
         let named = request.named.clone();
         let prepared = Prepared::of(&key, &told, request.rewrite, named, &mut self.statements);
         let cluster = self.clients[request.client.slot as usize].cluster;
-        self.clusters[cluster.0 as usize].registry.insert(key, Arc::new(prepared));
+        self.registry(cluster).insert(key, Arc::new(prepared));
     }
 
     /// Requests that waited for another one's PREPARE.
@@ -315,7 +324,7 @@ impl CqlEngine {
             }
             let Purpose::Prepare(key) = request.purpose.clone() else { continue };
             let cluster = self.clients[request.client.slot as usize].cluster;
-            let Some(prepared) = self.clusters[cluster.0 as usize].registry.find(&key) else {
+            let Some(prepared) = self.registry(cluster).find(&key) else {
                 self.dispatch(id, now);
                 continue;
             };
@@ -379,7 +388,7 @@ impl CqlEngine {
 
     pub(super) fn schema_changed(&mut self, lane: LaneId) {
         let cluster = self.lanes[lane.0 as usize].info.cluster;
-        self.clusters[cluster.0 as usize].registry.schema_changed();
+        self.registry(cluster).schema_changed();
         self.note_schema(cluster);
     }
 }

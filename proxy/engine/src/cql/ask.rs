@@ -238,7 +238,7 @@ impl CqlEngine {
         let key = Key { version: header.version, keyspace: keyspace_sent, text: text_sent.into() };
         self.note_opaque(&known);
         let cluster = self.clients[id.slot as usize].cluster;
-        if let Some(prepared) = self.clusters[cluster.0 as usize].registry.find(&key) {
+        if let Some(prepared) = self.registry(cluster).find(&key) {
             self.prepared_already(id, header, &prepared, now);
             return Ok(None);
         }
@@ -263,7 +263,7 @@ impl CqlEngine {
     ) -> Result<Option<Draft>, String> {
         let cluster = self.clients[id.slot as usize].cluster;
         let statement = execute.id.of(body);
-        let Some(prepared) = self.clusters[cluster.0 as usize].registry.get(statement) else {
+        let Some(prepared) = self.registry(cluster).get(statement) else {
             self.unprepared(id, header, statement, now);
             return Ok(None);
         };
@@ -305,7 +305,7 @@ impl CqlEngine {
         for part in batch.statements(body) {
             let source = part.source.of(body);
             if part.prepared {
-                let prepared = self.clusters[cluster.0 as usize].registry.get(source);
+                let prepared = self.registry(cluster).get(source);
                 idempotent &= prepared.as_ref().is_some_and(|prepared| prepared.known.idempotent);
                 named = named.or_else(|| Some(prepared.as_ref()?.named.clone()));
                 ordered |= prepared.as_ref().is_some_and(|prepared| prepared.known.conditional);

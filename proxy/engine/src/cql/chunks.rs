@@ -105,10 +105,12 @@ impl CqlEngine {
             }
             let info = LaneInfo {
                 cluster: node.cluster,
+                of: cluster.of,
                 node: *id,
                 address: node.address.clone(),
                 version,
-                auth_file: cluster.settings.auth_file.clone(),
+                auth_file: cluster.auth_file(),
+                principal: cluster.principal(),
                 registers: false,
                 shard: None,
                 tells_shard: false,
@@ -150,8 +152,12 @@ impl CqlEngine {
     pub(super) fn parts_now(&self, id: NodeId, now: Instant) -> usize {
         let node = &self.nodes[id.0 as usize];
         let most = self.parts_max(node.cluster);
-        let recent = node.asked.is_some_and(|asked| now.since(asked) < ALONE_AFTER);
-        if !recent && node.groups.iter().flatten().all(|group| group.in_flight == 0) {
+        let serves = |id: &NodeId| {
+            let node = &self.nodes[id.0 as usize];
+            let recent = node.asked.is_some_and(|asked| now.since(asked) < ALONE_AFTER);
+            recent || node.groups.iter().flatten().any(|group| group.in_flight > 0)
+        };
+        if !self.peers(&id).iter().any(serves) {
             return most;
         }
         let beside = u64::from(self.cluster_settings(node.cluster).chunks_beside_requests);
@@ -191,7 +197,7 @@ impl CqlEngine {
             let fits = !tried.has(node) && nearness(&node) == nearest;
             let Some(lane) = self.bulk_lane_of(node, version).filter(|_| fits) else { continue };
             let state = &self.lanes[lane.0 as usize];
-            let room = || self.parts_in_flight(node) < self.parts_now(node, now);
+            let room = || self.has_part_room(node, now);
             if state.is_usable() && state.streams.in_use() < streams && room() {
                 self.clusters[id.0 as usize].splits.node_turn = (place + 1) % count;
                 return Some(lane);
@@ -201,13 +207,19 @@ impl CqlEngine {
     }
 
     pub(super) fn gather_crowded(&self, cluster: ClusterId) -> bool {
-        let cluster = &self.clusters[cluster.0 as usize];
-        cluster.splits.gathered as u64 > cluster.settings.gather_bytes_max.0
+        let place = &self.clusters[cluster.0 as usize];
+        let gathered = if self.clusters.len() == self.settings.clusters.len() {
+            place.splits.gathered
+        } else {
+            self.all_splits(cluster).map(|(_, splits)| splits.gathered).sum()
+        };
+        gathered as u64 > place.settings.gather_bytes_max.0
     }
 
     /// Sends parts as far as there is room.
     pub(super) fn pump_parts(&mut self, now: Instant) {
-        for index in 0..self.clusters.len() {
+        for step in 0..self.clusters.len() {
+            let index = (self.first_served + step) % self.clusters.len();
             if self.clusters[index].splits.jobs.is_empty() {
                 continue;
             }
@@ -247,7 +259,7 @@ impl CqlEngine {
     /// room, in its turn. While the answers held are as many as may be, only one of the request that began first.
     fn pump_moving(&mut self, id: ClusterId, now: Instant) -> bool {
         let crowded = self.gather_crowded(id);
-        let oldest = self.clusters[id.0 as usize].splits.jobs.front().copied();
+        let oldest = self.oldest_job(id);
         for place in 0..self.clusters[id.0 as usize].splits.moving.len() {
             let (request, index) = self.clusters[id.0 as usize].splits.moving[place];
             let Some(of) = self.requests.get(request).filter(|_| !crowded || oldest == Some(request)) else {
@@ -274,7 +286,7 @@ impl CqlEngine {
 
     /// The answers held are as many as may be: the request that began first goes on, the others wait until it is done.
     fn pump_oldest(&mut self, id: ClusterId, now: Instant) -> bool {
-        let Some(&oldest) = self.clusters[id.0 as usize].splits.jobs.front() else { return false };
+        let Some(oldest) = self.oldest_job(id) else { return false };
         let Some(request) = self.requests.get(oldest) else { return false };
         let version = request.version;
         if !self.clusters[id.0 as usize].splits.queue(version).contains(oldest) {

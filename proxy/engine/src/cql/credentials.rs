@@ -177,6 +177,13 @@ impl<W, S> Credentials<W, S> {
         waiting
     }
 
+    /// A node has refused what the cluster had taken of this user: it is asked about again.
+    pub fn forget(&mut self, user: &str) {
+        let of_user = |(digest, kept): (&Digest, &Kept)| (*kept.user == *user).then_some(*digest);
+        let old: Vec<Digest> = self.good.iter().filter_map(of_user).collect();
+        old.iter().for_each(|digest| drop(self.good.pop(digest)));
+    }
+
     /// Whoever has waited for longer than the bound without being asked about.
     pub fn expired(&mut self, bounds: Bounds, now: Instant) -> Vec<W> {
         let mut out = Vec::new();

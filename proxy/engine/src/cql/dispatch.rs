@@ -31,7 +31,7 @@ impl CqlEngine {
         {
             let cluster = self.clients[request.client.slot as usize].cluster;
             let key = key.clone();
-            if self.clusters[cluster.0 as usize].registry.join(&key, id) {
+            if self.registry(cluster).join(&key, id) {
                 if let Some(request) = self.requests.get_mut(id) {
                     request.stage = Stage::Joined;
                 }
@@ -138,19 +138,18 @@ impl CqlEngine {
         };
         let shard = self.requests.get(id).and_then(|request| request.shard);
         let lane = self.free_lane(node, version, shard);
-        let cap = self.in_flight_max(cluster);
-        let crowded = self.replies_crowded();
+        let room = self.has_room(node, version) && !self.replies_crowded();
         let group = self.nodes[node.0 as usize].group_mut(version);
         let Some(group) = group else { return self.fail(id, Failure::NoNode, now) };
         match lane {
-            Some(lane) if group.queue.is_empty() && group.in_flight < cap && !crowded => {
+            Some(lane) if group.queue.is_empty() && room => {
                 self.send(id, lane, now);
             }
             _ => self.queue(id, node, now),
         }
     }
 
-    fn in_flight_max(&self, cluster: ClusterId) -> u64 {
+    pub(super) fn in_flight_max(&self, cluster: ClusterId) -> u64 {
         (self.cluster_settings(cluster).requests_in_flight.0 / self.workers).max(1)
     }
 
@@ -240,7 +239,9 @@ impl CqlEngine {
 
     /// Serves the queues of all nodes as far as there is room.
     pub(super) fn pump_all(&mut self, now: Instant) {
-        for index in 0..self.nodes.len() {
+        self.first_served = self.first_served.wrapping_add(1);
+        for step in 0..self.nodes.len() {
+            let index = (self.first_served + step) % self.nodes.len();
             for version in [Version::V3, Version::V4, Version::V5] {
                 let waits = self.nodes[index].group(version).is_some_and(|group| !group.queue.is_empty());
                 if waits {
@@ -252,13 +253,9 @@ impl CqlEngine {
     }
 
     fn pump(&mut self, node: NodeId, version: Version, now: Instant) {
-        let cap = self.in_flight_max(self.nodes[node.0 as usize].cluster);
-        while !self.replies_crowded() {
+        while !self.replies_crowded() && self.has_room(node, version) {
             let Some(mut lane) = self.free_lane(node, version, None) else { return };
             let Some(group) = self.nodes[node.0 as usize].group_mut(version) else { return };
-            if group.in_flight >= cap {
-                return;
-            }
             let Some(popped) = group.queue.pop() else { return };
             let Some(request) = self.requests.get_mut(popped.client) else { continue };
             let operations = request.operations;

@@ -181,8 +181,13 @@ impl CqlEngine {
         self.reply(id, |out| {
             own::error(out, version, stream, &ErrorBody::plain(ErrorCode::PROTOCOL_ERROR, &text));
         });
+        self.close_for(id, CloseHow::Protocol);
+    }
+
+    /// Reads nothing more of a client; it is closed once it has what it is owed.
+    pub(super) fn close_for(&mut self, id: ClientId, how: CloseHow) {
         let client = &mut self.clients[id.slot as usize];
-        client.closing = Some(CloseHow::Protocol);
+        client.closing = Some(how);
         let held = client.input.capacity() + client.plain.capacity();
         (client.input, client.plain) = (InputBuffer::default(), InputBuffer::default());
         self.input_bytes = self.input_bytes.saturating_sub(held);

@@ -21,6 +21,7 @@ impl CqlEngine {
         self.check_requests();
         self.check_lanes();
         self.check_gathered();
+        self.check_pools();
         for cluster in &self.clusters {
             cluster.registry.check_invariants();
             cluster.cache.check_invariants();
@@ -220,6 +221,32 @@ impl CqlEngine {
             assert!(self.parts_in_flight(id) <= max, "parts in flight at {} are bounded", state.name);
         }
         keys
+    }
+
+    /// Clients are counted where they belong, and what is of one principal is on its own connections.
+    fn check_pools(&self) {
+        let mut clients = vec![0; self.clusters.len()];
+        for client in self.clients.iter().filter(|client| client.open) {
+            clients[client.cluster.0 as usize] += 1;
+        }
+        for (cluster, clients) in self.clusters.iter().zip(clients) {
+            if let Some(pool) = &cluster.pool {
+                assert_eq!(pool.clients, clients, "clients of a pool are counted");
+            }
+        }
+        for lane in self.lanes.iter().filter(|lane| lane.state == LaneState::Up) {
+            let cluster = &self.clusters[lane.info.cluster.0 as usize];
+            assert_eq!((lane.info.of, &lane.info.principal), (cluster.of, &cluster.principal()));
+            for (_, request) in lane.streams.requests() {
+                let request = self.requests.get(request).expect("who waits exists");
+                let of = self.clients[request.client.slot as usize].cluster;
+                assert_eq!(of, lane.info.cluster, "a request is on its principal's connections");
+            }
+            for (request, _) in lane.streams.parts() {
+                let request = self.requests.get(request).expect("who waits exists");
+                assert_eq!(self.clients[request.client.slot as usize].cluster, lane.info.cluster);
+            }
+        }
     }
 
     fn check_gathered(&self) {

@@ -364,8 +364,8 @@ impl CqlEngine {
     }
 
     /// Keys of split requests of a cluster that wait here.
-    pub(super) fn part_keys_waiting(&self, cluster: usize) -> u64 {
-        let jobs = self.clusters[cluster].splits.jobs.iter();
+    pub(super) fn part_keys_waiting(&self, cluster: &super::Cluster) -> u64 {
+        let jobs = cluster.splits.jobs.iter();
         let waits =
             |id: &RequestId| self.requests.get(*id).and_then(|request| Some(request.job.as_ref()?.unsent));
         jobs.filter_map(waits).sum()

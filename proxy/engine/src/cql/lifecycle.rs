@@ -97,13 +97,14 @@ impl CqlEngine {
         let scan = (self.next_scan > Instant(0)).then_some(self.next_scan);
         let paced = self.paced.peek().map(|Reverse((due, ..))| *due);
         let naming = (self.naming.due > Instant(0)).then_some(self.naming.due);
-        [scan, paced, naming].into_iter().flatten().min()
+        [scan, paced, naming, self.idle_pools_due()].into_iter().flatten().min()
     }
 
     /// Time-outs, stalls, pacing, slow readers. `end_turn` must follow.
     pub fn on_timer(&mut self, now: Instant) {
         self.book_overdue(now);
         self.paced_due(now);
+        self.end_idle_pools(now);
         if self.next_scan == Instant(0) || now < self.next_scan {
             return;
         }

@@ -13,7 +13,8 @@
 //! A large reply is passed on while it arrives (`stream_through`); a statement a node forgot is prepared again (`repairs`).
 //! Around them: `lifecycle` (turns, time-outs), `lanes`
 //! (connections come and go), `failover` (what they leave behind, with `budget`), `reload` (new settings),
-//! `topology` (nodes come and go; `placement` is where data lies), `naming` (names that arrive after the first requests).
+//! `topology` (nodes come and go; `placement` is where data lies), `naming` (names that arrive after the first requests),
+//! `pools` and `principals` (clients whose requests go upstream under their own users).
 //!
 //! Like [`crate::Engine`] it has no socket, no clock and no randomness of its own.
 
@@ -45,7 +46,9 @@ mod node;
 mod page_keys;
 mod parts;
 pub mod placement;
+mod pools;
 mod prepared;
+pub mod principals;
 mod reached;
 mod reload;
 mod repairs;
@@ -111,6 +114,12 @@ pub(crate) const LIVE_MAX: usize = 2_048;
 /// One cluster as a worker sees it.
 struct Cluster {
     settings: ClusterSettings,
+    /// Itself; of a principal's pool the cluster that it is a pool of.
+    of: ClusterId,
+    /// Whose pool it is.
+    pool: Option<pools::Pool>,
+    /// Users that found no room for a pool, since the start.
+    principals_refused: u64,
     nodes: Vec<NodeId>,
     /// Where its data lies, once somebody has told.
     placement: Option<Arc<dyn Placement>>,
@@ -153,8 +162,13 @@ pub struct CqlEngine {
     free: Vec<u32>,
     requests: Requests,
     repairs: Repairs,
-    /// Those of the settings, in their order; then those that have left them.
+    /// Those of the settings, in their order; then those that have left them, and pools.
     clusters: Vec<Cluster>,
+    /// Places of pools that have ended.
+    free_pools: Vec<ClusterId>,
+    principals: Arc<principals::Principals>,
+    /// Who is served first when the queues are, so that none is always the last.
+    first_served: usize,
     /// Sets of rules this worker has taken over.
     rules_taken: u32,
     nodes: Vec<Node>,
@@ -215,6 +229,9 @@ impl CqlEngine {
             requests: Requests::default(),
             repairs: Repairs::default(),
             clusters: Vec::new(),
+            free_pools: Vec::new(),
+            principals: Arc::default(),
+            first_served: 0,
             rules_taken: 0,
             nodes: Vec::new(),
             nodes_made: 0,
@@ -369,6 +386,7 @@ impl CqlEngine {
         self.abandon_all(id, now);
         let client = &mut self.clients[id.slot as usize];
         let (requests, known, account) = (client.requests, client.known, client.held);
+        let cluster = client.cluster;
         self.reply_bytes = self.reply_bytes.saturating_sub(client.unread());
         let held = client.input.capacity() + client.plain.capacity();
         self.input_bytes = self.input_bytes.saturating_sub(held);
@@ -379,6 +397,7 @@ impl CqlEngine {
             self.ledger.held_mut().leave(account, now);
         }
         self.callers.leave(known, &mut self.ledger);
+        self.leaves_pool(cluster, now);
         self.pump_due |= crowded && !self.replies_crowded();
         ClientSummary { requests }
     }
@@ -449,6 +468,12 @@ impl CqlEngine {
 
     fn cluster_settings(&self, cluster: ClusterId) -> &ClusterSettings {
         &self.clusters[cluster.0 as usize].settings
+    }
+
+    /// The statements known to a cluster and its pools.
+    fn registry(&mut self, cluster: ClusterId) -> &mut Registry {
+        let of = self.clusters[cluster.0 as usize].of;
+        &mut self.clusters[of.0 as usize].registry
     }
 
     fn replies_crowded(&self) -> bool {

@@ -5,10 +5,12 @@
 //! wait. A node has one per version, once a request in that version was split.
 //!
 //! A group exists once a client speaks its version, so a cluster has at most `connections_per_node` x nodes x versions
-//! connections per worker and one bulk lane each, whatever the clients do (the version of a request's body cannot be
+//! connections per worker and one bulk lane each, and each principal with a pool of its own (`principals_max`) has as many,
+//! whatever the clients do (the version of a request's body cannot be
 //! changed in general). Of a node that tells its shards, the same for each shard, and one bulk lane.
 
 use super::chunks::Bulk;
+use super::principals::Principal;
 use super::request::RequestId;
 use super::stream_through::Through;
 use super::streams::{Owner, Streams};
@@ -29,8 +31,10 @@ pub struct NodeId(pub u32);
 /// What a worker needs to know to connect a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneInfo {
-    /// Whose cluster.
+    /// Whose cluster, as the engine counts them: a principal's pool is one of its own.
     pub cluster: ClusterId,
+    /// Which cluster of the settings that is.
+    pub of: ClusterId,
     /// Which node.
     pub node: NodeId,
     /// Where it listens.
@@ -39,6 +43,8 @@ pub struct LaneInfo {
     pub version: Version,
     /// Credentials file for clusters that ask for a password.
     pub auth_file: Option<Arc<str>>,
+    /// Whose credentials are shown instead: the connection is that user's.
+    pub principal: Option<Arc<Principal>>,
     /// The connection hears of schema and topology changes.
     pub registers: bool,
     /// The shard to ask the node for; `None`: any.
@@ -228,6 +234,8 @@ pub(super) struct Node {
     pub(super) bulk: Bulk,
     /// Whether it said that it is Scylla, once it was asked.
     pub(super) scylla: Option<bool>,
+    /// The same node as all pools have it, this one included.
+    pub(super) peers: Option<Arc<[NodeId]>>,
 }
 
 /// Position of a version in the tables of groups.
@@ -255,6 +263,7 @@ impl Node {
             asked: None,
             bulk: Bulk::default(),
             scylla: None,
+            peers: None,
         }
     }
 

@@ -193,7 +193,7 @@ impl CqlEngine {
         let node = &mut self.nodes[node.0 as usize];
         node.operations += keys;
         node.bulk.keys += keys;
-        self.clusters[cluster.0 as usize].registry.repaired += 1;
+        self.registry(cluster).repaired += 1;
         self.mark_lane(lane);
     }
 

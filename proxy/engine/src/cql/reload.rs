@@ -5,6 +5,7 @@
 //! `streams_per_connection`, `prepared_max` and `auth_file`.
 
 use super::CqlEngine;
+use super::pools::pool_settings;
 use super::rules::Rules;
 use crate::settings::{ClusterSettings, Settings};
 use crate::units::{Bytes, ClusterId, Instant, Operations};
@@ -23,10 +24,21 @@ impl CqlEngine {
         }
         for index in self.settings.clusters.len()..self.clusters.len() {
             let id = ClusterId(index as u32);
+            let of = self.clusters[index].of;
+            if self.clusters[index].pool.is_some() && (of.0 as usize) < self.settings.clusters.len() {
+                let base = &self.clusters[of.0 as usize];
+                let (settings, rules) = (pool_settings(&base.settings), base.rules.clone());
+                self.tune(id, settings, now);
+                self.clusters[index].rules = rules;
+                continue;
+            }
             let without_nodes =
                 ClusterSettings { contacts: Vec::new(), ..self.clusters[index].settings.clone() };
             self.clusters[index].placement = None;
             self.tune(id, without_nodes, now);
+        }
+        for index in 0..self.settings.clusters.len() {
+            self.pair_nodes(ClusterId(index as u32));
         }
         for index in 0..self.clusters.len() {
             self.jobs_move_on(ClusterId(index as u32), now);
@@ -61,9 +73,14 @@ impl CqlEngine {
         }
         for lane in &mut self.lanes {
             lane.info.cluster = places[lane.info.cluster.0 as usize];
+            lane.info.of = places[lane.info.of.0 as usize];
         }
         for client in self.clients.iter_mut().filter(|client| client.open) {
             client.cluster = places[client.cluster.0 as usize];
+        }
+        self.free_pools.iter_mut().for_each(|id| *id = places[id.0 as usize]);
+        for cluster in ordered.iter_mut().flatten() {
+            cluster.of = places[cluster.of.0 as usize];
         }
         for (index, cluster) in ordered.into_iter().enumerate() {
             let cluster = cluster.unwrap_or_else(|| {

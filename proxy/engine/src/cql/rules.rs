@@ -74,7 +74,7 @@ pub(super) struct Remembered {
 pub(super) type RememberedRule = Mutex<Option<Remembered>>;
 
 /// The rules of one cluster in force.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     number: u32,
     list: Arc<[Rule]>,

@@ -147,7 +147,7 @@ impl CqlEngine {
         self.leaves_repair(Needs::Request(id), now);
         if let Purpose::Prepare(key) | Purpose::List(key) = &request.purpose {
             let cluster = self.clients[request.client.slot as usize].cluster;
-            let joined = self.clusters[cluster.0 as usize].registry.ended(key, id);
+            let joined = self.registry(cluster).ended(key, id);
             self.joined_prepares(joined, now);
         }
         if let Succession::Asks(heir) = succession {

@@ -1,14 +1,15 @@
-//! Clients that sign in themselves (`clients = "password"`): STARTUP is answered with AUTHENTICATE, and the client is ready
+//! Clients that sign in themselves (`clients = "password"` or `"own"`): STARTUP is answered with AUTHENTICATE, and the client is ready
 //! once the cluster has taken its user name and password. Who asks the cluster, and how often, is `credentials`; here a
 //! client waits for the verdict, and nothing else of it is read meanwhile.
 //!
-//! The user is the client's principal from then on: limits and queues are its own. What it may do at the cluster is not:
-//! requests go out under weir's own user (`auth_file`).
+//! The user is the client's principal from then on: limits and queues are its own. With `clients = "own"` its connections
+//! to the cluster are as well (`pools`); else its requests go out under weir's own user (`auth_file`).
 
 use super::CqlEngine;
 use super::credentials::Verdict;
 use super::handshake::Opening;
 use super::method::Method;
+use super::pools::wants_pools;
 use crate::caller::{Identity, is_name};
 use crate::ledger::Outcome;
 use crate::settings::ClientSignIn;
@@ -18,13 +19,14 @@ use weir_cql::envelope::Header;
 use weir_cql::own;
 use weir_cql::request::Request as Message;
 use weir_cql::response::{ErrorBody, ErrorCode};
+use zeroize::Zeroize as _;
 
 /// What drivers know to answer with a user name and a password.
 const AUTHENTICATOR: &str = "org.apache.cassandra.auth.PasswordAuthenticator";
 /// Bytes of a user name, and of a password.
 const SECRET_MAX: usize = 1_024;
 
-/// A user name and a password. Shown nowhere.
+/// A user name and a password. Shown nowhere; the password is overwritten where it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     /// The user.
@@ -36,6 +38,12 @@ pub struct Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.password.zeroize();
     }
 }
 
@@ -56,7 +64,8 @@ pub(super) struct Signing {
     opening: Opening,
     /// The message that is to be answered, while the verdict is awaited.
     asked: Option<Header>,
-    user: Option<Arc<str>>,
+    /// What it showed.
+    secret: Option<Secret>,
 }
 
 impl Signing {
@@ -69,13 +78,13 @@ impl Signing {
 impl CqlEngine {
     pub(super) fn must_sign_in(&self, id: ClientId) -> bool {
         let cluster = self.clients[id.slot as usize].cluster;
-        self.cluster_settings(cluster).clients == ClientSignIn::Password
+        self.cluster_settings(cluster).clients != ClientSignIn::Trusted
     }
 
     /// Answers STARTUP.
     pub(super) fn ask_to_sign_in(&mut self, id: ClientId, header: Header, opening: Opening) {
         self.reply(id, |out| own::authenticate(out, header.version, header.stream, AUTHENTICATOR));
-        self.clients[id.slot as usize].signing = Some(Signing { opening, asked: None, user: None });
+        self.clients[id.slot as usize].signing = Some(Signing { opening, asked: None, secret: None });
     }
 
     pub(super) fn auth_response(&mut self, id: ClientId, header: Header, body: &[u8], now: Instant) {
@@ -99,14 +108,10 @@ impl CqlEngine {
             });
             return self.account_local(id, Method::Control, header.envelope_len(), Outcome::Refused, now);
         };
-        let user: Arc<str> = user.into();
+        let secret = Secret { user: user.into(), password: password.to_vec() };
         signing.asked = Some(header);
-        signing.user = Some(user.clone());
-        self.sign_ins.push(SignIn {
-            client: id,
-            cluster,
-            secret: Secret { user, password: password.to_vec() },
-        });
+        signing.secret = Some(secret.clone());
+        self.sign_ins.push(SignIn { client: id, cluster, secret });
     }
 
     /// Clients that wait for the cluster's word since the last call.
@@ -119,25 +124,33 @@ impl CqlEngine {
         let Some(client) = self.client_mut(id) else { return };
         let Some(signing) = &mut client.signing else { return };
         let Some(header) = signing.asked.take() else { return };
-        let (code, text) = match verdict {
-            Verdict::Good => {
-                let user = signing.user.take().unwrap_or_else(|| INVALID.into());
+        let Some(secret) = signing.secret.take() else { return };
+        let cluster = client.cluster;
+        let pool = match verdict {
+            Verdict::Good if wants_pools(self.cluster_settings(cluster)) => {
+                self.joins_pool(cluster, &secret, now).map(Some)
+            }
+            _ => Ok(None),
+        };
+        let client = &mut self.clients[id.slot as usize];
+        let (code, text) = match (verdict, &pool) {
+            (Verdict::Good, Ok(pool)) => {
                 let Some(Signing { opening, .. }) = client.signing.take() else { return };
+                client.cluster = pool.unwrap_or(cluster);
                 self.reply(id, |out| own::auth_success(out, header.version, header.stream, None));
-                self.takes_principal(id, &user);
+                self.takes_principal(id, &secret.user);
                 self.account_local(id, Method::Control, header.envelope_len(), Outcome::Ok, now);
                 self.opened(id, header.version, opening);
                 return self.resume_later(id);
             }
-            Verdict::Refused(text) => (ErrorCode::BAD_CREDENTIALS, text),
-            Verdict::Unknown(text) => (ErrorCode::SERVER_ERROR, text),
+            (Verdict::Good, Err(text)) => (ErrorCode::INVALID, &**text),
+            (Verdict::Refused(text), _) => (ErrorCode::BAD_CREDENTIALS, &**text),
+            (Verdict::Unknown(text), _) => (ErrorCode::SERVER_ERROR, &**text),
         };
-        let text = text.clone();
         self.reply(id, |out| {
-            own::error(out, header.version, header.stream, &ErrorBody::plain(code, &text));
+            own::error(out, header.version, header.stream, &ErrorBody::plain(code, text));
         });
-        let outcome =
-            if code == ErrorCode::BAD_CREDENTIALS { Outcome::Refused } else { Outcome::BackendLost };
+        let outcome = if code == ErrorCode::SERVER_ERROR { Outcome::BackendLost } else { Outcome::Refused };
         self.account_local(id, Method::Control, header.envelope_len(), outcome, now);
         self.resume_later(id);
     }

@@ -40,9 +40,17 @@ impl CqlEngine {
         if place.home.is_none() {
             place.home = home(&*placement, &place.settings);
         }
-        place.placement = Some(placement);
-        self.settle_nodes(cluster, now);
-        self.jobs_move_on(cluster, now);
+        let home = place.home.clone();
+        for id in self.members(cluster) {
+            let place = &mut self.clusters[id.0 as usize];
+            if id != cluster && place.pool.is_none() {
+                continue;
+            }
+            (place.placement, place.home) = (Some(placement.clone()), home.clone());
+            self.settle_nodes(id, now);
+            self.jobs_move_on(id, now);
+        }
+        self.pair_nodes(cluster);
         self.lanes_added = true;
         self.pump_due = true;
     }
@@ -85,6 +93,9 @@ impl CqlEngine {
             flights: FlightCounts::default(),
             page_keys: super::page_keys::PageKeys::of(&settings),
             settings,
+            of: id,
+            pool: None,
+            principals_refused: 0,
             nodes,
             rules,
             placement: None,
@@ -203,16 +214,19 @@ impl CqlEngine {
     /// The connections a node should have in one version: `connections_per_node`, or as many for each of its shards.
     fn add_lanes(&mut self, id: NodeId, version: Version, registers: bool) -> Vec<LaneId> {
         let node = &self.nodes[id.0 as usize];
-        let settings = &self.clusters[node.cluster.0 as usize].settings;
+        let cluster = &self.clusters[node.cluster.0 as usize];
+        let settings = &cluster.settings;
         let tells_shard = node.placed.as_ref().is_some_and(|placed| placed.sharding.is_some());
         let mut ids = Vec::new();
         for (index, shard) in dials(node.placed.as_ref(), settings).enumerate() {
             let info = LaneInfo {
                 cluster: node.cluster,
+                of: cluster.of,
                 node: id,
                 address: node.address.clone(),
                 version,
-                auth_file: settings.auth_file.clone(),
+                auth_file: cluster.auth_file(),
+                principal: cluster.principal(),
                 registers: registers && index == 0,
                 shard,
                 tells_shard,

@@ -1,14 +1,14 @@
 //! What an operator is shown: how nodes, lanes and queues stand right now.
 
-use super::CqlEngine;
 use super::failover::FailoverCause;
 use super::flight::Apart;
 use super::lifecycle::VERSIONS;
 use super::node::{Lane, Node, NodeId, ShardDial};
 use super::routing::Routed;
+use super::{Cluster, CqlEngine};
 use crate::ledger::Outcome;
 use crate::multiplex::LaneState;
-use crate::settings::{Backend, Settings};
+use crate::settings::{Address, Backend, Settings};
 use crate::snapshot::{CallerSnapshot, EngineSnapshot, LaneSnapshot, ServerPlace, ServerSnapshot};
 use crate::units::{Bytes, Instant, Operations, Span};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -85,6 +85,10 @@ pub struct ClusterCounts {
     /// Of the ports of `shard_ports` that lead to one shard, those that the connections of all workers leave free at the
     /// node and shard with the fewest; below zero when they do not suffice. `None` while no shard is asked for.
     pub shard_ports_free: Option<i64>,
+    /// Users with connections of their own, in the whole process.
+    pub principals: usize,
+    /// Users that found `principals_max` others, since the start.
+    pub principals_refused: u64,
     /// Nodes that the cluster told of and that are beyond `nodes_max`, or no contacts without `discover`.
     pub nodes_left_out: usize,
 }
@@ -104,13 +108,13 @@ impl CqlEngine {
     /// How this worker stands.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> EngineSnapshot {
-        let servers = self.nodes.iter().filter(|node| !node.retired).map(|node| {
+        let shown = self.nodes.iter().filter(|node| !node.retired).map(|node| {
             let groups = || VERSIONS.into_iter().filter_map(|version| node.group(version));
             let lanes = groups().flat_map(|group| &group.lanes).chain(node.bulk.lanes.iter().flatten());
             let lanes = lanes.map(|lane| &self.lanes[lane.0 as usize]);
             let oldest = groups().filter_map(|group| group.queue.oldest()).min();
             ServerSnapshot {
-                backend: Backend::Cluster(node.cluster),
+                backend: Backend::Cluster(self.clusters[node.cluster.0 as usize].of),
                 name: node.name.clone(),
                 serial: node.serial,
                 place: self.whereabouts(node),
@@ -132,9 +136,17 @@ impl CqlEngine {
                 operations_total: node.backend_operations,
             }
         });
+        // pools have nodes of their own: an operator sees the node they all mean
+        let mut servers: Vec<ServerSnapshot> = Vec::new();
+        for one in shown {
+            match servers.iter_mut().find(|known| known.backend == one.backend && known.name == one.name) {
+                Some(known) => add(known, one),
+                None => servers.push(one),
+            }
+        }
         let known = self.callers.known.iter().filter(|known| known.clients > 0 || known.queued > 0);
         EngineSnapshot {
-            servers: servers.collect(),
+            servers,
             callers: known
                 .map(|known| CallerSnapshot {
                     identity: known.identity.clone(),
@@ -164,7 +176,15 @@ impl CqlEngine {
             .collect();
         let current = self.clusters.iter().take(self.settings.clusters.len());
         let counts = current.enumerate().map(|(index, cluster)| {
-            let of_cluster = |lane: &&Lane| lane.info.cluster.0 as usize == index;
+            let of_cluster = |lane: &&Lane| lane.info.of.0 as usize == index;
+            let members = || self.clusters.iter().filter(move |member| member.of.0 as usize == index);
+            let sum = |of: fn(&Cluster) -> u64| members().map(of).sum::<u64>();
+            let size = |of: fn(&Cluster) -> usize| members().map(of).sum::<usize>();
+            let nodes = || members().flat_map(|member| &member.nodes);
+            let is_up = |node: &NodeId| {
+                let address = &self.nodes[node.0 as usize].address;
+                nodes().any(|same| self.nodes[same.0 as usize].address == *address && self.node_is_up(*same))
+            };
             let bulk = || {
                 self.lanes
                     .iter()
@@ -177,49 +197,58 @@ impl CqlEngine {
                 prepared_misses: cluster.registry.misses,
                 prepared_evicted: cluster.registry.evicted,
                 repaired: cluster.registry.repaired,
-                joined: cluster.flights.joined,
-                flights: cluster.flights.flights,
-                apart: cluster.flights.refused,
-                cached: cluster.cache.len(),
-                cache_bytes: cluster.cache.bytes(),
-                cache_hits: cluster.cache.hits,
-                cache_misses: cluster.cache.misses,
-                cache_evicted: cluster.cache.evicted,
-                cache_invalidated: cluster.cache.invalidated,
+                joined: sum(|member| member.flights.joined),
+                flights: sum(|member| member.flights.flights),
+                apart: summed(members().map(|member| member.flights.refused)),
+                cached: size(|member| member.cache.len()),
+                cache_bytes: size(|member| member.cache.bytes()),
+                cache_hits: sum(|member| member.cache.hits),
+                cache_misses: sum(|member| member.cache.misses),
+                cache_evicted: sum(|member| member.cache.evicted),
+                cache_invalidated: sum(|member| member.cache.invalidated),
                 orphans: self.lanes.iter().filter(of_cluster).map(|lane| lane.streams.orphans()).sum(),
-                routed: cluster.routed,
-                failovers: cluster.failovers,
-                retries_refused: cluster.retries_refused,
+                routed: summed(members().map(|member| member.routed)),
+                failovers: summed(members().map(|member| member.failovers)),
+                retries_refused: sum(|member| member.retries_refused),
                 nodes: cluster.nodes.len(),
-                nodes_up: cluster.nodes.iter().filter(|node| self.node_is_up(**node)).count(),
+                nodes_up: cluster.nodes.iter().filter(|node| is_up(node)).count(),
                 shard_ports_free: self.shard_ports_free(index),
                 nodes_left_out: cluster.placed.iter().filter(|node| node.is_none()).count(),
                 streamed: self.lanes.iter().filter(of_cluster).map(|lane| lane.streamed).sum(),
                 broken: self.lanes.iter().filter(of_cluster).map(|lane| lane.broken).sum(),
                 gathered: self.lanes.iter().filter(of_cluster).map(Lane::gathered).sum(),
-                splits_open: cluster.splits.jobs.len(),
-                split_ended: cluster.splits.ended,
-                unsplit: cluster.splits.whole.iter().map(|(why, count)| (*why, *count)).collect(),
-                parts_in_flight: cluster.nodes.iter().map(|node| self.parts_in_flight(*node)).sum(),
-                part_keys_waiting: self.part_keys_waiting(index),
-                part_bytes: cluster.splits.gathered,
+                splits_open: size(|member| member.splits.jobs.len()),
+                split_ended: summed(members().map(|member| member.splits.ended)),
+                unsplit: members().flat_map(|member| &member.splits.whole).fold(
+                    BTreeMap::new(),
+                    |mut sums, (why, count)| {
+                        *sums.entry(*why).or_default() += count;
+                        sums
+                    },
+                ),
+                parts_in_flight: nodes().map(|node| self.parts_in_flight(*node)).sum(),
+                part_keys_waiting: members().map(|member| self.part_keys_waiting(member)).sum(),
+                part_bytes: size(|member| member.splits.gathered),
                 bulk_lanes: bulk().count(),
                 control_only: self
                     .clients
                     .iter()
-                    .filter(|client| client.open && client.registered && client.cluster.0 as usize == index)
+                    .filter(|client| client.open && client.registered)
+                    .filter(|client| self.clusters[client.cluster.0 as usize].of.0 as usize == index)
                     .filter(|client| !with_data.contains(&client.known))
                     .count(),
+                principals: self.principals.count(&cluster.settings.name),
+                principals_refused: cluster.principals_refused,
             }
         });
         counts.collect()
     }
 
     fn shard_ports_free(&self, cluster: usize) -> Option<i64> {
-        let lanes = self.lanes().filter(|(_, info)| info.cluster.0 as usize == cluster);
-        let mut taken: FxHashMap<(NodeId, u16), (ShardDial, i64)> = FxHashMap::default();
+        let lanes = self.lanes().filter(|(_, info)| info.of.0 as usize == cluster);
+        let mut taken: FxHashMap<(&Address, u16), (ShardDial, i64)> = FxHashMap::default();
         for (info, dial) in lanes.filter_map(|(_, info)| Some((info, info.shard?))) {
-            taken.entry((info.node, dial.shard)).or_insert((dial, 0)).1 += 1;
+            taken.entry((&info.address, dial.shard)).or_insert((dial, 0)).1 += 1;
         }
         let free = |(dial, lanes): &(ShardDial, i64)| {
             let ports = dial.source_ports.of_shard(dial.shard, dial.shards).count() as i64;
@@ -262,4 +291,19 @@ impl CqlEngine {
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
     }
+}
+
+/// What two pools have at the same node.
+fn add(known: &mut ServerSnapshot, one: ServerSnapshot) {
+    known.lanes.extend(one.lanes);
+    known.operations += one.operations;
+    known.bulk_keys += one.bulk_keys;
+    known.waiting += one.waiting;
+    known.queued += one.queued;
+    known.oldest_wait = known.oldest_wait.max(one.oldest_wait);
+    known.operations_total += one.operations_total;
+}
+
+fn summed<const N: usize>(all: impl Iterator<Item = [u64; N]>) -> [u64; N] {
+    all.fold([0; N], |sums, one| std::array::from_fn(|place| sums[place] + one[place]))
 }

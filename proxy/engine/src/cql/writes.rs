@@ -153,7 +153,8 @@ impl CqlEngine {
                 for part in batch.statements(body) {
                     let source = part.source.of(body);
                     if part.prepared {
-                        let prepared = self.clusters[cluster.0 as usize].registry.peek(source)?;
+                        let of = self.clusters[cluster.0 as usize].of;
+                        let prepared = self.clusters[of.0 as usize].registry.peek(source)?;
                         self.count_prepared(name, &prepared.about, &part.values, body)?;
                     } else {
                         self.count_text(name, source, keyspace)?;

@@ -95,6 +95,10 @@ pub struct ClusterSettings {
     pub rules: Arc<[Rule]>,
     /// Whether clients sign in themselves.
     pub clients: ClientSignIn,
+    /// Users with connections of their own, per process ([`ClientSignIn::Own`]). At least 1.
+    pub principals_max: u32,
+    /// A user's connections are closed, and its place is another one's, when it has had no client for this time.
+    pub principal_idle: Span,
     /// Good credentials of a client are not asked about again for this time.
     pub credentials_kept: Span,
     /// Connections at once on which the cluster is asked about clients' credentials, over all workers. At least 1.
@@ -111,6 +115,8 @@ pub enum ClientSignIn {
     Trusted,
     /// With a user name and a password, which the cluster checks.
     Password,
+    /// The same, and the requests of each user go upstream on connections that are signed in as that user.
+    Own,
 }
 
 /// What is said about TLS to the nodes. The engine only carries it: whoever dials reads the files.
@@ -184,6 +190,8 @@ impl ClusterSettings {
             paging_key_file: None,
             page_key: None,
             clients: ClientSignIn::Trusted,
+            principals_max: 16,
+            principal_idle: Span::secs(600),
             credentials_kept: Span::secs(60),
             credential_checks: 2,
             tls: UpstreamTls::default(),

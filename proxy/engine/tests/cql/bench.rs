@@ -9,6 +9,7 @@ use weir_cql::{SegmentDecoder, Version};
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
 use weir_engine::cql::CqlEngine;
+use weir_engine::cql::credentials::Verdict;
 use weir_engine::settings::{Address, Backend, ClusterSettings, ListenerSettings, Settings};
 use weir_engine::units::{ClientId, ClusterId, Instant, LaneId, ListenerId, Span};
 
@@ -130,6 +131,38 @@ impl Bench {
         caller
     }
 
+    /// A connection that has shown these credentials, which the cluster took; the answer to them.
+    pub fn sign_in(
+        &mut self,
+        user: &str,
+        password: &str,
+        version: Version,
+        more: &[(&str, &str)],
+    ) -> (Caller, Answer) {
+        let mut caller = self.dial("door", version);
+        self.send(&caller, &wire::startup(version, 0, &[&[("CQL_VERSION", "3.0.0")], more].concat()));
+        let asked = self.answers(&mut caller);
+        assert!(matches!(asked[0].read(), weir_cql::Response::Authenticate(_)), "{asked:?}");
+        if version >= Version::V5 {
+            let compressed = more.iter().any(|(name, _)| *name == "COMPRESSION");
+            caller.segments = Some((compressed, SegmentDecoder::new(compressed, weir_cql::BODY_MAX)));
+        }
+        let mut body = Vec::new();
+        weir_cql::request::AuthResponse::write(Some(format!("\0{user}\0{password}").as_bytes()), &mut body);
+        self.send(&caller, &wire::message(version, 1, weir_cql::Opcode::AuthResponse, &body));
+        self.engine.signed_in(caller.id, &Verdict::Good, self.now);
+        let mut answers = self.answers(&mut caller);
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        (caller, answers.remove(0))
+    }
+
+    /// The same, where there is room for the user.
+    pub fn open_own(&mut self, user: &str, version: Version) -> Caller {
+        let (caller, answer) = self.sign_in(user, "secret", version, &[]);
+        assert!(matches!(answer.read(), weir_cql::Response::AuthSuccess(_)), "{}", answer.describe());
+        caller
+    }
+
     pub fn send(&mut self, caller: &Caller, envelopes: &[u8]) {
         let bytes = caller.framed(envelopes);
         self.engine.client_input(caller.id, &bytes, self.now);
@@ -228,6 +261,13 @@ impl Bench {
         let request = self.wires[lane].asked.remove(place).expect("a request");
         let (node, _) = self.info(lane);
         self.nodes[node].answer(&request, &mut self.data)
+    }
+
+    /// The node did not take the credentials that the lane was to be opened with.
+    pub fn refuse(&mut self, lane: usize) {
+        self.wires[lane] = Wire::default();
+        self.engine.lane_sign_in_failed(LaneId(lane as u32), self.now);
+        self.engine.check_invariants();
     }
 
     /// Bytes a lane delivers.

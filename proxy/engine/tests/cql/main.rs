@@ -12,6 +12,7 @@ mod limits;
 mod naming;
 mod node;
 mod placed;
+mod pools;
 mod prepared;
 mod repairs;
 mod routing;

@@ -9,6 +9,7 @@
 
 mod batches;
 mod errors;
+mod finish;
 mod hot;
 #[path = "../simulation/random.rs"]
 mod random;
@@ -18,7 +19,7 @@ mod seeds;
 mod totals;
 
 use crate::bench::{Bench, Caller};
-use crate::node::{REAL, is_own, row_value, statement_id};
+use crate::node::{REAL, row_value, statement_id};
 use crate::placed::{Map, node, sharded};
 use crate::wire::{self, Answer, Part, With, in_segments, int, list};
 use random::Random;
@@ -27,7 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use totals::Totals;
 use weir_cql::response::{ErrorCode, ResultBody};
 use weir_cql::{Opcode, Response, Version};
-use weir_engine::cql::{PlacedNode, Routed};
+use weir_engine::cql::PlacedNode;
+use weir_engine::settings::ClientSignIn;
 use weir_engine::units::{ClusterId, LaneId, Span};
 
 const SEEDS: u64 = 96;
@@ -133,6 +135,7 @@ impl World {
             93 => self.lane_breaks(),
             94..=95 => self.lane_mends(),
             96 => self.node_forgets(),
+            97 if self.random.chance(20) => self.password_changes(),
             97 => self.client_comes(),
             98 if self.random.chance(30) => self.client_goes(),
             98 if self.random.chance(30) => self.cluster_changes(),
@@ -195,7 +198,21 @@ impl World {
         let version = self.random.pick(&[Version::V3, Version::V4, Version::V5]);
         let more: &[(&str, &str)] = if self.random.chance(30) { &[("COMPRESSION", "lz4")] } else { &[] };
         let principal = self.random.below(3);
-        let caller = self.bench.open_as(["a", "b", "c"][principal], version, more);
+        let name = ["a", "b", "c"][principal];
+        let own = self.bench.engine.settings().clusters[0].clients == ClientSignIn::Own;
+        let caller = if own {
+            let (caller, answer) = self.bench.sign_in(name, "secret", version, more);
+            if answer.code().is_some() {
+                assert!(answer.error().1.contains("principals_max"), "{}", answer.describe());
+                self.totals.turned_away += 1;
+                self.bench.engine.close_client(caller.id, self.bench.now);
+                return;
+            }
+            caller
+        } else {
+            self.bench.open_as(name, version, more)
+        };
+        self.totals.own += u64::from(own);
         let (waits, use_places) = (BTreeMap::new(), BTreeMap::new());
         self.apps.push(App {
             caller,
@@ -206,6 +223,17 @@ impl World {
             outgoing: Vec::new(),
             next_stream: 0,
         });
+    }
+
+    /// A node takes the credentials of some connection that is not there no more.
+    fn password_changes(&mut self) {
+        let down = |lane: &usize| !self.bench.wires[*lane].up && self.bench.is_live(*lane);
+        let down: Vec<usize> = (0..self.bench.wires.len()).filter(down).collect();
+        if !down.is_empty() {
+            let lane = self.random.pick(&down);
+            self.replies[lane].clear();
+            self.bench.refuse(lane);
+        }
     }
 
     fn client_goes(&mut self) {
@@ -388,6 +416,12 @@ impl World {
         self.totals.answered += 1;
         let app = &mut self.apps[index];
         assert_eq!(answer.header.version, app.caller.version);
+        if answer.code() == Some(ErrorCode::BAD_CREDENTIALS) {
+            self.totals.sent_away += 1;
+            if app.waits.is_empty() || !app.waits.contains_key(&answer.stream()) {
+                return; // nothing it has asked was read
+            }
+        }
         let expect = app.waits.remove(&answer.stream()).expect("answered once, and only what was asked");
         let place = app.use_places.remove(&answer.stream());
         if answer.header.opcode == Opcode::Error {
@@ -486,66 +520,6 @@ impl World {
         }
         let refusals = [None, None, Some(ErrorCode::INVALID), Some(ErrorCode::OVERLOADED)];
         self.bench.nodes[node].refuse_own = self.random.pick(&refusals);
-    }
-
-    /// Everything mends; every client still there gets its answers, and nothing is left.
-    fn finish(&mut self) {
-        for _ in 0..20_000 {
-            if self.apps.iter().all(|app| app.waits.is_empty()) {
-                break;
-            }
-            for lane in 0..self.bench.wires.len() {
-                if !self.bench.wires[lane].up && self.bench.is_live(lane) {
-                    self.bench.up(lane);
-                }
-            }
-            for index in 0..self.apps.len() {
-                let app = &mut self.apps[index];
-                if self.bench.engine.client_wants_input(app.caller.id) {
-                    let most = self.bench.engine.client_read_max(app.caller.id).min(app.outgoing.len());
-                    let piece: Vec<u8> = app.outgoing.drain(..most).collect();
-                    self.bench.engine.client_input(app.caller.id, &piece, self.bench.now);
-                }
-            }
-            self.bench.turn();
-            self.serve_driver();
-            (0..20).for_each(|_| self.node_answers());
-            (0..20).for_each(|_| self.lane_is_read());
-            self.bench.wait(Span::millis(1));
-            for index in 0..self.apps.len() {
-                let waiting = self.bench.engine.client_out(self.apps[index].caller.id).len();
-                self.read(index, waiting);
-            }
-            self.serve_driver();
-            self.bench.engine.check_invariants();
-        }
-        for app in &self.apps {
-            assert!(app.waits.is_empty(), "never answered: {:?}", app.waits);
-        }
-        for (row, writes) in self.bench.data.writes.iter().filter(|(row, _)| self.counted.contains(*row)) {
-            assert!(*writes <= 1, "{row} was written {writes} times");
-        }
-        self.totals.stamped = batches::judge(&self.bench.data, &self.never);
-        let counts = &self.bench.engine.cluster_counts()[0];
-        (self.totals.repaired, self.totals.orphans) = (counts.repaired, counts.orphans);
-        self.totals.routed = counts.routed[Routed::Replica as usize];
-        self.totals.moved = counts.failovers.iter().sum();
-        (self.totals.streamed, self.totals.broken) = (counts.streamed, counts.broken.min(self.totals.broken));
-        self.totals.split = counts.split_ended.iter().sum();
-        self.totals.whole = counts.unsplit.values().sum();
-        let why = |why: &&str| why.starts_with("list_");
-        self.totals.unlisted =
-            counts.unsplit.iter().filter(|(cause, _)| why(cause)).map(|(_, count)| count).sum();
-        let heard = self.bench.nodes.iter().flat_map(|node| &node.heard);
-        self.totals.listed = heard.filter(|text| is_own(text)).count() as u64;
-        self.totals.shared = hot::Shared::of(counts);
-        self.totals.retries = self.bench.engine.snapshot(self.bench.now).retries;
-        while !self.apps.is_empty() {
-            self.close(0);
-        }
-        self.bench.turn();
-        self.serve_driver();
-        self.bench.engine.check_quiet();
     }
 }
 

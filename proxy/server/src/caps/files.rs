@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use weir_cql::Version;
-use weir_engine::settings::{ClusterSettings, PoolSettings};
+use weir_engine::settings::{ClientSignIn, ClusterSettings, PoolSettings};
 
 /// Open files weir needs besides its connections to clients and servers: 64 connections each of a metrics and of a
 /// control socket, and 32 for listeners, event queues, process names and logs.
 pub const OWN_FILES: u64 = 160;
 
 /// Open files that the connections to servers and nodes take, each of which is there once per worker; those to nodes
-/// once per protocol version as well that clients may use. Shards of nodes are not counted: who has them, has files.
+/// once per protocol version as well that clients may use, and per user that may have connections of its own. Shards of nodes are not counted: who has them, has files.
 #[must_use]
 pub fn upstream_files(pools: &[PoolSettings], clusters: &[ClusterSettings], workers: usize) -> u64 {
     let of = |pool: &PoolSettings| pool.servers.len() as u64 * u64::from(pool.connections_per_server);
@@ -25,8 +25,15 @@ pub fn upstream_files(pools: &[PoolSettings], clusters: &[ClusterSettings], work
 #[must_use]
 pub fn node_files(cluster: &ClusterSettings, workers: usize) -> u64 {
     let versions = u64::from(cluster.newest_version.number() - Version::V3.number() + 1);
+    // every user that may have connections of its own has all of them
+    let own = cluster.clients == ClientSignIn::Own;
+    let principals = if own { u64::from(cluster.principals_max) } else { 1 };
     // the bulk lane comes with the first request that is split
-    nodes_counted(cluster) * (u64::from(cluster.connections_per_node) + 1) * versions * workers as u64
+    nodes_counted(cluster)
+        * (u64::from(cluster.connections_per_node) + 1)
+        * versions
+        * principals
+        * workers as u64
 }
 
 /// How many nodes of a cluster room is kept for. What the cluster will tell is not known yet: it is as many as weir would
@@ -105,6 +112,7 @@ impl Drop for OpenFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_engine::settings::Address;
 
     #[test]
     fn clients_get_what_weir_does_not_need() {
@@ -112,6 +120,15 @@ mod tests {
         assert_eq!(Share::of(64, 1), Share { limit: 64, clients: 16, reserved: 48 });
         assert_eq!(Share::of(u64::MAX, 8).reserved, 168);
         assert_eq!(Share::of(1_000, u64::MAX).clients, 250);
+    }
+
+    #[test]
+    fn users_with_connections_of_their_own_take_files() {
+        let contact = Address::Tcp { host: "10.0.0.1".into(), port: 9_042 };
+        let mut cluster = ClusterSettings { discover: false, ..ClusterSettings::new("main", vec![contact]) };
+        assert_eq!(upstream_files(&[], std::slice::from_ref(&cluster), 2), 2 * 3 * 2);
+        (cluster.clients, cluster.principals_max) = (ClientSignIn::Own, 5);
+        assert_eq!(upstream_files(&[], &[cluster], 2), 2 * 3 * 2 * 5);
     }
 
     #[test]

@@ -328,8 +328,11 @@ impl Worded for Version {
 }
 
 impl Worded for ClientSignIn {
-    const WORDS: &'static [(&'static str, ClientSignIn)] =
-        &[("trusted", ClientSignIn::Trusted), ("password", ClientSignIn::Password)];
+    const WORDS: &'static [(&'static str, ClientSignIn)] = &[
+        ("trusted", ClientSignIn::Trusted),
+        ("password", ClientSignIn::Password),
+        ("own", ClientSignIn::Own),
+    ];
 }
 
 impl Worded for TlsVerify {

@@ -9,16 +9,18 @@
 
 mod options;
 mod shard;
+mod sign_in;
 
 pub use options::supported;
 
-use super::{ConnectError, Connected, Connecting, auth_failed, credentials, dial, failed};
+use super::{ConnectError, Connected, Connecting, auth_failed, dial, failed};
 use crate::tls::ClientSide;
 use shard::Told;
+use sign_in::is_about_credentials;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use weir_cql::envelope::{EnvelopeLimits, Flags, HEADER_LEN, Header, Opcode, Side, Step, read_header};
-use weir_cql::request::{AuthResponse, Register, Startup};
+use weir_cql::request::{Register, Startup};
 use weir_cql::response::{ErrorBody, ErrorCode, Prefix};
 use weir_cql::segment::SegmentStep;
 use weir_cql::{Cursor, Malformed, SegmentDecoder, StreamId, Version, own, write_segments};
@@ -132,8 +134,15 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
             self.segments = Some(SegmentDecoder::new(false, ANSWER_MAX));
         }
         match answer.header.opcode {
+            // its requests are to be carried out under its own rights, not under everybody's
+            Opcode::Ready if info.principal.is_some() => {
+                return Err(unreadable("the node asks for no password: clients = \"own\" cannot be had"));
+            }
             Opcode::Ready => {}
-            Opcode::Authenticate => self.sign_in(&answer, info.auth_file.as_deref()).await?,
+            Opcode::Authenticate => {
+                let token = self.token(&answer, info).await?;
+                self.sign_in(&token).await?;
+            }
             other => return Err(unexpected(other, "STARTUP")),
         }
         if info.registers {
@@ -161,49 +170,6 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
             ("DRIVER_VERSION", env!("CARGO_PKG_VERSION")),
         ];
         self.ask(Opcode::Startup, |out| Startup::write(options, out)).await
-    }
-
-    /// The node's word on somebody's credentials.
-    async fn check(mut self, secret: &Secret) -> Result<Verdict, ConnectError> {
-        let answer = self.start().await?;
-        if answer.header.opcode != Opcode::Authenticate {
-            return Err(unreadable("the node asks for no password: clients = \"password\" cannot be had"));
-        }
-        let token = [b"\0", secret.user.as_bytes(), b"\0", &secret.password].concat();
-        let answer =
-            self.exchange(Opcode::AuthResponse, |out| AuthResponse::write(Some(&token), out)).await?;
-        match answer.header.opcode {
-            Opcode::AuthSuccess => Ok(Verdict::Good),
-            Opcode::Error => match answer.error() {
-                Some((ErrorCode::BAD_CREDENTIALS | ErrorCode::UNAUTHORIZED, words)) => {
-                    Ok(Verdict::Refused(words.into()))
-                }
-                _ => Err(self.refused(Opcode::AuthResponse, &answer)),
-            },
-            other => Err(unexpected(other, "AUTH_RESPONSE")),
-        }
-    }
-
-    /// SASL PLAIN (RFC 4616): what Cassandra's and Scylla's PasswordAuthenticator takes.
-    async fn sign_in(&mut self, asked: &Answer, auth_file: Option<&str>) -> Result<(), ConnectError> {
-        let class = Cursor::new(&asked.body).string().map(|span| span.of(&asked.body)).unwrap_or_default();
-        let Some(path) = auth_file else {
-            let class = String::from_utf8_lossy(class);
-            return Err(auth_failed(format!("the node asks for a password ({class}); auth_file is not set")));
-        };
-        let credentials = credentials::read(path).await?;
-        let at = credentials.iter().position(|byte| *byte == b' ').unwrap_or(credentials.len());
-        let (user, password) = (&credentials[..at], credentials.get(at + 1..).unwrap_or_default());
-        let token = [b"\0", user, b"\0", password].concat();
-        for _ in 0..ROUNDS_MAX {
-            let answer = self.ask(Opcode::AuthResponse, |out| AuthResponse::write(Some(&token), out)).await?;
-            match answer.header.opcode {
-                Opcode::AuthSuccess => return Ok(()),
-                Opcode::AuthChallenge => {}
-                other => return Err(unexpected(other, "AUTH_RESPONSE")),
-            }
-        }
-        Err(auth_failed("the node asks for more than a user name and a password"))
     }
 
     /// One question; its answer, which is no ERROR.
@@ -316,7 +282,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         let Some((code, text)) = answer.error() else { return unreadable("an ERROR that cannot be read") };
         let asked = asked.name();
         match code {
-            ErrorCode::BAD_CREDENTIALS | ErrorCode::UNAUTHORIZED => {
+            code if is_about_credentials(code, &text) => {
                 auth_failed(format!("the node refused the credentials: {text}"))
             }
             ErrorCode::PROTOCOL_ERROR
@@ -356,10 +322,12 @@ mod tests {
     fn info(version: Version, auth_file: Option<&str>) -> LaneInfo {
         LaneInfo {
             cluster: ClusterId(0),
+            of: ClusterId(0),
             node: NodeId(0),
             address: Address::Unix { path: "/x".into() },
             version,
             auth_file: auth_file.map(Into::into),
+            principal: None,
             registers: true,
             shard: None,
             tells_shard: false,

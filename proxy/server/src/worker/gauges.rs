@@ -154,6 +154,8 @@ impl Gauges {
             {
                 metrics.failovers(*cause, since(*now, before));
             }
+            metrics.principals(now.principals as u64);
+            metrics.principals_refused(since(now.principals_refused, before.principals_refused));
             metrics.shard_ports_free(now.shard_ports_free.unwrap_or(0));
             metrics.retries_refused(since(now.retries_refused, before.retries_refused));
             let ended = now.split_ended.into_iter().zip(before.split_ended);

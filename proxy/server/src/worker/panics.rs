@@ -127,6 +127,7 @@ pub(super) mod tests {
             clock,
             telemetry: telemetry.clone(),
             board: Arc::new(Board::new(InForce { settings, config: Arc::new(config), drain: None })),
+            principals: Arc::default(),
             budgets: Arc::default(),
             writes: Arc::default(),
             caps: Arc::new(Caps::new(1)),

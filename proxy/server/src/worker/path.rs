@@ -12,6 +12,7 @@ use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
 use weir_engine::cql::credentials::Verdict;
+use weir_engine::cql::principals::Principals;
 use weir_engine::cql::signin::SignIn;
 use weir_engine::cql::{ClusterCounts, Placement, Writes};
 use weir_engine::error::Rejected;
@@ -35,6 +36,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
 
     /// What the workers of a process know about writes together.
     fn share_writes(&mut self, _writes: &Arc<Writes>) {}
+    /// What they know about users with connections of their own.
+    fn share_principals(&mut self, _principals: &Arc<Principals>) {}
 
     /// What the wall clock says: microseconds since 1970 at [`Instant`] zero.
     fn tell_wall_clock(&mut self, _unix_micros_at_zero: i64) {}

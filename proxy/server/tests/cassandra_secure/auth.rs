@@ -23,12 +23,12 @@ fn weir(contact: &str, more: &str) -> Weir {
     Weir::with(&[("auth", "cassandra cassandra\n"), ("weir.toml", &text)], &[], None)
 }
 
-fn door(weir: &Weir) -> SocketAddr {
+pub fn door(weir: &Weir) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], weir.port))
 }
 
 /// Signs in; the connection, and the answer to its credentials.
-fn sign_in(at: SocketAddr, version: Version, user: &str, password: &str) -> (Cql, Answer) {
+pub fn sign_in(at: SocketAddr, version: Version, user: &str, password: &str) -> (Cql, Answer) {
     let mut cql = Cql::connect(at, version);
     cql.startup_asks(&[]);
     let answer = cql.credentials(user, password);
@@ -47,7 +47,7 @@ fn is_taken(at: SocketAddr, user: &str, password: &str) -> bool {
 }
 
 /// A connection of the node's superuser, past weir.
-fn superuser(node: &Secure) -> Cql {
+pub fn superuser(node: &Secure) -> Cql {
     let (cql, answer) =
         sign_in(node.address.parse().expect("an address"), Version::V4, "cassandra", "cassandra");
     assert_eq!(answer.header.opcode, Opcode::AuthSuccess, "{answer:?}");

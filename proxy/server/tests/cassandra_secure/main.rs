@@ -1,6 +1,6 @@
 //! TLS and passwords against a real Cassandra that asks for both: a node of this program's own, started once
 //! (`cargo xtask cassandra`), with TLS beside plain CQL on one port, clients' certificates where TLS is spoken, and
-//! PasswordAuthenticator. What the node says about its connections (`system_views.clients`) is the proof.
+//! PasswordAuthenticator and CassandraAuthorizer. What the node says about its connections (`system_views.clients`) is the proof.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -10,6 +10,7 @@ mod support_cql;
 mod support_tls;
 
 mod auth;
+mod own;
 mod tls;
 
 use std::net::SocketAddr;
@@ -50,7 +51,9 @@ fn start() -> Option<Secure> {
     std::fs::write(path("ca.pem"), &ca.pem).expect("written");
     let settings = format!(
         "authenticator: PasswordAuthenticator\n\
+         authorizer: CassandraAuthorizer\n\
          credentials_validity: 100ms\n\
+         permissions_validity: 100ms\n\
          client_encryption_options:\n\
          \x20 enabled: true\n\
          \x20 optional: true\n\

@@ -5,8 +5,13 @@ use crate::node::REFUSED_OWN;
 use weir_cql::response::ErrorCode;
 
 /// Whoever answers this has carried out nothing.
-const CARRIES_OUT_NOTHING: [ErrorCode; 4] =
-    [ErrorCode::UNPREPARED, ErrorCode::UNAVAILABLE, ErrorCode::OVERLOADED, ErrorCode::IS_BOOTSTRAPPING];
+const CARRIES_OUT_NOTHING: [ErrorCode; 5] = [
+    ErrorCode::BAD_CREDENTIALS,
+    ErrorCode::UNPREPARED,
+    ErrorCode::UNAVAILABLE,
+    ErrorCode::OVERLOADED,
+    ErrorCode::IS_BOOTSTRAPPING,
+];
 
 impl World {
     pub(super) fn judge_error(&mut self, expect: &Expect, answer: &Answer, index: usize) {
@@ -21,6 +26,7 @@ impl World {
                 !matches!(expect, Expect::Prepared(_) | Expect::Supported)
             }
             ErrorCode::WRITE_TIMEOUT => writes || matches!(expect, Expect::Prepared(_)),
+            ErrorCode::BAD_CREDENTIALS => text.contains("sign in again"),
             ErrorCode::UNPREPARED => {
                 let reads =
                     matches!(expect, Expect::Row(_) | Expect::HotRow(_) | Expect::Many(_) | Expect::Page(..));

@@ -3,7 +3,7 @@
 use super::random::Random;
 use crate::bench::settings;
 use std::collections::BTreeSet;
-use weir_engine::settings::{Settings, SplitChoice};
+use weir_engine::settings::{ClientSignIn, Settings, SplitChoice};
 use weir_engine::units::{Bytes, Operations, Span};
 
 /// A read of many keys, every fifth of which is not there; with a limit, and without.
@@ -52,6 +52,11 @@ pub fn scenario(random: &mut Random) -> Settings {
     cluster.discover = random.chance(80);
     cluster.nodes_max = random.pick(&[2, 128]);
     cluster.stream_reply_min = Bytes(random.pick(&[1, 20, 45, 1 << 18]));
+    if random.chance(40) {
+        cluster.clients = ClientSignIn::Own;
+        cluster.principals_max = random.pick(&[1, 2, 16]);
+        cluster.principal_idle = Span::millis(random.pick(&[50, 1_000, 60_000]));
+    }
     settings.reply_bytes_max = Bytes(random.pick(&[300, 3_000, 1 << 20]));
     settings.input_bytes_max = Bytes(random.pick(&[300, 5_000, 1 << 20]));
     settings.listeners[0].second_weir = "127.0.0.6:9142".parse().ok();

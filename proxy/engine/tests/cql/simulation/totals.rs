@@ -29,6 +29,11 @@ pub struct Totals {
     pub unlisted: u64,
     pub refused: Refused,
     pub shared: Shared,
+    /// Clients with connections of their own, those there was no room for, and what was answered to those whose password
+    /// has changed.
+    pub own: u64,
+    pub turned_away: u64,
+    pub sent_away: u64,
 }
 
 /// The sums of all runs.
@@ -62,6 +67,9 @@ impl All {
             ("others turned away", totals.refused.others),
             ("listed", totals.listed),
             ("unlisted", totals.unlisted),
+            ("own", totals.own),
+            ("turned away", totals.turned_away),
+            ("sent away", totals.sent_away),
         ] {
             *self.counts.entry(what).or_default() += count;
         }

@@ -23,7 +23,16 @@ const SPLITS: &[(&str, &str)] = &[
 ];
 const SIGN_INS: &[(&str, &str)] = &[
     ("trusted", "not at all: whoever reaches the listener is served"),
-    ("password", "with a user name and a password, which the cluster checks; the user is their principal"),
+    (
+        "password",
+        "with a user name and a password, which the cluster checks; the user is their principal, but at the cluster they may do \
+         whatever weir's own user (`auth_file`) may",
+    ),
+    (
+        "own",
+        "the same, and the requests of each user go upstream on connections that are signed in as that user: it may do there \
+         what it may do directly",
+    ),
 ];
 
 /// The stricter first.
@@ -40,6 +49,7 @@ const SECOND: Span = Span::secs(1);
 const MINUTE: Span = Span::secs(60);
 const TEN_MINUTES: Span = Span::secs(600);
 const HOUR: Span = Span::secs(3_600);
+const DAY: Span = Span::secs(86_400);
 
 /// Bytes of a request no server takes (`native_transport_max_frame_size` is 16 MiB, 256 MiB before Cassandra 4.0).
 const REQUEST_MAX_MOST: u64 = weir_cql::BODY_MAX as u64;
@@ -386,8 +396,26 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Kind::Word(SIGN_INS),
         Absent::Default,
         Tighter::LaterWord,
-        "How clients sign in. Whatever they show, their requests go out under weir's own user (`auth_file`), and what that user \
-         may do, they may."
+        "How clients sign in, and under whose rights their requests are carried out."
+    ),
+    key!(
+        ClusterSettings,
+        "principals_max",
+        principals_max,
+        Kind::Count(1, 1_024),
+        Absent::Default,
+        Tighter::Less,
+        "Users that may have connections of their own at once (`clients = \"own\"`), over all workers; a user beyond is turned \
+         away when it signs in. Each takes as many connections as all clients together do otherwise."
+    ),
+    key!(
+        ClusterSettings,
+        "principal_idle",
+        principal_idle,
+        Kind::Duration(SECOND, DAY),
+        Absent::Default,
+        Tighter::Less,
+        "A user's own connections are closed, and make room for another user's, when it has had no client for this time."
     ),
     key!(
         ClusterSettings,
@@ -396,7 +424,7 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Kind::Duration(SECOND, HOUR),
         Absent::Default,
         Tighter::Less,
-        "A user name and a password that the cluster took are not asked about again for this time (`clients = \"password\"`)."
+        "A user name and a password that the cluster took are not asked about again for this time (unless `clients = \"trusted\"`)."
     ),
     key!(
         ClusterSettings,

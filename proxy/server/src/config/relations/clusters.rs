@@ -80,25 +80,38 @@ fn page_key(file: &Path) -> Result<PageKey, String> {
 /// Whose rights clients have that sign in themselves.
 fn sign_in(problems: &mut Collector<'_>, path: &str, draft: &Draft<ClusterSettings>) {
     let held = &draft.held;
+    if held.clients != ClientSignIn::Own {
+        for key in ["principals_max", "principal_idle"] {
+            if draft.places.contains_key(key) {
+                let what = "has no effect without clients = \"own\"";
+                problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));
+            }
+        }
+    }
     if held.clients == ClientSignIn::Trusted {
         for key in ["credentials_kept", "credential_checks"] {
             if draft.places.contains_key(key) {
-                let what = "has no effect without clients = \"password\"";
+                let what = "has no effect with clients = \"trusted\"";
                 problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));
             }
         }
         return;
     }
     let path = format!("{path}.clients");
-    if held.auth_file.is_none() {
+    let own = held.clients == ClientSignIn::Own;
+    // weir itself asks the cluster for nothing but its nodes then
+    if held.auth_file.is_none() && !(own && !held.discover) {
         let problem = Problem::error(path, "a cluster that checks passwords asks weir for one too")
             .help("set auth_file to a file with one line: user, blank, password");
         return problems.add(draft.place("clients"), problem);
     }
+    if own {
+        return;
+    }
     let what = "clients are checked with their own passwords, but may do whatever weir's own user (auth_file) may: the \
                 cluster's permissions of their users are not applied";
-    let problem =
-        Problem::warning(path, what).help("give weir's user no more rights than its clients may have");
+    let problem = Problem::warning(path, what)
+        .help("write clients = \"own\", or give weir's user no more than its clients may have");
     problems.add(draft.place("clients"), problem);
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
 use weir_engine::cql::credentials::Verdict;
+use weir_engine::cql::principals::Principals;
 use weir_engine::cql::signin::SignIn;
 use weir_engine::cql::{Bound, ClusterCounts, CqlEngine, LaneInfo, Placement, Writes};
 use weir_engine::error::Rejected;
@@ -29,6 +30,9 @@ impl DataPath for CqlEngine {
     }
     fn tell_wall_clock(&mut self, unix_micros_at_zero: i64) {
         CqlEngine::tell_wall_clock(self, unix_micros_at_zero);
+    }
+    fn share_principals(&mut self, principals: &Arc<Principals>) {
+        CqlEngine::share_principals(self, principals.clone());
     }
 
     fn open_client(
@@ -64,8 +68,12 @@ impl DataPath for CqlEngine {
     fn lane_says(&mut self, id: LaneId, scylla: bool) {
         CqlEngine::lane_says(self, id, scylla);
     }
-    fn lane_failed(&mut self, id: LaneId, _sign_in: bool, now: Instant) {
-        CqlEngine::lane_failed(self, id, now);
+    fn lane_failed(&mut self, id: LaneId, sign_in: bool, now: Instant) {
+        if sign_in {
+            CqlEngine::lane_sign_in_failed(self, id, now);
+        } else {
+            CqlEngine::lane_failed(self, id, now);
+        }
     }
     fn fold_servers(&mut self, mut f: impl FnMut(u32, &Arc<Identity>, Server<'_>, u64)) {
         self.fold_nodes(|slot, identity, name, operations| {
@@ -96,7 +104,7 @@ impl DataPath for CqlEngine {
 
 impl Route for LaneInfo {
     fn backend(&self) -> Backend {
-        Backend::Cluster(self.cluster)
+        Backend::Cluster(self.of)
     }
 
     fn address(&self) -> &Address {
@@ -104,7 +112,7 @@ impl Route for LaneInfo {
     }
 
     fn patience(&self, settings: &Settings) -> Patience {
-        let cluster = &settings.clusters[self.cluster.0 as usize];
+        let cluster = &settings.clusters[self.of.0 as usize];
         Patience {
             connect: cluster.connect_timeout,
             reconnect_min: cluster.reconnect_min,
@@ -113,7 +121,7 @@ impl Route for LaneInfo {
     }
 
     fn dial(&self, config: &Config, timeout: Span) -> Connecting {
-        let tls = config.clusters_tls.get(self.cluster.0 as usize).cloned().flatten();
+        let tls = config.clusters_tls.get(self.of.0 as usize).cloned().flatten();
         cql::start(self.clone(), tls, timeout)
     }
 }
