@@ -134,8 +134,10 @@ fn the_cluster_says_who_may_come_in() {
     counted(&weir, "weir_requests_total", &[("caller", "reader"), ("outcome", "ok")], 3.0);
     let (mut cql, _) = sign_in(door(&weir), Version::V4, "reader", "one");
     let rows = cql.query("SELECT username, driver_name FROM system_views.clients").rows();
-    let own = rows.iter().filter(|row| row[1].as_deref() == Some(b"weir"));
-    assert!(own.clone().count() > 0 && own.clone().all(|row| row[0].as_deref() == Some(b"cassandra")));
+    // (other tests of this program have users with connections of their own)
+    let own = || rows.iter().filter(|row| row[1].as_deref() == Some(b"weir"));
+    assert!(own().any(|row| row[0].as_deref() == Some(b"cassandra")));
+    assert!(own().all(|row| row[0].as_deref() != Some(b"reader")));
     // nothing secret is anywhere
     for place in [
         weir.log(),
@@ -146,8 +148,11 @@ fn the_cluster_says_who_may_come_in() {
         assert!(!place.contains("\u{0}one") && !place.contains("password = "), "{place}");
     }
     let sign_ins = |result: &str| weir.metric("weir_cql_sign_ins_total", &[&format!("result=\"{result}\"")]);
-    assert_eq!((sign_ins("checked"), sign_ins("refused")), (1.0, 3.0));
-    assert_eq!((sign_ins("remembered"), sign_ins("refused_again")), (12.0, 6.0));
+    // (what is wrong is remembered for five seconds, which a busy machine needs for less than all of this)
+    let refused = sign_ins("refused");
+    assert!((3.0..=9.0).contains(&refused), "{refused}");
+    assert_eq!(refused + sign_ins("refused_again"), 9.0);
+    assert_eq!((sign_ins("checked"), sign_ins("remembered")), (1.0, 12.0));
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ const DOOR: &str = "tls_cert = \"{dir}/weir.crt\"\ntls_key = \"{dir}/weir.key\"\
 /// A weir before the node, with these lines of the cluster and of the listener.
 fn weir(node: &Secure, cluster: &str, listener: &str) -> Weir {
     super::auth::role(node, USER, "secret");
+    // it reads what the node says of its connections
+    super::auth::superuser(node).query(&format!("ALTER ROLE {USER} WITH SUPERUSER = true")).expect_result();
     let door = node.ca.vouch(&["127.0.0.1"]);
     let text = file(&node.address, cluster, listener);
     let files = [
