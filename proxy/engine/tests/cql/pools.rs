@@ -28,10 +28,8 @@ fn own(nodes: usize) -> Settings {
 
 fn with_rule(mut settings: Settings) -> Settings {
     let subject = Subject::Table { keyspace: "shop".into(), table: "hot".into() };
-    let (name, split, cache_ttl) = ("hot".into(), SplitChoice::Auto, Some(Span::secs(60)));
-    let (split_batches, stamp_timestamps) = (false, false);
-    let rule =
-        Rule { name, subject, split, join_in_flight: true, cache_ttl, split_batches, stamp_timestamps };
+    let cache_ttl = Some(Span::secs(60));
+    let rule = Rule { join_in_flight: true, cache_ttl, ..Rule::new("hot", subject) };
     settings.clusters[0].rules = [rule].into();
     settings
 }

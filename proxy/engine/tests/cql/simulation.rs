@@ -225,17 +225,6 @@ impl World {
         });
     }
 
-    /// A node takes the credentials of some connection that is not there no more.
-    fn password_changes(&mut self) {
-        let down = |lane: &usize| !self.bench.wires[*lane].up && self.bench.is_live(*lane);
-        let down: Vec<usize> = (0..self.bench.wires.len()).filter(down).collect();
-        if !down.is_empty() {
-            let lane = self.random.pick(&down);
-            self.replies[lane].clear();
-            self.bench.refuse(lane);
-        }
-    }
-
     fn client_goes(&mut self) {
         if let Some(index) = self.some_app() {
             self.close(index);

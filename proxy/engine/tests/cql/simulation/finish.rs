@@ -1,4 +1,4 @@
-//! The end of a run of the simulation.
+//! What ends: a password that is good no more, and a run of the simulation.
 
 use super::{World, batches, hot};
 use crate::node::is_own;
@@ -6,6 +6,17 @@ use weir_engine::cql::{LaneInfo, Routed};
 use weir_engine::units::Span;
 
 impl World {
+    /// A node takes the credentials of some connection that is not there no more.
+    pub(super) fn password_changes(&mut self) {
+        let down = |lane: &usize| !self.bench.wires[*lane].up && self.bench.is_live(*lane);
+        let down: Vec<usize> = (0..self.bench.wires.len()).filter(down).collect();
+        if !down.is_empty() {
+            let lane = self.random.pick(&down);
+            self.replies[lane].clear();
+            self.bench.refuse(lane);
+        }
+    }
+
     /// Everything mends; every client still there gets its answers, and nothing is left.
     pub(super) fn finish(&mut self) {
         for _ in 0..20_000 {
