@@ -170,6 +170,7 @@ impl CqlEngine {
             BatchKind::Counter => return Err(BatchWhole::Counter),
             BatchKind::Unlogged => {}
         }
+        let registry = self.known_statements(cluster);
         let cluster = &self.clusters[cluster.0 as usize];
         if !cluster.rules.list().iter().any(|rule| rule.split_batches) {
             return Err(BatchWhole::NoRule);
@@ -179,7 +180,7 @@ impl CqlEngine {
         for statement in batch.statements(body) {
             let source = statement.source.of(body);
             let rule = if statement.prepared {
-                let prepared = cluster.registry.peek(source).ok_or(BatchWhole::Unknown)?;
+                let prepared = registry.peek(source).ok_or(BatchWhole::Unknown)?;
                 cluster.rules.of_prepared(prepared)
             } else {
                 cluster.rules.of_text(&self.statements.peek(source), source, keyspace)
@@ -198,6 +199,7 @@ impl CqlEngine {
         body: &[u8],
         statement: &BatchStatement,
     ) -> Result<(Source, Written), BatchWhole> {
+        let registry = self.known_statements(cluster);
         let cluster = &self.clusters[cluster.0 as usize];
         let source = statement.source.of(body);
         if !statement.prepared {
@@ -206,7 +208,7 @@ impl CqlEngine {
             let place = cluster.written(&known, source, keyspace, statement, body)?;
             return Ok((Source::Text(known), place));
         }
-        let prepared = cluster.registry.peek(source).ok_or(BatchWhole::Unknown)?;
+        let prepared = registry.peek(source).ok_or(BatchWhole::Unknown)?;
         let place = match &prepared.write {
             Ok(key) => {
                 let table =

@@ -84,7 +84,9 @@ impl CqlEngine {
     ) -> Listing {
         let Some(request) = self.requests.get_mut(id) else { return Listing::Missing(UNPREPARED) };
         let cluster = self.clients[request.client.slot as usize].cluster;
-        let registry = &mut self.clusters[cluster.0 as usize].registry;
+        // the statements are those of the cluster, also where a user has connections of its own
+        let of = self.clusters[cluster.0 as usize].of;
+        let registry = &mut self.clusters[of.0 as usize].registry;
         let key = listed.key(request.version);
         if let Some(list) = registry.list(&key, &prepared.id) {
             return Listing::Known(list);
@@ -104,7 +106,7 @@ impl CqlEngine {
         if self.send_list(id, &key, now) {
             return Listing::Asked;
         }
-        let joined = self.clusters[cluster.0 as usize].registry.ended(&key, id);
+        let joined = self.registry(cluster).ended(&key, id);
         debug_assert!(joined.is_empty(), "nobody can have joined");
         if let Some(request) = self.requests.get_mut(id) {
             request.purpose = Purpose::Forward;
@@ -151,7 +153,7 @@ impl CqlEngine {
                     let told = Told { header, body, prefix: &prefix, located: &located };
                     let none = super::face::Rewrite::None;
                     let list = Arc::new(Prepared::of(&key, &told, none, None, &mut self.statements));
-                    let registry = &mut self.clusters[cluster.0 as usize].registry;
+                    let registry = self.registry(cluster);
                     registry.insert_list(key.clone(), list.clone(), &parent.id);
                     let joined = registry.ended(&key, id);
                     // not looked up: there may have been no room for it, or the schema changed meanwhile
@@ -165,7 +167,7 @@ impl CqlEngine {
             (Opcode::Error, Some((_, mut cursor))) => ErrorBody::read(body, &mut cursor, header.version).ok(),
             _ => None,
         };
-        let joined = self.clusters[cluster.0 as usize].registry.ended(&key, id);
+        let joined = self.registry(cluster).ended(&key, id);
         let why = if error.is_some_and(|error| is_final(error.code)) { REFUSED } else { UNPREPARED };
         self.without_list(id, why, now);
         for id in joined {
@@ -188,7 +190,7 @@ impl CqlEngine {
         request.tried.note(node);
         let Purpose::List(key) = std::mem::replace(&mut request.purpose, Purpose::Forward) else { return };
         let cluster = self.clients[request.client.slot as usize].cluster;
-        let joined = self.clusters[cluster.0 as usize].registry.ended(&key, id);
+        let joined = self.registry(cluster).ended(&key, id);
         self.launch(id, now);
         self.joined_prepares(joined, now);
     }
@@ -199,10 +201,10 @@ impl CqlEngine {
         request.purpose = Purpose::Forward;
         request.stage = Stage::New;
         let cluster = self.clients[request.client.slot as usize].cluster;
-        let registry = &self.clusters[cluster.0 as usize].registry;
-        let listed = request.prepared.as_ref().and_then(|prepared| prepared.listed.as_ref());
+        let prepared = request.prepared.clone();
+        let listed = prepared.as_ref().and_then(|prepared| prepared.listed.as_ref());
         if let Some(listed) = listed.filter(|_| why == REFUSED) {
-            listed.refused.store(registry.changes() + 1, Relaxed);
+            listed.refused.store(self.known_statements(cluster).changes() + 1, Relaxed);
         }
         if !self.missing_list(id, why, now) {
             self.launch_whole(id, now);

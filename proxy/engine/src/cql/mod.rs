@@ -476,6 +476,12 @@ impl CqlEngine {
         &mut self.clusters[of.0 as usize].registry
     }
 
+    /// The same, to look at.
+    fn known_statements(&self, cluster: ClusterId) -> &Registry {
+        let of = self.clusters[cluster.0 as usize].of;
+        &self.clusters[of.0 as usize].registry
+    }
+
     fn replies_crowded(&self) -> bool {
         self.reply_bytes as u64 > self.settings.reply_bytes_max.0
     }
