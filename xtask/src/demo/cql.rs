@@ -1,6 +1,6 @@
 //! The same story on CQL: a caller whose SELECTs name 15,000 keys, and a neighbour that asks for one key at a time, first
 //! straight to a real Cassandra, then through weir; and who it was, in weir's own words. What is printed is what was
-//! measured: nothing here knows what weir makes of long lists.
+//! measured; one sentence below the table says what weir does with long lists.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::culprit;
 use super::stage::{CULPRIT, milliseconds};
+use super::table::busy_note;
 use crate::cassandra::{Kit, Shared};
-use crate::proc;
+use crate::proc::{self, Others};
 use crate::process;
 use crate::report::{Table, thousands};
 use crate::scenario::{Scenario, number};
@@ -61,7 +62,8 @@ pub fn tell(workspace: &Workspace, seconds: f64) -> Result<()> {
         2.0 * (ORDINARY + RISE + seconds + 4.0) + 25.0
     );
     let node = Shared::start().context("Cassandra")?;
-    println!("  {}", node.line());
+    println!("  Cassandra listens on {}, pid {}", node.address(), node.pid());
+    let before = Others::watch(&[node.pid()]);
     let program = workspace.binary(Profile::Release, "weir-scenario")?;
     Scenario::of("cql-fill", &node.address().to_string(), ROWS)
         .seconds_of_patience(90.0)
@@ -75,8 +77,14 @@ pub fn tell(workspace: &Workspace, seconds: f64) -> Result<()> {
     let direct = side("without weir", &address, None)?;
     let weir = Weir::start_cql(workspace, "demo-cql", Door::free_port()?, node.address())?;
     let through = side("with weir", &weir.server.door.to_string(), Some(&weir))?;
+    let busy = Others::watch(&[node.pid(), weir.server.pid()]).share_since(before);
     println!("\n{}", table(&direct, &through));
-    println!("{}", named(&weir)?);
+    println!(
+        "With weir the same SELECTs go to Cassandra in parts, a few at a time, so that others get their turn. Its sockets: one\n\
+         for requests, one for parts, one to follow the cluster, however many clients there are."
+    );
+    print!("{}", busy_note(busy));
+    println!("\nWho it was, in weir's own words:\n\n{}", named(&weir)?);
     Ok(())
 }
 

@@ -31,17 +31,20 @@ const BUSY: f64 = 0.1;
 
 /// What is printed at the end: the table, what makes it doubtful, and the line for on-call.
 pub fn ending(without: &SideReport, with: &SideReport) -> String {
-    let busy = without.others.max(with.others);
-    let note = if busy > BUSY {
-        format!(
-            "\nnote: other programs took {:.0} % of this machine's processor time meanwhile, so the latencies are partly \
-             theirs:\n      run it again on a quiet machine to compare them.\n",
-            busy * 100.0
-        )
-    } else {
-        String::new()
-    };
+    let note = busy_note(without.others.max(with.others));
     format!("{}{}{note}{}", side_by_side(without, with), spared(without, with), on_call(with))
+}
+
+/// Said when other programs took so much of the machine that latencies are doubtful.
+pub fn busy_note(busy: f64) -> String {
+    if busy <= BUSY {
+        return String::new();
+    }
+    format!(
+        "\nnote: other programs took {:.0} % of this machine's processor time meanwhile, so the latencies are partly \
+         theirs:\n      run it again on a quiet machine to compare them.\n",
+        busy * 100.0
+    )
 }
 
 /// Why the neighbours look unharmed where there are no ports left.
