@@ -16,6 +16,7 @@ mod pools;
 mod prepared;
 mod repairs;
 mod routing;
+mod routing_keys;
 mod second;
 mod shards;
 mod signin;
