@@ -100,7 +100,7 @@ fn sign_in(problems: &mut Collector<'_>, path: &str, draft: &Draft<ClusterSettin
     let path = format!("{path}.clients");
     let own = held.clients == ClientSignIn::Own;
     // weir itself asks the cluster for nothing but its nodes then
-    if held.auth_file.is_none() && !(own && !held.discover) {
+    if held.auth_file.is_none() && (!own || held.discover) {
         let problem = Problem::error(path, "a cluster that checks passwords asks weir for one too")
             .help("set auth_file to a file with one line: user, blank, password");
         return problems.add(draft.place("clients"), problem);
