@@ -481,7 +481,13 @@ impl World {
         if self.replies.is_empty() {
             return;
         }
-        let lane = self.random.below(self.replies.len());
+        // in the middle of a reply, perhaps
+        let begun: Vec<usize> =
+            (0..self.replies.len()).filter(|lane| !self.replies[*lane].is_empty()).collect();
+        let lane = match begun.is_empty() || self.random.chance(40) {
+            true => self.random.below(self.replies.len()),
+            false => self.random.pick(&begun),
+        };
         if self.bench.wires[lane].up {
             self.lose(lane);
         } else if self.random.chance(50) && self.bench.is_live(lane) {
