@@ -32,7 +32,7 @@ use weir_engine::cql::PlacedNode;
 use weir_engine::settings::ClientSignIn;
 use weir_engine::units::{ClusterId, LaneId, Span};
 
-const SEEDS: u64 = 144;
+const SEEDS: u64 = 96;
 const STEPS: usize = 1_500;
 /// Texts that clients prepare.
 const READS: usize = 6;
