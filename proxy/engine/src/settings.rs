@@ -173,7 +173,7 @@ mod cluster;
 mod rule;
 mod shard_ports;
 
-pub use cluster::{ClientSignIn, ClusterSettings, TlsVerify, UpstreamTls};
+pub use cluster::{ClientSignIn, ClusterSettings, RateRefusal, TlsVerify, UpstreamTls};
 pub use rule::{RULES_MAX, Rule, SplitChoice, Subject};
 pub use shard_ports::ShardPorts;
 

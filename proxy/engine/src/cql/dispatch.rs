@@ -10,8 +10,9 @@ use super::node::{Lane, NodeId};
 use super::request::{Purpose, RequestId, Stage};
 use crate::admit::{Ask, Verdict, admit, book};
 use crate::client::Held;
+use crate::error::LimitKind;
 use crate::ledger::{Outcome, SentTo};
-use crate::settings::LimitMode;
+use crate::settings::{LimitMode, RateRefusal};
 use crate::units::{Bytes, ClientId, ClusterId, Instant, LaneId, Operations, ServerId};
 use std::cmp::Reverse;
 use weir_cql::Version;
@@ -89,7 +90,13 @@ impl CqlEngine {
             Verdict::Refuse { kind, ceiling } => {
                 self.ledger.over_limit(account, kind, LimitMode::Refuse);
                 let text = refusal(kind, &known.identity.name, ask.operations, ceiling);
-                self.answer_error(id, &ErrorBody::plain(ErrorCode::INVALID, &text), Outcome::Refused, now);
+                let cluster = self.clients[request.client.slot as usize].cluster;
+                let rates = self.cluster_settings(cluster).refuse_rate_as;
+                let code = match (kind, rates) {
+                    (LimitKind::OperationsPerRequest, _) | (_, RateRefusal::Invalid) => ErrorCode::INVALID,
+                    (_, RateRefusal::Overloaded) => ErrorCode::OVERLOADED,
+                };
+                self.answer_error(id, &ErrorBody::plain(code, &text), Outcome::Refused, now);
                 false
             }
         }

@@ -72,7 +72,8 @@ impl Failure {
     }
 }
 
-/// The message a refused request is answered with: limit, ask and ceiling. Goes out as Invalid, which no driver retries.
+/// The message a refused request is answered with: limit, ask and ceiling. Goes out as Invalid, which no driver
+/// retries, or as `refuse_rate_as` says.
 pub(super) fn refusal(kind: LimitKind, caller: &str, asked: Operations, ceiling: u64) -> String {
     format!(
         "weir: {} limit of {caller}: asked {}, ceiling {ceiling}; do not retry at once",

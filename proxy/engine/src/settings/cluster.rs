@@ -48,6 +48,8 @@ pub struct ClusterSettings {
     /// Answers of parts that one worker holds until the whole answer is complete, bytes. While it is reached, only the
     /// oldest split request goes on; an answer that is larger alone is refused.
     pub gather_bytes_max: Bytes,
+    /// What a request is refused as that is over a ceiling of time or of what is under way.
+    pub refuse_rate_as: RateRefusal,
     /// Newest protocol version offered to clients.
     pub newest_version: Version,
     /// Bytes of one request.
@@ -146,6 +148,17 @@ pub enum TlsVerify {
     Ca,
 }
 
+/// The error a client gets that is over `operations_per_second`, `operations_in_flight` or `bytes_in_flight`. One request
+/// over `operations_per_request` is Invalid in any case: another host would be no help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RateRefusal {
+    /// Invalid: no driver sends it again.
+    #[default]
+    Invalid,
+    /// OVERLOADED: most drivers ask their next host.
+    Overloaded,
+}
+
 impl ClusterSettings {
     /// A cluster of these contacts with every default.
     #[must_use]
@@ -168,6 +181,7 @@ impl ClusterSettings {
             chunks_in_flight: 4,
             chunks_beside_requests: 1,
             gather_bytes_max: Bytes(64 << 20),
+            refuse_rate_as: RateRefusal::Invalid,
             newest_version: Version::V5,
             request_max: Bytes(16 << 20),
             stream_reply_min: Bytes(256 << 10),

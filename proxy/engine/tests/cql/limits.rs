@@ -5,7 +5,7 @@ use crate::wire::{Part, With, batch, execute, int, list, query};
 use weir_cql::Version;
 use weir_cql::response::ErrorCode;
 use weir_engine::cql::Method;
-use weir_engine::settings::{CallerLimits, LimitMode, Settings, SplitChoice};
+use weir_engine::settings::{CallerLimits, LimitMode, RateRefusal, Settings, SplitChoice};
 use weir_engine::units::{Bytes, Operations, Span};
 
 fn limited(limits: CallerLimits) -> Settings {
@@ -61,6 +61,33 @@ fn a_size_above_the_ceiling_is_refused_by_name() {
     let answer = bench.ask(&mut caller, &execute(Version::V4, 3, &id, &With::values(&[list(0..100)])));
     assert_eq!(answer.values().len(), 100);
     bench.engine.check_quiet();
+}
+
+#[test]
+fn a_rate_above_the_ceiling_is_refused_as_configured_and_a_size_as_invalid() {
+    for (as_what, want) in
+        [(RateRefusal::Invalid, ErrorCode::INVALID), (RateRefusal::Overloaded, ErrorCode::OVERLOADED)]
+    {
+        let limits = CallerLimits {
+            operations_per_request: Some(Operations(10)),
+            operations_per_second: Some(Operations(10)),
+            burst: Some(Operations(10)),
+            ..none(LimitMode::Refuse)
+        };
+        let mut settings = limited(limits);
+        settings.clusters[0].refuse_rate_as = as_what;
+        let mut bench = Bench::new(settings);
+        let mut caller = bench.open(Version::V4);
+        let id = bench.prepare(&mut caller, "SELECT v FROM shop.t WHERE k IN ?");
+        let mut ask =
+            |keys| bench.ask(&mut caller, &execute(Version::V4, 1, &id, &With::values(&[list(0..keys)])));
+        assert_eq!(ask(11).error().0, ErrorCode::INVALID, "another host would be no help");
+        let refused = (0..5).map(|_| ask(10)).find(|answer| answer.code().is_some());
+        let (code, text) = refused.expect("a rate has an end").error();
+        assert_eq!(code, want, "{text}");
+        assert!(text.contains("operations_per_second limit of caller"), "{text}");
+        bench.engine.check_quiet();
+    }
 }
 
 #[test]

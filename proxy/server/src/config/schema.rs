@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use weir_cql::Version;
 use weir_engine::settings::{
-    Address, CallerClass, ClientSignIn, FlushPolicy, LimitMode, RingDialect, ServerSettings, ShardPorts,
-    TlsVerify,
+    Address, CallerClass, ClientSignIn, FlushPolicy, LimitMode, RateRefusal, RingDialect, ServerSettings,
+    ShardPorts, TlsVerify,
 };
 use weir_engine::units::{Bytes, Operations, Span};
 
@@ -333,6 +333,11 @@ impl Worded for ClientSignIn {
         ("password", ClientSignIn::Password),
         ("own", ClientSignIn::Own),
     ];
+}
+
+impl Worded for RateRefusal {
+    const WORDS: &'static [(&'static str, RateRefusal)] =
+        &[("invalid", RateRefusal::Invalid), ("overloaded", RateRefusal::Overloaded)];
 }
 
 impl Worded for TlsVerify {

@@ -36,6 +36,13 @@ const SIGN_INS: &[(&str, &str)] = &[
 ];
 
 /// The stricter first.
+const REFUSALS: &[(&str, &str)] = &[
+    ("invalid", "Invalid, which no driver sends again"),
+    (
+        "overloaded",
+        "OVERLOADED, with which most drivers ask their next host (docs/cql.md has what each does)",
+    ),
+];
 const VERIFIES: &[(&str, &str)] = &[
     (
         "name",
@@ -208,6 +215,16 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
         Tighter::Less,
         "Answers of parts that a worker holds until the whole is complete. While it is reached only the oldest split \
          request goes on; an answer that is larger alone is refused."
+    ),
+    key!(
+        ClusterSettings,
+        "refuse_rate_as",
+        refuse_rate_as,
+        Kind::Word(REFUSALS),
+        Absent::Default,
+        Tighter::Neither,
+        "What a request is answered that a caller's `operations_per_second`, `operations_in_flight` or `bytes_in_flight` \
+         refuses. One over `operations_per_request` is Invalid in any case."
     ),
     key!(
         ClusterSettings,
