@@ -1,0 +1,12 @@
+//! `weir-probes`: see [`weir_probes::cli`] for the command line.
+
+use clap::Parser as _;
+use std::process::ExitCode;
+use weir_probes::cli::{Cli, Command};
+use weir_probes::commands;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Check(args) => commands::check::run(&args),
+    }
+}
