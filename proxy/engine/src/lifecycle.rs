@@ -63,6 +63,12 @@ impl Engine {
         self.pump_due || !self.resume.is_empty()
     }
 
+    /// Chunks of large requests wait for their turn at a server.
+    #[must_use]
+    pub fn is_splitting(&self) -> bool {
+        self.servers.iter().any(|server| !server.bulk.is_empty())
+    }
+
     fn may_time_out(&self) -> bool {
         self.reply_bytes > 0
             || self.lanes.iter().any(|lane| !lane.owed.is_empty())

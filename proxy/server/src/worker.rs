@@ -9,6 +9,7 @@
 pub mod alarm;
 mod churn;
 mod clients;
+mod courtesy;
 mod flushes;
 mod gates;
 mod gauges;
@@ -34,6 +35,7 @@ use crate::listen::Reserve;
 use crate::sign_in::SignInDesk;
 use alarm::Alarm;
 use churn::Churns;
+use courtesy::Courtesy;
 use gauges::Gauges;
 use handshakes::Handshakes;
 use orders::{Board, InForce, Mailbox, WorkerHandle};
@@ -296,6 +298,7 @@ struct Worker<P: DataPath> {
     sign_ins: Vec<SignIn>,
     alarm: Alarm,
     /// What `alarm` is set to.
+    courtesy: Courtesy,
     armed: Option<Instant>,
     fold_at: Option<Instant>,
     tick_at: Instant,
@@ -376,6 +379,7 @@ impl<P: DataPath> Worker<P> {
             sign_ins: Vec::new(),
             flushes: flushes::Flushes::new(&mailbox.ready),
             alarm: Alarm::new()?,
+            courtesy: Courtesy::default(),
             armed: None,
             fold_at: None,
             tick_at: now.after(TICK),

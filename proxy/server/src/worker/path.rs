@@ -119,6 +119,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn end_turn(&mut self, now: Instant);
     /// Whether another turn would do more.
     fn has_more(&self) -> bool;
+    /// Parts of large requests are waiting or under way.
+    fn is_splitting(&self) -> bool;
     /// When [`DataPath::on_timer`] is to be called next.
     fn next_deadline(&self) -> Option<Instant>;
     /// What happens by time.
@@ -260,6 +262,9 @@ macro_rules! shared_calls {
         }
         fn has_more(&self) -> bool {
             <$engine>::has_more(self)
+        }
+        fn is_splitting(&self) -> bool {
+            <$engine>::is_splitting(self)
         }
         fn next_deadline(&self) -> Option<Instant> {
             <$engine>::next_deadline(self)

@@ -69,8 +69,19 @@ impl<P: DataPath> Worker<P> {
             cx.waker().wake_by_ref();
         } else {
             self.arm(cx);
+            self.give_way();
         }
         Poll::Pending
+    }
+
+    /// Lets others have the processor before the kernel is asked for events (see [`super::courtesy`]).
+    fn give_way(&mut self) {
+        if self.engine.is_splitting() || !self.courtesy.due() {
+            return;
+        }
+        let before = self.clock.now();
+        std::thread::yield_now();
+        self.courtesy.took(self.clock.now().since(before));
     }
 
     fn event(&mut self, token: Token) {
