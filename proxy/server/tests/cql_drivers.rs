@@ -2,6 +2,8 @@
 //! rows in the same order. `cargo xtask test` names the node in `WEIR_TEST_CASSANDRA` and prepares the environments;
 //! a driver that cannot be had is skipped aloud. Bounds: [`LIMIT`] for a run, [`BUILD_LIMIT`] for a build.
 
+#[path = "cql_drivers/flight.rs"]
+mod flight;
 #[path = "cql_drivers/go.rs"]
 mod go;
 #[path = "cql_drivers/java.rs"]
@@ -30,8 +32,8 @@ const SHOWN: usize = 12;
 /// Between two looks at the sockets of a driver.
 const LOOK: Duration = Duration::from_millis(100);
 /// What each driver does; it says `ok NAME` after each.
-const CHECKS: [&str; 9] =
-    ["connect", "ddl", "inserts", "in", "paging", "batch", "keyspaces", "schema change", "errors"];
+const CHECKS: [&str; 10] =
+    ["connect", "ddl", "inserts", "in", "burst", "paging", "batch", "keyspaces", "schema change", "errors"];
 
 /// The node of these tests; `None`, said aloud, without one.
 fn node(what: &str) -> Option<SocketAddr> {
@@ -95,6 +97,22 @@ impl Driver {
         (said, peers)
     }
 
+    /// Every check was done, directly and through weir, and every row was the same.
+    fn agree(&self, setting: &str, direct: &[String], through: &[String]) {
+        for check in CHECKS {
+            let of = |said: &[String]| {
+                let line = said.iter().find(|line| {
+                    **line == format!("ok {check}") || line.starts_with(&format!("ok {check}:"))
+                });
+                line.unwrap_or_else(|| panic!("no {check}: {}", last(said))).clone()
+            };
+            let (directly, here) = (of(direct), of(through));
+            if directly.contains("rows=") {
+                assert_eq!(here, directly, "{} {setting}", self.name);
+            }
+        }
+    }
+
     /// Everything directly and through weir, in each setting (version and compression).
     fn check(&self, node: SocketAddr, settings: &[&str]) {
         for (nth, setting) in settings.iter().enumerate() {
@@ -107,17 +125,9 @@ impl Driver {
                 true => self.run(at, setting, Some(&mut weir)),
                 false => self.run(at, setting, None),
             };
-            for check in CHECKS {
-                let of = |said: &[String]| {
-                    let line = said.iter().find(|line| {
-                        **line == format!("ok {check}") || line.starts_with(&format!("ok {check}:"))
-                    });
-                    line.unwrap_or_else(|| panic!("no {check}: {}", last(said))).clone()
-                };
-                let (directly, here) = (of(&direct), of(&through));
-                if directly.contains("rows=") {
-                    assert_eq!(here, directly, "{} {setting}", self.name);
-                }
+            self.agree(setting, &direct, &through);
+            if nth == 0 {
+                flight::check(self, node, setting, &direct);
             }
             assert_eq!(peers, BTreeSet::from([at.to_string()]), "{} {setting} went past weir", self.name);
             let counted = |name, labels: &[_]| weir.series(name, labels).unwrap_or(0.0);

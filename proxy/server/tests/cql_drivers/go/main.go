@@ -18,7 +18,7 @@ import (
 	gocql "github.com/gocql/gocql"
 )
 
-const rows, keys, page = 1000, 15000, 100
+const rows, keys, page, burst = 1000, 15000, 100, 200
 
 var keyspace = os.Args[3]
 
@@ -51,6 +51,7 @@ func session(keyspace string) *gocql.Session {
 			cluster.SslOpts = &gocql.SslOptions{CaPath: ca, EnableHostVerification: true}
 		}
 	}
+	expect(cluster.DefaultTimestamp, "it sends timestamps unless it is told otherwise")
 	cluster.Keyspace, cluster.Timeout = keyspace, 60*time.Second
 	cluster.ReconnectInterval = time.Second // of hosts that are down; the default is a minute
 	made, err := cluster.CreateSession()
@@ -70,6 +71,19 @@ func digest(query *gocql.Query) string {
 	}
 	check(iter.Close())
 	return fmt.Sprintf("rows=%d digest=%x", count, hashed.Sum(nil)[:8])
+}
+
+// identical reads many times at once, each with the timestamp that the driver gives it: one answer for all.
+func identical(read func() string) string {
+	alone, found := read(), make(chan string, burst)
+	for range burst {
+		go func() { found <- read() }()
+	}
+	for range burst {
+		one := <-found
+		expect(one == alone, one, " is not ", alone)
+	}
+	return alone
 }
 
 func eventually(what string, holds func() bool) string {
@@ -124,6 +138,9 @@ func main() {
 		all[k] = k
 	}
 	ok("in", digest(first.Query(read, all)))
+	ok("burst", identical(func() string {
+		return digest(first.Query("SELECT k, v FROM "+keyspace+".t WHERE k = ?", 7))
+	}))
 	ok("paging", digest(first.Query("SELECT k, v FROM "+keyspace+".t").PageSize(page)))
 
 	batch, batched := first.NewBatch(gocql.UnloggedBatch), make([]int, 20)

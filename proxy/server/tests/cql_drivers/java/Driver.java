@@ -21,7 +21,7 @@ import java.util.stream.IntStream;
  * and says how long no request succeeded. Lines with "rows=" are the same whatever stands between it and the cluster.
  */
 public class Driver {
-  static final int ROWS = 1000, KEYS = 15_000, PAGE = 100;
+  static final int ROWS = 1000, KEYS = 15_000, PAGE = 100, BURST = 200;
 
   static void ok(String name, String said) {
     System.out.println("ok " + name + ": " + said);
@@ -53,6 +53,16 @@ public class Driver {
       count++;
     }
     return "rows=" + count + " digest=" + HexFormat.of().formatHex(hashed.digest(), 0, 8);
+  }
+
+  /** Identical reads at once, each with the timestamp that the driver gives it: one answer for all. */
+  static String identical(CqlSession session, BoundStatement read) throws Exception {
+    var generator = session.getContext().getTimestampGenerator();
+    expect(generator.next() != Statement.NO_DEFAULT_TIMESTAMP, generator);
+    String alone = digest(session.execute(read));
+    var burst = IntStream.range(0, BURST).mapToObj(n -> session.executeAsync(read).toCompletableFuture()).toList();
+    for (var one : burst) expect(digest(one.get().currentPage()).equals(alone), "another answer than " + alone);
+    return alone;
   }
 
   static String eventually(String what, BooleanSupplier holds) throws Exception {
@@ -112,6 +122,7 @@ public class Driver {
 
     var read = first.prepare("SELECT k, v FROM " + keyspace + ".t WHERE k IN ?");
     ok("in", digest(first.execute(read.bind(IntStream.range(0, KEYS).boxed().toList()))));
+    ok("burst", identical(first, first.prepare("SELECT k, v FROM " + keyspace + ".t WHERE k = ?").bind(7)));
     var paged = first.execute(SimpleStatement.newInstance("SELECT k, v FROM " + keyspace + ".t").setPageSize(PAGE));
     ok("paging", digest(paged) + " pages=" + paged.getExecutionInfos().size());
 

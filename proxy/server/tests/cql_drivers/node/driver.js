@@ -12,7 +12,7 @@ const { createRequire } = require('node:module');
 // The driver lies in an environment of the tests, not beside this file.
 const cassandra = createRequire(`${process.env.WEIR_TEST_NODE ?? process.cwd()}/package.json`)('cassandra-driver');
 
-const ROWS = 1000, KEYS = 15000, PAGE = 100;
+const ROWS = 1000, KEYS = 15000, PAGE = 100, BURST = 200;
 const [host, port, keyspace, version] = process.argv.slice(2);
 const prepare = true;
 const ok = (name, said) => console.log(said ? `ok ${name}: ${said}` : `ok ${name}`);
@@ -92,6 +92,17 @@ async function main() {
   const found = await session.execute(read, [[...Array(KEYS).keys()]], { prepare });
   console.log(`# IN of ${KEYS} keys took ${seconds(begun)}`);
   ok('in', digest(found.rows));
+
+  // Identical reads at once, each with the timestamp that the driver gives it.
+  assert(session.options.policies.timestampGeneration.next(session) != null);
+  const same = async () => {
+    const { rows } = await session.execute(`SELECT k, v FROM ${keyspace}.t WHERE k = ?`, [7], { prepare });
+    return digest(rows);
+  };
+  const alone = await same();
+  const burst = await Promise.all([...Array(BURST)].map(same));
+  assert.deepEqual(new Set(burst), new Set([alone]));
+  ok('burst', alone);
 
   const rows = [];
   let pages = 0, pageState;

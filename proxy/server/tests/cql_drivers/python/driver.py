@@ -17,7 +17,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.protocol import SyntaxException
 from cassandra.query import BatchStatement, BatchType, SimpleStatement
 
-ROWS, KEYS, PAGE = 1000, 15_000, 100
+ROWS, KEYS, PAGE, BURST = 1000, 15_000, 100, 200
 host, port, keyspace, version, compression = sys.argv[1:6]
 
 
@@ -104,6 +104,15 @@ def main():
     rows = digest(session.execute(read, (list(range(KEYS)),), timeout=60))
     print(f"# IN of {KEYS} keys took {time.monotonic() - begun:.2f} s")
     ok("in", rows)
+
+    # identical reads at once, each with the timestamp that the driver gives it
+    assert session.use_client_timestamp
+    same = session.prepare(f"SELECT k, v FROM {keyspace}.t WHERE k = ?")
+    alone = digest(session.execute(same, (7,)))
+    burst = [session.execute_async(same, (7,)) for _ in range(BURST)]
+    found = {digest(one.result()) for one in burst}
+    assert found == {alone}, found
+    ok("burst", alone)
 
     result = session.execute(SimpleStatement(f"SELECT k, v FROM {keyspace}.t", fetch_size=PAGE))
     pages, rows = 1, list(result.current_rows)
