@@ -1,8 +1,9 @@
 //! Every metric, once: name, type, labels with their caps, help.
 //!
 //! Nothing else in weir spells a metric's name: families are built from these entries, `/metrics` is rendered from the
-//! families, `docs/metrics.md` is generated from the list, and `cargo xtask tidy` checks rules and dashboards against
-//! that page. To add a metric, add an entry here and a field in `families.rs`.
+//! families, `docs/metrics.md` is generated from the list ([`crate::page`]), and `cargo xtask tidy` checks rules and
+//! dashboards against that page. To add a metric, add an entry here and a field in `families.rs`. The metrics of
+//! `weir-probes` have a list of their own: [`crate::probes::catalogue`].
 
 use crate::vocabulary::{
     CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult,
@@ -104,7 +105,7 @@ impl MetricInfo {
     }
 }
 
-const fn label(name: &'static str, values: Values) -> LabelInfo {
+pub(crate) const fn label(name: &'static str, values: Values) -> LabelInfo {
     LabelInfo { name, values }
 }
 
@@ -136,7 +137,7 @@ const CAPPED_LABELS: &[&str] = &[
 ];
 
 macro_rules! catalogue {
-    ($($ident:ident = $kind:ident $name:literal [$($label:expr),* $(,)?] $help:literal;)+) => {
+    ($(#[$about:meta])* $list:ident: $($ident:ident = $kind:ident $name:literal [$($label:expr),* $(,)?] $help:literal;)+) => {
         $(
             #[doc = concat!("`", $name, "`: ", $help, ".")]
             pub const $ident: MetricInfo = MetricInfo {
@@ -147,12 +148,16 @@ macro_rules! catalogue {
             };
         )+
 
-        /// Every metric, in the order of `docs/metrics.md`.
-        pub const CATALOGUE: &[MetricInfo] = &[$($ident),+];
+        $(#[$about])*
+        pub const $list: &[MetricInfo] = &[$($ident),+];
     };
 }
+pub(crate) use catalogue;
 
 catalogue! {
+    /// Every metric of `weir`, in the order of `docs/metrics.md`.
+    CATALOGUE:
+
     // Work by caller.
     REQUESTS = Counter "weir_requests_total" [CALLER, PROTOCOL, METHOD, label("outcome", Values::Listed(Outcome::NAMES))]
         "Requests that ended, by how they ended";
@@ -354,62 +359,3 @@ catalogue! {
     PROCESS_START = Gauge "process_start_time_seconds" []
         "When the process started, in seconds since 1970";
 }
-
-/// The page `docs/metrics.md`. A test compares it with the committed file; `WEIR_WRITE_GOLDEN=1` rewrites that file.
-#[must_use]
-pub fn markdown() -> String {
-    let mut page = String::from(PAGE_HEAD);
-    for metric in CATALOGUE {
-        let labels: Vec<&str> = metric.labels.iter().map(|l| l.name).collect();
-        let row = [metric.name, metric.kind.name(), &labels.join(", "), metric.help];
-        page.push_str(&format!("| {} |\n", row.join(" | ")));
-    }
-    page.push_str(LABELS_HEAD);
-    let mut seen: Vec<LabelInfo> = Vec::new();
-    for label in CATALOGUE.iter().flat_map(|metric| metric.labels) {
-        if seen.contains(label) {
-            continue;
-        }
-        seen.push(*label);
-        let users: Vec<&str> = CATALOGUE
-            .iter()
-            .filter(|metric| metric.labels.contains(label))
-            .map(|metric| metric.name)
-            .collect();
-        page.push_str(&format!("| {} | {} | {} |\n", label.name, describe(label.values), users.join(" ")));
-    }
-    page
-}
-
-fn describe(values: Values) -> String {
-    match values {
-        Values::Listed(list) => list.join(" "),
-        Values::Given(what) => format!("{what}, listed when the process starts"),
-        Values::Capped(cap) => format!("{cap} names from outside (default), then `_other`; `_invalid`"),
-        Values::Configured(cap) => format!("{cap} names from configuration or code, then `_other`"),
-        Values::Single(what) => format!("one: {what}"),
-    }
-}
-
-const PAGE_HEAD: &str = "\
-# Metrics
-
-Generated from `proxy/telemetry/src/catalogue.rs`; `cargo test -p weir-telemetry` fails when this page is stale and
-`WEIR_WRITE_GOLDEN=1 cargo test -p weir-telemetry --test telemetry` rewrites it.
-
-A histogram is exposed as `_bucket`, `_sum` and `_count`. Rules and dashboards never match on `le` (its spelling differs
-between client libraries); `weir_operations_total{size_class}` is there for that.
-
-| metric | type | labels | help |
-|---|---|---|---|
-";
-
-const LABELS_HEAD: &str = "
-## Labels
-
-Every label is bounded. What does not fit is `_other` and counted in `weir_label_overflow_total`; slots are kept for the
-life of the process, configured callers have theirs reserved.
-
-| label | values | used by |
-|---|---|---|
-";

@@ -47,6 +47,18 @@ pub(crate) fn render(
     }
 }
 
+/// A page without exemplars.
+pub(crate) fn plain(accept: Option<&str>, registry: &Registry) -> Exposition {
+    let mut encoded = String::new();
+    // As above.
+    let _ = text::encode(&mut encoded, registry);
+    if accept.is_some_and(wants_openmetrics) {
+        Exposition { content_type: OPENMETRICS, body: encoded }
+    } else {
+        Exposition { content_type: CLASSIC, body: classic(&encoded) }
+    }
+}
+
 /// Whether OpenMetrics text is accepted, and not less gladly than plain text.
 #[must_use]
 pub fn wants_openmetrics(accept: &str) -> bool {

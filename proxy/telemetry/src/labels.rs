@@ -66,6 +66,18 @@ impl PartialEq for Label {
 
 impl Eq for Label {}
 
+impl PartialOrd for Label {
+    fn partial_cmp(&self, other: &Label) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Label {
+    fn cmp(&self, other: &Label) -> std::cmp::Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
 impl Hash for Label {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);

@@ -4,7 +4,8 @@
 //!
 //! - [`vocabulary`]: label values that are a closed list (outcomes, reasons, size classes, ...)
 //! - [`labels`]: label values that come from outside: the name rule, the caps, `_other` and `_invalid`
-//! - [`catalogue`]: every metric: name, type, labels, caps, help
+//! - [`catalogue`]: every metric of `weir`: name, type, labels, caps, help; [`page`]: `docs/metrics.md`
+//! - [`probes`]: the same of the second binary, `weir-probes`, which hands over what it saw in whole readings
 //! - [`delta`]: plain numbers a worker collected during one turn of its loop, without atomics
 //! - [`histogram`], [`rolling_max`], [`counters`]: the shared, atomic side
 //! - [`caller`], [`backend`], [`cluster`], [`listener`]: handles, resolved once per caller, backend, cluster or connection
@@ -30,7 +31,9 @@ mod families;
 pub mod histogram;
 pub mod labels;
 pub mod listener;
+pub mod page;
 pub mod principal;
+pub mod probes;
 pub mod process;
 pub mod rolling_max;
 pub mod telemetry;
@@ -47,6 +50,7 @@ pub use events::{Event, EventFormat, EventLog, Severity};
 pub use exposition::Exposition;
 pub use listener::{ClientConnection, ListenerMetrics, TlsHandshake};
 pub use principal::PrincipalMetrics;
+pub use probes::{PROBES, ProbesTelemetry, Reading};
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
     CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult,

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use weir_telemetry::catalogue::{MetricKind, Values, markdown};
-use weir_telemetry::{CATALOGUE, Seconds};
+use weir_telemetry::catalogue::{MetricInfo, MetricKind, Values};
+use weir_telemetry::page::markdown;
+use weir_telemetry::{CATALOGUE, PROBES, Seconds};
 
 const OPENMETRICS: Option<&str> = Some("application/openmetrics-text");
 
@@ -26,7 +27,20 @@ fn the_page_is_the_catalogue() {
 
 #[test]
 fn names_follow_the_conventions() {
-    for (i, metric) in CATALOGUE.iter().enumerate() {
+    follow_the_conventions(CATALOGUE);
+    follow_the_conventions(PROBES);
+    for metric in PROBES {
+        // A name that both binaries expose is one metric, told apart by the scrape's job.
+        let same = CATALOGUE.iter().find(|other| other.name == metric.name);
+        let labels = |metric: &MetricInfo| metric.labels.iter().map(|label| label.name).collect::<Vec<_>>();
+        if let Some(same) = same {
+            assert_eq!((same.kind, labels(same), same.help), (metric.kind, labels(metric), metric.help));
+        }
+    }
+}
+
+fn follow_the_conventions(list: &[MetricInfo]) {
+    for (i, metric) in list.iter().enumerate() {
         let name = metric.name;
         assert!(name.starts_with("weir_") || name.starts_with("process_"), "{name}: prefix");
         assert_eq!(
@@ -38,7 +52,7 @@ fn names_follow_the_conventions() {
             !metric.help.is_empty() && !metric.help.ends_with('.') && !metric.help.contains(['|', '\n']),
             "{name}"
         );
-        assert!(CATALOGUE[i + 1..].iter().all(|other| other.name != name), "{name} is declared twice");
+        assert!(list[i + 1..].iter().all(|other| other.name != name), "{name} is declared twice");
         for label in metric.labels {
             match label.values {
                 Values::Listed(list) => {
@@ -63,12 +77,17 @@ fn labels_of(line: &str) -> Vec<&str> {
 #[test]
 fn the_exposition_is_the_catalogue() {
     let page = sample::full().render(None, Seconds(100)).body;
+    is_the_catalogue(&page, CATALOGUE);
+}
+
+/// The page has every metric of the list, each with a sample, and no other.
+pub(crate) fn is_the_catalogue(page: &str, list: &[MetricInfo]) {
     let mut types = BTreeMap::new();
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').expect("name and type");
         assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} twice");
     }
-    for metric in CATALOGUE {
+    for metric in list {
         assert_eq!(types.remove(metric.name).as_deref(), Some(metric.kind.name()), "{}", metric.name);
         assert!(page.contains(&format!("# HELP {} {}.\n", metric.name, metric.help)), "{}", metric.name);
         let declared: Vec<&str> = metric.labels.iter().map(|label| label.name).collect();
@@ -86,7 +105,11 @@ fn the_exposition_is_the_catalogue() {
 
 #[test]
 fn promtool_has_no_complaint() {
-    let page = sample::full().render(None, Seconds(100)).body;
+    satisfies_promtool(&sample::full().render(None, Seconds(100)).body);
+}
+
+/// `promtool check metrics` says nothing about the page.
+pub(crate) fn satisfies_promtool(page: &str) {
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -4,4 +4,5 @@ mod artifacts;
 mod bounds;
 mod catalogue;
 mod events;
+mod probes;
 mod sample;
