@@ -61,6 +61,12 @@ impl Host {
         }
     }
 
+    /// The capability of this name.
+    #[must_use]
+    pub fn capability(name: &str) -> Option<CapabilitySet> {
+        CAPABILITIES.iter().find(|(known, _)| *known == name).map(|(_, one)| *one)
+    }
+
     /// Whether a capability of [`CAPABILITIES`] is effective. `CAP_SYS_ADMIN` stands for `CAP_BPF` and `CAP_PERFMON`, as
     /// it does in the kernel.
     #[must_use]

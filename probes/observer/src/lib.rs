@@ -1,10 +1,23 @@
 //! `weir-probes`: what the kernel sees of storage traffic, also of processes that never asked for weir.
 //!
-//! - [`cli`]: the command line; [`commands`]: one module for each command
+//! In the order in which a number travels:
+//!
+//! - [`cli`]: the command line; [`settings`]: what was asked for, checked; [`commands`]: one module for each command
+//! - [`host`]: what this machine and this process's rights offer; [`rights`]: giving up those not needed any more
+//! - [`source`]: whoever looks, behind one small trait
 //! - [`picture`]: what was seen, as plain data between those who look and those who show
-//! - [`host`]: what this machine and this process's rights offer
+//! - [`looker`]: takes a picture every interval, on a thread of its own
+//! - [`metrics`]: a picture as numbers of the catalogue; [`errno`]: error numbers by name
+//! - [`serve`]: `/metrics`, `/healthz`, `/readyz`
 
 pub mod cli;
 pub mod commands;
+pub mod errno;
 pub mod host;
+pub mod looker;
+pub mod metrics;
 pub mod picture;
+pub mod rights;
+pub mod serve;
+pub mod settings;
+pub mod source;

@@ -2,11 +2,9 @@
 
 use clap::Parser as _;
 use std::process::ExitCode;
-use weir_probes::cli::{Cli, Command};
+use weir_probes::cli::Cli;
 use weir_probes::commands;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Check(args) => commands::check::run(&args),
-    }
+    commands::run(&Cli::parse().command)
 }

@@ -2,7 +2,18 @@
 //! `--json` show it. A part that no source could fill is `None`: unknown is never shown as 0. Counts are totals since the
 //! source began unless they say otherwise; lists are bounded where they are made.
 
+mod traffic;
+mod work;
+
+pub use traffic::{
+    ByteCount, Lifetimes, ListenerDrops, ListenerQueue, OpenCount, ProgramCost, RetransmitCount, RoundTrips,
+    Sizes, TransitionCount,
+};
+pub use work::{BypassCount, BypassWork, Disagreement, RequestTimes};
+
+use crate::host::Host;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 use weir_probes_abi::Endpoint;
@@ -135,7 +146,8 @@ pub struct PortUse {
     pub source: Source,
     /// Towards where.
     pub destination: Destination,
-    /// Ports in use, TIME_WAIT included.
+    /// Ports in use, TIME_WAIT included. Of sources or destinations that count together, the most that one pair uses:
+    /// ports run out pair by pair, never in sum.
     pub used: u64,
     /// Of these in TIME_WAIT.
     pub time_wait: u64,
@@ -219,9 +231,22 @@ pub struct ProbeStatus {
     pub lost: Option<u64>,
 }
 
+/// How long one source took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Look {
+    /// Its name.
+    pub source: &'static str,
+    /// From the call to its return.
+    pub took: Duration,
+}
+
 /// All that was seen at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Picture {
+    /// The machine, and the rights that are held.
+    pub host: Option<Host>,
+    /// Every source that looked, in the order in which they did.
+    pub looks: Vec<Look>,
     /// Every probe there is, asked for or not.
     pub probes: Vec<ProbeStatus>,
     /// Sockets by destination and state.
@@ -230,6 +255,79 @@ pub struct Picture {
     pub ports: Option<Vec<PortUse>>,
     /// Failed calls.
     pub errors: Option<Vec<ErrorCount>>,
+    /// Changes of state.
+    pub transitions: Option<Vec<TransitionCount>>,
+    /// Connections established.
+    pub opens: Option<Vec<OpenCount>>,
+    /// Life-times.
+    pub lifetimes: Option<Vec<Lifetimes>>,
+    /// Bytes.
+    pub bytes: Option<Vec<ByteCount>>,
+    /// Round trips.
+    pub round_trips: Option<Vec<RoundTrips>>,
+    /// Retransmits.
+    pub retransmits: Option<Vec<RetransmitCount>>,
+    /// Accept queues.
+    pub listener_queues: Option<Vec<ListenerQueue>>,
+    /// Connections not taken.
+    pub listener_drops: Option<Vec<ListenerDrops>>,
+    /// Connections that go past weir.
+    pub bypass: Option<Vec<BypassCount>>,
+    /// Requests that do.
+    pub bypass_work: Option<Vec<BypassWork>>,
+    /// Requests' time by service.
+    pub request_times: Option<Vec<RequestTimes>>,
+    /// Weir's word against the kernel's.
+    pub disagreements: Option<Vec<Disagreement>>,
+    /// What the programs cost.
+    pub programs: Option<Vec<ProgramCost>>,
+}
+
+impl Direction {
+    /// As a label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Direction::Outgoing => "outgoing",
+            Direction::Incoming => "incoming",
+        }
+    }
+}
+
+impl Call {
+    /// As a label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Call::Bind => "bind",
+            Call::Connect => "connect",
+        }
+    }
+}
+
+impl ProbeState {
+    /// As a label value.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            ProbeState::Attached => "attached",
+            ProbeState::Off => "off",
+            ProbeState::Unsupported { .. } => "unsupported",
+            ProbeState::Refused { .. } => "refused",
+        }
+    }
+}
+
+impl Source {
+    /// As a label value.
+    #[must_use]
+    pub fn label(&self) -> Cow<'static, str> {
+        match self {
+            Source::One(address) => Cow::Owned(address.to_canonical().to_string()),
+            Source::Loopback => Cow::Borrowed("127.0.0.0/8"),
+            Source::Other => Cow::Borrowed("_other"),
+        }
+    }
 }
 
 impl From<Endpoint> for Destination {

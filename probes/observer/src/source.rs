@@ -1,0 +1,70 @@
+//! Whoever looks. A source fills in what it can see of a [`Picture`] and leaves the rest as it is: a part that nobody
+//! fills in stays `None` and is shown as unknown.
+//!
+//! To add one: implement [`Source`], and add a row to [`KINDS`].
+
+mod machine;
+
+use crate::host::Host;
+use crate::picture::Picture;
+use crate::settings::Settings;
+use rustix::thread::CapabilitySet;
+
+/// Something that sees a part of the picture.
+pub trait Source: Send {
+    /// Its name: a label value and a word in messages.
+    fn name(&self) -> &'static str;
+
+    /// Looks, and fills in what it sees. Called every interval on the thread of its own that all sources share, one after
+    /// the other; nobody who scrapes waits for it. What fails is told in `picture.probes`, never by a number.
+    fn look(&mut self, picture: &mut Picture);
+}
+
+/// A kind of source: how one is made, and what it needs to go on looking.
+pub struct Kind {
+    /// As [`Source::name`].
+    pub name: &'static str,
+    /// Makes one, with all rights that the process was given: programs are loaded here. It does not fail: a source that
+    /// can see nothing says why in every picture.
+    pub make: fn(&Settings) -> Box<dyn Source>,
+    /// Capabilities of [`crate::host::CAPABILITIES`] that it needs for as long as it looks; all others are given up once
+    /// every source is made.
+    pub keeps: &'static [&'static str],
+}
+
+/// Every kind, in the order in which they look: a later one fills in only what the earlier ones could not.
+pub const KINDS: &[Kind] = &[Kind { name: machine::NAME, make: machine::make, keeps: &[] }];
+
+/// One of each kind.
+#[must_use]
+pub fn all(settings: &Settings) -> Vec<Box<dyn Source>> {
+    KINDS.iter().map(|kind| (kind.make)(settings)).collect()
+}
+
+/// Capabilities that some kind needs for as long as it looks.
+#[must_use]
+pub fn kept() -> CapabilitySet {
+    let names = KINDS.iter().flat_map(|kind| kind.keeps);
+    names.filter_map(|name| Host::capability(name)).fold(CapabilitySet::empty(), CapabilitySet::union)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_capability_that_is_kept_is_one_we_know() {
+        for kind in KINDS {
+            for name in kind.keeps {
+                assert!(Host::capability(name).is_some(), "{} keeps {name}", kind.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_goes_by_the_name_of_its_kind() {
+        let settings = Settings::default();
+        let names: Vec<&str> = all(&settings).iter().map(|source| source.name()).collect();
+        assert_eq!(names, KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>());
+    }
+}
