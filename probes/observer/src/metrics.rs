@@ -9,6 +9,17 @@ use weir_telemetry::probes::catalogue as metric;
 use weir_telemetry::probes::reading::{Buckets, Texts, Total};
 use weir_telemetry::{Reading, probes::Fold};
 
+/// Upper bounds of life-times in seconds: every other power of two that the kernel counts by, 4 microseconds to 3 days.
+static LIFE_BOUNDS: [f64; 19] = {
+    let mut bounds = [0.0; 19];
+    let mut at = 0;
+    while at < bounds.len() {
+        bounds[at] = (1u64 << (2 * at + 2)) as f64 / 1e6;
+        at += 1;
+    }
+    bounds
+};
+
 /// What is told of a user or unit that is not known.
 const UNKNOWN: &str = "unknown";
 
@@ -35,15 +46,15 @@ fn sockets<'p>(picture: &'p Picture, reading: &mut Reading<'p>) {
     }
     if let Some(rows) = &picture.ports {
         let pair = |row: &'p crate::picture::PortUse| {
-            [text(&row.namespace), row.source.label(), text(row.destination.label())]
+            [text(&row.namespace), Cow::Owned(row.source.label()), text(row.destination.label())]
         };
         reading.gauge(&metric::PORTS_USED, Fold::Max, rows.iter().map(|row| (pair(row), row.used as f64)));
-        let capacity =
-            |row: &'p crate::picture::PortUse| Some(([text(&row.namespace)], row.capacity? as f64));
-        reading.gauge(&metric::PORTS_CAPACITY, Fold::Max, rows.iter().filter_map(capacity));
         let left = |row: &'p crate::picture::PortUse| Some((pair(row), row.exhausted_in?.as_secs_f64()));
         reading.gauge(&metric::PORTS_SECONDS_LEFT, Fold::Min, rows.iter().filter_map(left));
     }
+    let capacity =
+        picture.namespaces.iter().filter_map(|row| Some(([text(&row.namespace)], row.ports? as f64)));
+    reading.gauge(&metric::PORTS_CAPACITY, Fold::Max, capacity);
     if let Some(rows) = &picture.errors {
         let rows = rows.iter().map(|row| {
             let labels =
@@ -58,20 +69,23 @@ fn connections<'p>(picture: &'p Picture, reading: &mut Reading<'p>) {
     if let Some(rows) = &picture.transitions {
         let rows = rows.iter().map(|row| {
             let labels = [row.destination.label(), row.direction.name(), row.from.name(), row.to.name()];
-            total(labels.map(text), row.changes)
+            total(labels.map(text), row.count)
         });
         reading.counter(&metric::SOCKET_TRANSITIONS, rows);
     }
     if let Some(rows) = &picture.opens {
         let labels =
             |row: &'p crate::picture::OpenCount| [row.destination.label(), row.direction.name()].map(text);
-        reading.counter(&metric::SOCKET_OPENS, rows.iter().map(|row| total(labels(row), row.opened)));
+        reading.counter(&metric::SOCKET_OPENS, rows.iter().map(|row| total(labels(row), row.opens)));
     }
-    if let Some((bounds, rows)) = bounded(&picture.lifetimes, |row| &row.lived) {
-        let labels =
-            |row: &'p crate::picture::Lifetimes| [row.destination.label(), row.direction.name()].map(text);
-        let rows = rows.iter().map(|row| buckets(0, labels(row), &row.lived));
-        reading.histogram(&metric::SOCKET_LIFETIME, bounds, rows);
+    if let Some(rows) = &picture.life_times {
+        let rows = rows.iter().map(|row| Buckets {
+            of: 0,
+            labels: [row.destination.label(), row.direction.name()].map(text),
+            counts: row.buckets.chunks(2).map(|pair| pair.iter().sum()).collect(),
+            sum: row.microseconds as f64 / 1e6,
+        });
+        reading.histogram(&metric::SOCKET_LIFETIME, &LIFE_BOUNDS, rows);
     }
     if let Some(rows) = &picture.bytes {
         let rows = rows.iter().flat_map(|row| {
@@ -91,11 +105,11 @@ fn connections<'p>(picture: &'p Picture, reading: &mut Reading<'p>) {
 }
 
 fn listeners<'p>(picture: &'p Picture, reading: &mut Reading<'p>) {
-    if let Some(rows) = &picture.listener_queues {
+    if let Some(rows) = &picture.listeners {
         let waiting = rows.iter().map(|row| ([text(&row.listener)], row.waiting as f64));
         reading.gauge(&metric::LISTENER_QUEUE, Fold::Max, waiting);
-        let most = rows.iter().map(|row| ([text(&row.listener)], row.most as f64));
-        reading.gauge(&metric::LISTENER_QUEUE_MAX, Fold::Max, most);
+        let max = rows.iter().map(|row| ([text(&row.listener)], row.max as f64));
+        reading.gauge(&metric::LISTENER_QUEUE_MAX, Fold::Max, max);
     }
     if let Some(rows) = &picture.listener_drops {
         let rows = rows.iter().map(|row| total([&*row.listener, row.reason].map(text), row.dropped));

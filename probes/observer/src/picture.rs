@@ -6,14 +6,13 @@ mod traffic;
 mod work;
 
 pub use traffic::{
-    ByteCount, Lifetimes, ListenerDrops, ListenerQueue, OpenCount, ProgramCost, RetransmitCount, RoundTrips,
+    ByteCount, LifeTimes, ListenerDrops, ListenerQueue, OpenCount, ProgramCost, RetransmitCount, RoundTrips,
     Sizes, TransitionCount,
 };
 pub use work::{BypassCount, BypassWork, Disagreement, RequestTimes};
 
 use crate::host::Host;
 use serde::Serialize;
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 use weir_probes_abi::Endpoint;
@@ -157,6 +156,18 @@ pub struct PortUse {
     pub exhausted_in: Option<Duration>,
 }
 
+/// A network namespace that was looked into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamespaceStatus {
+    /// As the operator named it (`host` for the reader's own).
+    pub namespace: String,
+    /// Ports that connections get by themselves: `ip_local_port_range` without the reserved ones. `None` where it could not
+    /// be read.
+    pub ports: Option<u64>,
+    /// Why its sockets are not in the picture, or not all of them.
+    pub problem: Option<String>,
+}
+
 /// A system call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -259,16 +270,18 @@ pub struct Picture {
     pub transitions: Option<Vec<TransitionCount>>,
     /// Connections established.
     pub opens: Option<Vec<OpenCount>>,
-    /// Life-times.
-    pub lifetimes: Option<Vec<Lifetimes>>,
+    /// How long connections lived.
+    pub life_times: Option<Vec<LifeTimes>>,
     /// Bytes.
     pub bytes: Option<Vec<ByteCount>>,
     /// Round trips.
     pub round_trips: Option<Vec<RoundTrips>>,
     /// Retransmits.
     pub retransmits: Option<Vec<RetransmitCount>>,
-    /// Accept queues.
-    pub listener_queues: Option<Vec<ListenerQueue>>,
+    /// Queues of listening sockets.
+    pub listeners: Option<Vec<ListenerQueue>>,
+    /// Every network namespace that was asked for.
+    pub namespaces: Vec<NamespaceStatus>,
     /// Connections not taken.
     pub listener_drops: Option<Vec<ListenerDrops>>,
     /// Connections that go past weir.
@@ -321,11 +334,11 @@ impl ProbeState {
 impl Source {
     /// As a label value.
     #[must_use]
-    pub fn label(&self) -> Cow<'static, str> {
+    pub fn label(&self) -> String {
         match self {
-            Source::One(address) => Cow::Owned(address.to_canonical().to_string()),
-            Source::Loopback => Cow::Borrowed("127.0.0.0/8"),
-            Source::Other => Cow::Borrowed("_other"),
+            Source::One(address) => address.to_canonical().to_string(),
+            Source::Loopback => "127.0.0.0/8".to_owned(),
+            Source::Other => "_other".to_owned(),
         }
     }
 }

@@ -45,18 +45,16 @@ fn a_part_that_nobody_saw_has_no_series() {
     type Forget = fn(&mut Picture);
     let parts: &[(Forget, &[&str])] = &[
         (|p| p.sockets = None, &["weir_socket_states"]),
-        (
-            |p| p.ports = None,
-            &["weir_socket_ports_used", "weir_socket_ports_capacity", "weir_socket_ports_seconds_left"],
-        ),
+        (|p| p.ports = None, &["weir_socket_ports_used", "weir_socket_ports_seconds_left"]),
+        (|p| p.namespaces.clear(), &["weir_socket_ports_capacity"]),
         (|p| p.errors = None, &["weir_socket_errors_total"]),
         (|p| p.transitions = None, &["weir_socket_transitions_total"]),
         (|p| p.opens = None, &["weir_socket_opens_total"]),
-        (|p| p.lifetimes = None, &["weir_socket_lifetime_seconds"]),
+        (|p| p.life_times = None, &["weir_socket_lifetime_seconds"]),
         (|p| p.bytes = None, &["weir_socket_bytes_total"]),
         (|p| p.round_trips = None, &["weir_socket_rtt_seconds"]),
         (|p| p.retransmits = None, &["weir_socket_retransmits_total"]),
-        (|p| p.listener_queues = None, &["weir_listener_queue", "weir_listener_queue_max"]),
+        (|p| p.listeners = None, &["weir_listener_queue", "weir_listener_queue_max"]),
         (|p| p.listener_drops = None, &["weir_listener_drops_total"]),
         (|p| p.bypass = None, &["weir_bypass_connections_total"]),
         (

@@ -27,10 +27,10 @@ pub struct TransitionCount {
     /// After.
     pub to: State,
     /// How often.
-    pub changes: u64,
+    pub count: u64,
 }
 
-/// Connections that were established.
+/// Connections begun: outgoing ones when they were tried, incoming ones when they could be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OpenCount {
     /// Towards where.
@@ -38,18 +38,22 @@ pub struct OpenCount {
     /// Opened by whom.
     pub direction: Direction,
     /// How many.
-    pub opened: u64,
+    pub opens: u64,
 }
 
-/// How long connections lived that have closed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Lifetimes {
+/// How long connections lived, from their begin to the moment that their process was done with them (not TIME_WAIT).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LifeTimes {
     /// Towards where.
     pub destination: Destination,
     /// Opened by whom.
     pub direction: Direction,
-    /// In seconds.
-    pub lived: Sizes,
+    /// How many in each bucket, in powers of two: bucket `n` holds those below 2^(n+1) microseconds and in no lower one.
+    pub buckets: Vec<u64>,
+    /// The sum of all, in microseconds.
+    pub microseconds: u64,
+    /// Connections that closed and whose begin was not seen: in no bucket.
+    pub unknown: u64,
 }
 
 /// Payload of connections that have closed.
@@ -81,15 +85,17 @@ pub struct RetransmitCount {
     pub segments: u64,
 }
 
-/// A listening socket's accept queue now.
+/// Connections that wait to be accepted, now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ListenerQueue {
-    /// Where it listens, `address:port`.
+    /// Of which network namespace.
+    pub namespace: String,
+    /// The endpoint that a process listens on, `address:port`.
     pub listener: String,
-    /// Connections that wait to be accepted.
+    /// Connections that wait; of several sockets on the endpoint, the longest queue.
     pub waiting: u64,
-    /// How many may wait: the backlog in force.
-    pub most: u64,
+    /// How many may wait.
+    pub max: u64,
 }
 
 /// Connections that a listening socket did not take.

@@ -123,22 +123,33 @@ pub fn picture() -> Picture {
             direction: outgoing,
             from: State::Close,
             to: State::SynSent,
-            changes: 301,
+            count: 301,
         }]),
-        opens: Some(vec![OpenCount { destination: cache_(), direction: outgoing, opened: 301 }]),
-        lifetimes: Some(vec![Lifetimes {
+        opens: Some(vec![OpenCount { destination: cache_(), direction: outgoing, opens: 301 }]),
+        life_times: Some(vec![LifeTimes {
             destination: cache_(),
             direction: outgoing,
-            lived: sizes(SECONDS, &[300, 0, 1, 0], 1.75),
+            buckets: vec![0, 0, 0, 0, 0, 0, 7, 200, 93, 0, 1],
+            microseconds: 77_000,
+            unknown: 3,
         }]),
         bytes: Some(vec![ByteCount { destination: cache_(), sent: 208_424, received: 1_621 }]),
         round_trips: Some(vec![RoundTrips { destination: cache_(), rtt: sizes(SECONDS, &[301], 0.184) }]),
         retransmits: Some(vec![RetransmitCount { destination: cache_(), segments: 3 }]),
-        listener_queues: Some(vec![ListenerQueue {
+        listeners: Some(vec![ListenerQueue {
+            namespace: "host".to_owned(),
             listener: "127.0.0.1:11311".to_owned(),
             waiting: 5,
-            most: 4_096,
+            max: 4_096,
         }]),
+        namespaces: vec![
+            NamespaceStatus { namespace: "host".to_owned(), ports: Some(28_232), problem: None },
+            NamespaceStatus {
+                namespace: "blue".to_owned(),
+                ports: None,
+                problem: Some("not there".to_owned()),
+            },
+        ],
         listener_drops: Some(vec![ListenerDrops {
             listener: "127.0.0.1:11311".to_owned(),
             reason: "accept_queue",

@@ -131,7 +131,7 @@ declare! {
     SOCKET_TRANSITIONS = Counter "weir_socket_transitions_total" [DESTINATION, DIRECTION, label("from", Values::Listed(STATES)), label("to", Values::Listed(STATES))]
         "Changes of state of TCP sockets in every network namespace; the kernel tells of none into or out of time_wait";
     SOCKET_OPENS = Counter "weir_socket_opens_total" [DESTINATION, DIRECTION]
-        "Connections that were established";
+        "Connections begun: outgoing ones when they were tried, incoming ones when they could be accepted";
     SOCKET_LIFETIME = Histogram "weir_socket_lifetime_seconds" [DESTINATION, DIRECTION]
         "Time from the start of a connection to its close, time_wait not included";
     SOCKET_BYTES = Counter "weir_socket_bytes_total" [DESTINATION, label("direction", Values::Listed(FLOWS))]

@@ -133,7 +133,7 @@ impl View {
         }
         for row in picture.ports.iter().flatten() {
             let ports = PortsRow {
-                source: row.source.label().into_owned(),
+                source: row.source.label(),
                 used: row.used,
                 capacity: row.capacity,
                 seconds_left: row.exhausted_in.map(|left| left.as_secs_f64()),
