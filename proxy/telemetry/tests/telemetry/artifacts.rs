@@ -4,7 +4,13 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use weir_telemetry::CATALOGUE;
+use weir_telemetry::{CATALOGUE, PROBES};
+
+/// The rules, each with how many alerts it names.
+const RULES: [(&str, usize); 2] = [("alerts/rules/weir.yml", 7), ("alerts/rules/probes.yml", 8)];
+
+/// The dashboards.
+const DASHBOARDS: [&str; 2] = ["dashboards/callers.json", "dashboards/sockets.json"];
 
 fn read(path: &str) -> String {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
@@ -13,20 +19,22 @@ fn read(path: &str) -> String {
 
 #[test]
 fn every_alert_has_a_whole_runbook_and_a_row() {
-    let rules = read("alerts/rules/weir.yml");
     let table = read("alerts/README.md");
-    let alerts: BTreeSet<&str> =
-        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::trim).collect();
-    assert_eq!(alerts.len(), 7);
-    for name in alerts {
-        assert!(
-            rules.contains(&format!("runbook_url: docs/runbooks/{name}.md")),
-            "{name} links to no runbook"
-        );
-        assert!(table.contains(&format!("| {name} | ")), "{name} is not in alerts/README.md");
-        let page = read(&format!("docs/runbooks/{name}.md"));
-        for section in ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verify", "Escalation"] {
-            assert!(page.contains(&format!("\n## {section}\n")), "{name}: no section {section}");
+    for (file, count) in RULES {
+        let rules = read(file);
+        let alerts: BTreeSet<&str> =
+            rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::trim).collect();
+        assert_eq!(alerts.len(), count, "{file}");
+        for name in alerts {
+            assert!(
+                rules.contains(&format!("runbook_url: docs/runbooks/{name}.md")),
+                "{name} links to no runbook"
+            );
+            assert!(table.contains(&format!("| {name} | ")), "{name} is not in alerts/README.md");
+            let page = read(&format!("docs/runbooks/{name}.md"));
+            for section in ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verify", "Escalation"] {
+                assert!(page.contains(&format!("\n## {section}\n")), "{name}: no section {section}");
+            }
         }
     }
 }
@@ -39,33 +47,37 @@ fn panels(dashboard: &Value) -> Vec<&Value> {
 
 #[test]
 fn every_panel_answers_a_question_of_the_table() {
-    let dashboard: Value = serde_json::from_str(&read("dashboards/callers.json")).expect("JSON");
     let table = read("dashboards/README.md");
-    let mut ids = BTreeSet::new();
-    for panel in panels(&dashboard) {
-        let title = panel["title"].as_str().unwrap_or_default();
-        let description = panel["description"].as_str().unwrap_or_default();
-        assert!(ids.insert(panel["id"].as_u64()), "{title}: its id is another panel's");
-        assert!(
-            table.contains(&format!("| {title} | {description} |")),
-            "{title} is not in dashboards/README.md"
-        );
+    for file in DASHBOARDS {
+        let dashboard: Value = serde_json::from_str(&read(file)).expect("JSON");
+        let mut ids = BTreeSet::new();
+        for panel in panels(&dashboard) {
+            let title = panel["title"].as_str().unwrap_or_default();
+            let description = panel["description"].as_str().unwrap_or_default();
+            assert!(ids.insert(panel["id"].as_u64()), "{title}: its id is another panel's");
+            assert!(
+                table.contains(&format!("| {title} | {description} |")),
+                "{title} is not in dashboards/README.md"
+            );
+        }
     }
 }
 
 #[test]
 fn every_query_groups_by_labels_that_exist() {
-    let dashboard: Value = serde_json::from_str(&read("dashboards/callers.json")).expect("JSON");
-    for panel in panels(&dashboard) {
-        for target in panel["targets"].as_array().expect("targets") {
-            let query = target["expr"].as_str().expect("expr");
-            assert!(query.contains("job=~\"$job\",instance=~\"$instance\""), "{query}");
-            let known = labels_of(query);
-            for label in grouping_labels(query) {
-                assert!(
-                    ["job", "instance", "le"].contains(&label) || known.contains(label),
-                    "{label} in {query}"
-                );
+    for file in DASHBOARDS {
+        let dashboard: Value = serde_json::from_str(&read(file)).expect("JSON");
+        for panel in panels(&dashboard) {
+            for target in panel["targets"].as_array().expect("targets") {
+                let query = target["expr"].as_str().expect("expr");
+                assert!(query.contains("job=~\"$job\",instance=~\"$instance\""), "{query}");
+                let known = labels_of(query);
+                for label in grouping_labels(query) {
+                    assert!(
+                        ["job", "instance", "le"].contains(&label) || known.contains(label),
+                        "{label} in {query}"
+                    );
+                }
             }
         }
     }
@@ -73,7 +85,8 @@ fn every_query_groups_by_labels_that_exist() {
 
 fn labels_of(query: &str) -> BTreeSet<&'static str> {
     let words: BTreeSet<&str> = query.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
-    let used = CATALOGUE.iter().filter(|m| m.series_names().iter().any(|name| words.contains(name.as_str())));
+    let all = CATALOGUE.iter().chain(PROBES);
+    let used = all.filter(|m| m.series_names().iter().any(|name| words.contains(name.as_str())));
     used.flat_map(|metric| metric.labels).map(|label| label.name).collect()
 }
 
