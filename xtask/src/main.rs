@@ -110,6 +110,10 @@ enum Bench {
         cargo xtask bench cql --only select-64x1 --rounds 5\n  \
         cargo xtask bench cql --peer cql-proxy --peer shotover=bin/shotover-proxy")]
     Cql(bench::cql::Options),
+    /// What weir-probes costs: every row of docs/benchmarks-probes.md; needs root and memcached
+    #[command(after_help = "Examples:\n  cargo xtask bench probes\n  \
+        cargo xtask bench probes --quick --only churn")]
+    Probes(bench::probes::Options),
 }
 
 fn main() -> ExitCode {
@@ -138,6 +142,7 @@ fn run(cli: Cli) -> Result<bool> {
         Task::Layering => Ok(show(layering::verdict(&workspace)?)),
         Task::Bench { protocol: Bench::Memcached(options) } => bench::run(&workspace, &options),
         Task::Bench { protocol: Bench::Cql(options) } => bench::cql::run(&workspace, &options),
+        Task::Bench { protocol: Bench::Probes(options) } => bench::probes::run(&workspace, &options),
         Task::Cassandra { action } => cassandra::run(&workspace, action),
         Task::Demo(options) => demo::run(&workspace, options),
         Task::DemoSide(args) => demo::run_side(&workspace, &args).map(|()| true),

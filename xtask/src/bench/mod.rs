@@ -6,6 +6,7 @@ mod cases;
 pub mod cql;
 mod measure;
 mod page;
+pub mod probes;
 mod storms;
 
 use std::collections::BTreeMap;

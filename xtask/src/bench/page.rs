@@ -196,7 +196,7 @@ pub fn markdown(results: &Results) -> Result<String> {
 }
 
 /// What a program calls its version, on one line.
-fn version(program: &str, argument: &str) -> String {
+pub(super) fn version(program: &str, argument: &str) -> String {
     let Some(path) = which(program) else { return "not installed".into() };
     let done = process::run(program, std::process::Command::new(path).arg(argument), Duration::from_secs(10));
     let said = done.map(|done| format!("{}{}", done.stdout, done.stderr)).unwrap_or_default();
