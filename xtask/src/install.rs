@@ -170,6 +170,7 @@ fn print_plan(absent: &[&Package], install: bool) {
         "Apache Cassandra: Debian packages {}; 67 MB of jars by Maven, once, into the user's cache folder",
         [cassandra::JAVA_PACKAGE, cassandra::MAVEN_PACKAGE].join(", ")
     );
+    println!("The compiler of the probes' object: {}", crate::bpf::WANTED);
     println!("The Java driver of CQL (when javac is there): 19 jars, 10 MB, by Maven, below target/");
     println!("Go module (when go is there; go's own cache): github.com/bradfitz/gomemcache");
     match (absent.is_empty(), install) {

@@ -2,6 +2,7 @@
 //! they consist of, the demo and the benchmarks; every command prints the time of each step and leaves no process behind.
 
 mod bench;
+mod bpf;
 mod cassandra;
 mod demo;
 mod fuzz;
@@ -73,6 +74,9 @@ enum Task {
         #[command(subcommand)]
         protocol: Bench,
     },
+    /// Build the programs that the probes load into the kernel, and write them into probes/observer/object
+    #[command(after_help = "Examples:\n  cargo xtask bpf\n  cargo xtask bpf --check")]
+    Bpf(bpf::Options),
     /// A real Apache Cassandra on loopback: start one node or a ring of three, stop them
     Cassandra {
         #[command(subcommand)]
@@ -143,6 +147,7 @@ fn run(cli: Cli) -> Result<bool> {
         Task::Bench { protocol: Bench::Memcached(options) } => bench::run(&workspace, &options),
         Task::Bench { protocol: Bench::Cql(options) } => bench::cql::run(&workspace, &options),
         Task::Bench { protocol: Bench::Probes(options) } => bench::probes::run(&workspace, &options),
+        Task::Bpf(options) => bpf::run(&workspace, options),
         Task::Cassandra { action } => cassandra::run(&workspace, action),
         Task::Demo(options) => demo::run(&workspace, options),
         Task::DemoSide(args) => demo::run_side(&workspace, &args).map(|()| true),

@@ -13,7 +13,7 @@ use crate::install::{self, Tools};
 use crate::process::{self, Stream};
 use crate::suites::{Suites, Verdict};
 use crate::workspace::{Profile, Workspace, which};
-use crate::{fuzz, layering, tidy};
+use crate::{bpf, fuzz, layering, tidy};
 
 /// No suite may hang: past this it is ended and has failed. The first cargo suite pays for the build.
 const SUITE_LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -50,6 +50,7 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
 
     if !options.cql {
         checks(workspace, &tools, &mut suites);
+        suites.check("probes' object", || bpf::check(workspace, !options.no_install));
     }
     suites.check("build", || {
         loud(workspace.cargo().args(["build", "--workspace", "--bins"]), "every binary is built")

@@ -61,6 +61,14 @@ impl Workspace {
         Ok(dir)
     }
 
+    /// The user's cache folder for what is had from elsewhere and takes long: it outlives `cargo clean` and is shared by
+    /// all trees.
+    pub fn cache(&self) -> PathBuf {
+        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+        cache.unwrap_or_else(|| self.target.join("xtask")).join("weir")
+    }
+
     /// A cargo command that runs at the root.
     pub fn cargo(&self) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

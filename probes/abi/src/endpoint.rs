@@ -13,7 +13,7 @@ pub struct Endpoint {
     pub zero: [u8; 2],
 }
 
-const _: () = assert!(size_of::<Endpoint>() == 20 && align_of::<Endpoint>() == 2);
+crate::record!(Endpoint, 20, align 2);
 
 impl Endpoint {
     /// An IPv4 address (in network order) and a port (in host order).
@@ -29,6 +29,18 @@ impl Endpoint {
     #[inline(always)]
     pub const fn v6(address: [u8; 16], port: u16) -> Endpoint {
         Endpoint { address, port, zero: [0; 2] }
+    }
+
+    /// No address and no port: what stands for places that are not told apart.
+    pub const NOWHERE: Endpoint = Endpoint { address: [0; 16], port: 0, zero: [0; 2] };
+
+    /// Whether the address is the one that stands for every address, of either family.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_unspecified(&self) -> bool {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.address;
+        let mapped = k == 0xff && l == 0xff;
+        (a | b | c | d | e | f | g | h | i | j | m | n | o | p) == 0 && (mapped || (k | l) == 0)
     }
 
     /// Whether the address is IPv4.

@@ -1,9 +1,40 @@
 //! The records that the kernel's side of the probes (`probes/kernel`) and its reader (`probes/observer`) share: keys and
-//! values of maps, and what a ring buffer carries. Plain integers in `repr(C)` without holes, so that a record is the
-//! same bytes on both sides and a map never compares padding; `layout` asserts it at compile time.
+//! values of maps, what a ring buffer carries, and the bounds of the maps. Plain integers in `repr(C)` without holes, so
+//! that a record is the same bytes on both sides and a map never compares padding; every size is asserted at compile time.
+//!
+//! - [`endpoint`]: an address and a port
+//! - [`fold`]: which destinations and sources are told apart, and what the others become
+//! - [`settings`]: what the loader tells the programs: watched ports, errnos, the fields of tracepoints
+//! - [`transitions`]: socket state changes and life-times
+//! - [`errors`]: bind(2) and connect(2) that failed
+//! - [`lost`]: what a program could not keep
 
 #![no_std]
 
 pub mod endpoint;
+pub mod errors;
+pub mod fold;
+pub mod lost;
+pub mod settings;
+pub mod transitions;
 
 pub use endpoint::Endpoint;
+
+/// A record that may cross between kernel and user space as bytes.
+///
+/// # Safety
+///
+/// The type is `repr(C)`, has no padding, and every bit pattern is a value of it.
+#[expect(unsafe_code, reason = "a promise on layout is what this trait is")]
+pub unsafe trait Record: Copy + 'static {}
+
+/// Asserts the size at compile time and makes the type a [`Record`].
+macro_rules! record {
+    ($record:ty, $bytes:expr, align $align:expr) => {
+        const _: () = assert!(size_of::<$record>() == $bytes && align_of::<$record>() == $align);
+        // SAFETY: `repr(C)`, integers only; the sum of its fields is the size asserted above, so there is no padding.
+        #[expect(unsafe_code, reason = "the layout was just asserted")]
+        unsafe impl $crate::Record for $record {}
+    };
+}
+pub(crate) use record;

@@ -57,7 +57,7 @@ impl Kit {
                 java().with_context(|| format!("{JAVA_PACKAGE} brought no Java 17"))?
             }
         };
-        let jars = cache(workspace).join(format!("cassandra-{VERSION}"));
+        let jars = workspace.cache().join(format!("cassandra-{VERSION}"));
         if !jars.is_dir() {
             if !may_install {
                 bail!(
@@ -77,13 +77,6 @@ fn install(package: &str, may_install: bool) -> Result<()> {
         println!("installing the Debian package {package}");
     }
     install::debian(&[package], may_install).with_context(|| format!("Debian package {package}"))
-}
-
-/// The user's cache folder: it outlives `cargo clean` and is shared by all trees.
-fn cache(workspace: &Workspace) -> PathBuf {
-    let absolute = |key| std::env::var_os(key).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    cache.unwrap_or_else(|| workspace.target().join("xtask")).join("weir")
 }
 
 /// A Java 17: that of `JAVA_HOME`, of the search path, or of Debian's folder; Cassandra 5.0 runs on no newer one.

@@ -1,0 +1,28 @@
+//! What a program could not keep, a counter each in the per-CPU map `LOST`. Never silent: a full map is a count here.
+
+/// A destination that is watched by its port found no free slot and counts under `_other`. Nothing is lost but the name.
+pub const FOLDED_DESTINATIONS: u32 = 0;
+
+/// A local address found no free slot. Nothing is lost but the name.
+pub const FOLDED_SOURCES: u32 = 1;
+
+/// The begin of a connection could not be kept: its life-time will be missing.
+pub const LIVES: u32 = 2;
+
+/// A failed call found its map full and counts without process and destination.
+pub const FOLDED_ERRORS: u32 = 3;
+
+/// A failed call could not be counted at all.
+pub const ERRORS: u32 = 4;
+
+/// A socket found the map of counts full.
+pub const SOCKETS: u32 = 5;
+
+/// A record of the kernel could not be read.
+pub const UNREADABLE_TRANSITIONS: u32 = 6;
+
+/// The arguments of a failed call could not be read: it counts without a destination.
+pub const UNREADABLE_CALLS: u32 = 7;
+
+/// How many counters there are; more are added at the end.
+pub const COUNTERS: u32 = 32;

@@ -1,0 +1,28 @@
+//! Addition that is one step for all CPUs. The BPF target has the instruction, but not all that the standard library asks
+//! of a target before it offers the method, hence the compiler's intrinsic.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+/// Adds to a number.
+///
+/// # Safety
+///
+/// The pointer is one that a map gave, aligned, and the number is only ever changed by the functions here.
+#[inline(always)]
+pub unsafe fn add(number: *mut u64, more: u64) {
+    // SAFETY: what this function asks for.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(number, more) };
+}
+
+/// Adds one to a number and returns what it was before.
+///
+/// Not relaxed: for a relaxed one LLVM 22 takes the instruction that gives nothing back, and returns what was added.
+///
+/// # Safety
+///
+/// As [`add`].
+#[inline(always)]
+pub unsafe fn next(number: *mut u64) -> u64 {
+    // SAFETY: what this function asks for.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(number, 1) }
+}

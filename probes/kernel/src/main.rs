@@ -1,0 +1,33 @@
+//! The programs that run in the kernel. They count in maps of fixed size, keyed after the fold of `weir_probes_abi::fold`,
+//! and keep no payload. A program returns at the first thing that it does not know; what it could not keep it counts.
+//!
+//! - [`transitions`]: socket state changes and life-times
+//! - [`errors`]: bind(2) and connect(2) that failed
+//! - [`places`]: which slot a destination or a source has
+//! - [`lost`]: counters of what could not be kept; [`atomic`]: addition
+//!
+//! What it reads of the kernel: fields of tracepoints, whose places the loader takes from their format files, and the
+//! registers of a system call, whose places are part of each machine's ABI.
+
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the one in `atomic`")]
+
+mod atomic;
+mod errors;
+mod lost;
+mod places;
+mod transitions;
+
+/// Helpers that read the kernel's memory are for programs under a licence that is compatible with the GPL. The sources
+/// of this object are under Apache-2.0 or MIT; loaded into a kernel it is used under MIT.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Never reached: the verifier would refuse the loop, so a program that may panic does not load.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
