@@ -9,6 +9,7 @@
 //! - [`looker`]: takes a picture every interval, on a thread of its own
 //! - [`metrics`]: a picture as numbers of the catalogue; [`errno`]: error numbers by name
 //! - [`serve`]: `/metrics`, `/healthz`, `/readyz`
+//! - [`kernel`]: the programs in the kernel: loaded, and read
 
 pub mod cli;
 pub mod commands;
@@ -16,6 +17,7 @@ pub mod errno;
 pub mod host;
 pub mod looker;
 pub mod metrics;
+pub mod kernel;
 pub mod picture;
 pub mod rights;
 pub mod serve;

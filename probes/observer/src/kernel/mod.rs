@@ -1,0 +1,242 @@
+//! The kernel's side, loaded and read. The object is embedded; each probe loads by itself, and what the kernel says to it
+//! is in its [`ProbeStatus`]: nothing here is fatal.
+//!
+//! - [`probe`]: the table of probes; a module for each: [`transitions`], [`errors`]
+//! - [`machine`]: the kernels it works on; [`tracefs`]: where tracepoints are described
+//! - [`maps`]: what the programs are told, and how they are read; [`lost`]: what they could not keep
+//! - [`refusal`]: why a probe is not there; [`record`], [`object`]: bytes
+
+pub mod errors;
+pub mod lost;
+pub mod machine;
+pub mod maps;
+pub mod object;
+pub mod probe;
+pub mod record;
+pub mod refusal;
+pub mod tracefs;
+pub mod transitions;
+
+use crate::host::Host;
+use crate::picture::{Picture, ProbeState, ProbeStatus};
+use aya::{Ebpf, EbpfLoader};
+use machine::Machine;
+use probe::{PROBES, Probe};
+use record::Patch;
+use refusal::Refusal;
+use std::net::SocketAddr;
+use weir_probes_abi::{Endpoint, fold};
+
+/// What to load and what to watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Names of the probes to load; the others are off.
+    pub probes: Vec<String>,
+    /// Destinations that are told apart from the start; the first [`fold::DESTINATIONS`] of them.
+    pub destinations: Vec<SocketAddr>,
+    /// Ports that are watched at every address: what is first seen takes a free slot.
+    pub ports: Vec<u16>,
+}
+
+impl Options {
+    /// Every probe, nothing watched.
+    #[must_use]
+    pub fn all() -> Options {
+        Options { probes: PROBES.iter().map(|probe| probe.name.to_owned()).collect(), ..Options::default() }
+    }
+
+    /// The destinations, each once.
+    fn watched(&self) -> Vec<Endpoint> {
+        let mut watched: Vec<Endpoint> = Vec::new();
+        for endpoint in self.destinations.iter().map(|address| maps::endpoint(*address)) {
+            if !watched.contains(&endpoint) && watched.len() < fold::DESTINATIONS as usize {
+                watched.push(endpoint);
+            }
+        }
+        watched
+    }
+
+    fn wants(&self, probe: &Probe) -> bool {
+        self.probes.iter().any(|name| name == probe.name)
+    }
+}
+
+/// The probes that were loaded, for as long as this value lives.
+#[derive(Debug)]
+pub struct Kernel {
+    ebpf: Option<Ebpf>,
+    /// In the order of [`PROBES`].
+    states: Vec<ProbeState>,
+    /// What was done to the machine on the way, for the operator to read.
+    pub notes: Vec<String>,
+}
+
+impl Kernel {
+    /// Loads what can be loaded.
+    #[must_use]
+    pub fn load(options: &Options) -> Kernel {
+        // In a thread of its own: it may need a mount namespace of its own, and ends with it.
+        std::thread::scope(|scope| {
+            let loader = std::thread::Builder::new().name("weir-probes-load".to_owned());
+            match loader.spawn_scoped(scope, || Kernel::load_here(options)).map(|thread| thread.join()) {
+                Ok(Ok(kernel)) => kernel,
+                Ok(Err(_)) => Kernel::without(options, &none("the loading thread panicked")),
+                Err(error) => Kernel::without(options, &Refusal::of_io("starting a thread", &error)),
+            }
+        })
+    }
+
+    /// The probes and whether they are there.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<ProbeStatus> {
+        let lost = |probe: &Probe| self.ebpf.as_ref().and_then(|ebpf| lost::of(ebpf, probe));
+        PROBES
+            .iter()
+            .zip(&self.states)
+            .map(|(probe, state)| ProbeStatus {
+                probe: probe.name,
+                state: state.clone(),
+                lost: if *state == ProbeState::Attached { lost(probe) } else { None },
+            })
+            .collect()
+    }
+
+    /// Fills in what the probes have seen. What cannot be read stays unknown.
+    pub fn read(&self, picture: &mut Picture) {
+        picture.probes.extend(self.statuses());
+        let Some(ebpf) = &self.ebpf else { return };
+        if self.is_attached(&transitions::PROBE)
+            && let Ok(slots) = maps::Slots::read(ebpf)
+            && let Ok(seen) = transitions::read(ebpf, &slots)
+        {
+            picture.transitions = Some(seen.transitions);
+            picture.opens = Some(seen.opens);
+            picture.life_times = Some(seen.life_times);
+        }
+        if self.is_attached(&errors::PROBE)
+            && let Ok(seen) = errors::read(ebpf)
+        {
+            picture.errors = Some(seen);
+        }
+    }
+
+    fn is_attached(&self, probe: &Probe) -> bool {
+        PROBES
+            .iter()
+            .zip(&self.states)
+            .any(|(one, state)| one.name == probe.name && *state == ProbeState::Attached)
+    }
+
+    fn load_here(options: &Options) -> Kernel {
+        let machine = match Machine::read(&Host::read()) {
+            Ok(machine) => machine,
+            Err(refusal) => return Kernel::without(options, &refusal),
+        };
+        let prepared: Vec<Option<Result<Vec<Patch>, Refusal>>> =
+            PROBES.iter().map(|probe| options.wants(probe).then(|| (probe.prepare)(&machine))).collect();
+        let mut notes = Vec::new();
+        if machine.tracefs.as_ref().is_ok_and(|tracefs| tracefs.private) {
+            notes.push("tracefs was mounted nowhere: mounted for the loading thread alone".to_owned());
+        }
+        let ready = |index: usize| matches!(prepared.get(index), Some(Some(Ok(_))));
+        if !(0..PROBES.len()).any(ready) {
+            // Nothing to load: no map is made either.
+            let states = prepared.into_iter().map(|one| state(one.map(|one| one.map(|_| ())))).collect();
+            return Kernel { ebpf: None, states, notes };
+        }
+        let has_errors = PROBES.iter().position(|probe| probe.name == errors::PROBE.name).is_some_and(ready);
+        let opened = open(&prepared, ready);
+        let mut ebpf = match opened.and_then(|mut ebpf| told(&mut ebpf, options, has_errors).map(|()| ebpf)) {
+            Ok(ebpf) => ebpf,
+            Err(refusal) => return Kernel { notes, ..Kernel::without(options, &refusal) },
+        };
+        let attached = PROBES.iter().zip(prepared).map(|(probe, prepared)| {
+            let attached = prepared.map(|prepared| prepared.and_then(|_| (probe.attach)(&mut ebpf)));
+            if let Some(Err(_)) = attached {
+                probe::unload(&mut ebpf, probe);
+            }
+            state(attached)
+        });
+        let states = attached.collect();
+        Kernel { ebpf: Some(ebpf), states, notes }
+    }
+
+    /// No probe: each that was wanted for the same reason.
+    fn without(options: &Options, refusal: &Refusal) -> Kernel {
+        let wanted = |probe| options.wants(probe).then(|| Err(refusal.clone()));
+        Kernel {
+            ebpf: None,
+            states: PROBES.iter().map(|probe| state(wanted(probe))).collect(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// `None`: not asked for.
+fn state(attached: Option<Result<(), Refusal>>) -> ProbeState {
+    match attached {
+        None => ProbeState::Off,
+        Some(Ok(())) => ProbeState::Attached,
+        Some(Err(refusal)) => refusal.into(),
+    }
+}
+
+fn none(reason: &str) -> Refusal {
+    Refusal::Refused { errno: None, reason: reason.to_owned() }
+}
+
+/// Patches the object and makes its maps. Nothing runs yet.
+fn open(
+    prepared: &[Option<Result<Vec<Patch>, Refusal>>],
+    ready: impl Fn(usize) -> bool,
+) -> Result<Ebpf, Refusal> {
+    let mut loader = EbpfLoader::new();
+    for (index, probe) in PROBES.iter().enumerate() {
+        if !ready(index) {
+            for map in probe.maps {
+                loader.map_max_entries(map, 1);
+            }
+        }
+    }
+    for patch in prepared.iter().flatten().flatten().flatten() {
+        loader.override_global(patch.symbol, patch.bytes.as_slice(), true);
+    }
+    loader.load(object::bytes()).map_err(|error| Refusal::of_object(&error))
+}
+
+/// Writes what the programs are told, before any of them runs.
+fn told(ebpf: &mut Ebpf, options: &Options, has_errors: bool) -> Result<(), Refusal> {
+    let filled = maps::fill(ebpf, options);
+    // Of a probe that is not loaded the map is as small as may be.
+    let filled = filled.and_then(|()| if has_errors { errors::make_room(ebpf) } else { Ok(()) });
+    filled.map_err(|error| Refusal::of_object(&aya::EbpfError::MapError(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watched_destinations_are_bounded_and_each_counts_once() {
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let options = Options {
+            destinations: (0..200).map(|index| address(1000 + index / 2)).collect(),
+            ..Options::default()
+        };
+        let watched = options.watched();
+        assert_eq!(watched.len(), fold::DESTINATIONS as usize);
+        assert_eq!(watched[1], maps::endpoint(address(1001)));
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_off_and_loads_nothing() {
+        let kernel = Kernel::load(&Options::default());
+        assert!(kernel.ebpf.is_none());
+        let statuses = kernel.statuses();
+        assert_eq!(statuses.len(), PROBES.len());
+        assert!(statuses.iter().all(|status| status.state == ProbeState::Off && status.lost.is_none()));
+        let mut picture = Picture::default();
+        kernel.read(&mut picture);
+        assert_eq!((picture.errors, picture.transitions), (None, None), "unknown is never 0");
+    }
+}

@@ -1,0 +1,94 @@
+//! The table of probes. Each one loads by itself: what refuses one leaves the others as they are.
+
+use super::machine::Machine;
+use super::record::Patch;
+use super::refusal::Refusal;
+use super::{errors, transitions};
+use aya::Ebpf;
+use aya::programs::{Program, TracePoint};
+
+/// Every probe, in the order that they are loaded and shown.
+pub const PROBES: &[Probe] = &[transitions::PROBE, errors::PROBE];
+
+/// One probe: what it is, what it needs, and how it is loaded.
+#[derive(Debug)]
+pub struct Probe {
+    /// Its name, as a label value and on the command line.
+    pub name: &'static str,
+    /// What is not seen without it.
+    pub loses: &'static str,
+    /// What it asks of the kernel.
+    pub feature: &'static str,
+    /// Capabilities that loading it takes.
+    pub to_load: &'static [&'static str],
+    /// Capabilities that reading it takes from then on.
+    pub to_live: &'static [&'static str],
+    /// Its programs in the object.
+    pub programs: &'static [&'static str],
+    /// Maps that only it uses: made as small as may be while it is not loaded.
+    pub maps: &'static [&'static str],
+    /// Its counters of `weir_probes_abi::lost`. Those that only lose a name are not among them.
+    pub lost: &'static [u32],
+    /// What is patched into the object for it.
+    pub prepare: fn(&Machine) -> Result<Vec<Patch>, Refusal>,
+    /// Loads and attaches its programs.
+    pub attach: fn(&mut Ebpf) -> Result<(), Refusal>,
+}
+
+/// Capabilities that every program and map takes to load.
+pub const TO_LOAD: &[&str] = &["CAP_BPF", "CAP_PERFMON"];
+
+/// Capabilities that reading maps takes: kernels before 5.19 ask for it at every operation.
+pub const TO_LIVE: &[&str] = &["CAP_BPF"];
+
+/// Loads one program and attaches it to a tracepoint.
+///
+/// # Errors
+///
+/// When the object has no such program (it is another build's), or the kernel says no.
+pub fn tracepoint(ebpf: &mut Ebpf, program: &str, category: &str, name: &str) -> Result<(), Refusal> {
+    let found = ebpf.program_mut(program).ok_or_else(|| missing(program))?;
+    let tracepoint: &mut TracePoint =
+        found.try_into().map_err(|error| Refusal::of_program(program, &error))?;
+    tracepoint.load().map_err(|error| Refusal::of_program(program, &error))?;
+    tracepoint.attach(category, name).map_err(|error| Refusal::of_program(program, &error))?;
+    Ok(())
+}
+
+/// The object embedded here is not the one that this reader was written for.
+#[must_use]
+pub fn missing(what: &str) -> Refusal {
+    Refusal::Unsupported(format!("the embedded object has no `{what}`: it was built from other sources"))
+}
+
+/// Takes a probe's programs out of the kernel again, after one of them was refused.
+pub fn unload(ebpf: &mut Ebpf, probe: &Probe) {
+    for program in probe.programs {
+        // What was never loaded says so.
+        let _ = match ebpf.program_mut(program) {
+            Some(Program::TracePoint(program)) => program.unload(),
+            Some(Program::Iter(program)) => program.unload(),
+            Some(Program::SockOps(program)) => program.unload(),
+            Some(Program::UProbe(program)) => program.unload(),
+            _ => Ok(()),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_programs_and_counters_belong_to_one_probe_each() {
+        let unique = |all: Vec<String>| {
+            let set: BTreeSet<&String> = all.iter().collect();
+            assert_eq!(set.len(), all.len(), "{all:?}");
+        };
+        unique(PROBES.iter().map(|probe| probe.name.to_owned()).collect());
+        unique(PROBES.iter().flat_map(|probe| probe.programs).map(|name| (*name).to_owned()).collect());
+        unique(PROBES.iter().flat_map(|probe| probe.maps).map(|name| (*name).to_owned()).collect());
+        unique(PROBES.iter().flat_map(|probe| probe.lost).map(u32::to_string).collect());
+    }
+}

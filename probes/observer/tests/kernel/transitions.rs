@@ -1,0 +1,170 @@
+//! The probe `transitions`.
+
+use crate::namespace::{Place, enter, own_address};
+use crate::traffic::{connect_mapped, request, serve};
+use crate::{load, look, options};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+use weir_probes::kernel::{Kernel, Options};
+use weir_probes::picture::{Destination, Direction, State};
+
+type Steps = BTreeMap<(State, State), u64>;
+
+fn steps(kernel: &Kernel, destination: &Destination, direction: Direction) -> Steps {
+    let counts = look(kernel).transitions.expect("the probe is attached");
+    let mine = counts.into_iter().filter(|one| one.destination == *destination && one.direction == direction);
+    mine.map(|one| ((one.from, one.to), one.count)).collect()
+}
+
+/// The last acknowledgements travel after both processes have closed.
+fn settle(kernel: &Kernel, destination: &Destination, closed: u64) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let ended = |direction, from| {
+        steps(kernel, destination, direction).get(&(from, State::Close)).copied().unwrap_or_default()
+    };
+    while ended(Direction::Outgoing, State::FinWait2) < closed
+        || ended(Direction::Incoming, State::LastAck) < closed
+    {
+        if Instant::now() > deadline {
+            return; // the assertions say what is missing
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn outgoing(count: u64) -> Steps {
+    Steps::from([
+        ((State::Close, State::SynSent), count),
+        ((State::SynSent, State::Established), count),
+        ((State::Established, State::FinWait1), count),
+        ((State::FinWait1, State::FinWait2), count),
+        ((State::FinWait2, State::Close), count),
+    ])
+}
+
+fn incoming(count: u64) -> Steps {
+    Steps::from([
+        ((State::Listen, State::SynRecv), count),
+        ((State::SynRecv, State::Established), count),
+        ((State::Established, State::CloseWait), count),
+        ((State::CloseWait, State::LastAck), count),
+        ((State::LastAck, State::Close), count),
+    ])
+}
+
+#[test]
+fn every_connection_is_one_of_each_transition() {
+    const TEST: &str = "transitions::every_connection_is_one_of_each_transition";
+    const CONNECTIONS: u64 = 301;
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    let listener = TcpListener::bind((own_address(), 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let watch = Options { destinations: vec![address], ..options(&["transitions"]) };
+    let Some(kernel) = load(TEST, &watch) else { return };
+    let server = serve(listener, CONNECTIONS as usize);
+    for _ in 0..CONNECTIONS {
+        request(TcpStream::connect(address).unwrap());
+    }
+    server.join().unwrap();
+    let destination = Destination::One(address.to_string());
+    settle(&kernel, &destination, CONNECTIONS);
+    assert_eq!(steps(&kernel, &destination, Direction::Outgoing), outgoing(CONNECTIONS));
+    let mut seen = steps(&kernel, &destination, Direction::Incoming);
+    // The listener itself, when it went.
+    seen.remove(&(State::Listen, State::Close));
+    assert_eq!(seen, incoming(CONNECTIONS));
+
+    let picture = look(&kernel);
+    for direction in [Direction::Outgoing, Direction::Incoming] {
+        let opens: Vec<u64> = picture
+            .opens
+            .iter()
+            .flatten()
+            .filter(|one| one.destination == destination && one.direction == direction)
+            .map(|one| one.opens)
+            .collect();
+        assert_eq!(opens, [CONNECTIONS], "{direction:?}");
+        let lives = picture.life_times.iter().flatten();
+        let mut lives = lives.filter(|one| one.destination == destination && one.direction == direction);
+        let lives = lives.next().expect("life-times");
+        assert_eq!(lives.buckets.iter().sum::<u64>(), CONNECTIONS, "{direction:?}: every one closed");
+        assert_eq!(lives.unknown, 0, "{direction:?}");
+        assert!(lives.microseconds > 0, "{direction:?}");
+    }
+    assert_eq!(picture.probes[0].lost, Some(0));
+}
+
+#[test]
+fn ipv6_is_told_apart_and_a_mapped_address_is_the_ipv4_one() {
+    const TEST: &str = "transitions::ipv6_is_told_apart_and_a_mapped_address_is_the_ipv4_one";
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    let v4 = TcpListener::bind((own_address(), 0)).unwrap();
+    let to_v4 = v4.local_addr().unwrap();
+    // `[::1]` is every namespace's: the port is one that nobody else is given at the same time.
+    let v6 = TcpListener::bind("[::1]:0").unwrap();
+    let to_v6 = v6.local_addr().unwrap();
+    let watch = Options { destinations: vec![to_v4, to_v6], ..options(&["transitions"]) };
+    let Some(kernel) = load(TEST, &watch) else { return };
+    let servers = [serve(v4, 12), serve(v6, 7)];
+    (0..5).for_each(|_| request(TcpStream::connect(to_v4).unwrap()));
+    (0..7).for_each(|_| request(connect_mapped(to_v4).unwrap()));
+    (0..7).for_each(|_| request(TcpStream::connect(to_v6).unwrap()));
+    servers.into_iter().for_each(|server| server.join().unwrap());
+    for (address, count) in [(to_v4, 12), (to_v6, 7)] {
+        let destination = Destination::One(address.to_string());
+        settle(&kernel, &destination, count);
+        assert_eq!(steps(&kernel, &destination, Direction::Outgoing), outgoing(count), "{address}");
+        let mut seen = steps(&kernel, &destination, Direction::Incoming);
+        seen.remove(&(State::Listen, State::Close));
+        assert_eq!(seen, incoming(count), "{address}");
+    }
+}
+
+#[test]
+fn churn_to_many_destinations_keeps_the_maps_bounded_and_counts_all() {
+    const TEST: &str = "transitions::churn_to_many_destinations_keeps_the_maps_bounded_and_counts_all";
+    const DESTINATIONS: u8 = 100;
+    const EACH: usize = 500;
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let Some(kernel) = load(TEST, &Options { ports: vec![port], ..options(&["transitions", "errors"]) })
+    else {
+        return;
+    };
+    let begun = Instant::now();
+    let server = serve(listener, usize::from(DESTINATIONS) * EACH);
+    for _ in 0..EACH {
+        for last in 0..DESTINATIONS {
+            let [a, b, c, _] = own_address().octets();
+            request(TcpStream::connect(SocketAddr::from(([a, b, c, last], port))).unwrap());
+        }
+    }
+    server.join().unwrap();
+    println!("measured: {} connections in {:?}", usize::from(DESTINATIONS) * EACH, begun.elapsed());
+    let picture = look(&kernel);
+    let opens = picture.opens.expect("the probe is attached");
+    let of = |one: &Destination| match one {
+        Destination::One(text) => text.ends_with(&format!(":{port}")),
+        Destination::Other => false,
+    };
+    let exact: Vec<u64> = opens
+        .iter()
+        .filter(|one| of(&one.destination) && one.direction == Direction::Outgoing)
+        .map(|one| one.opens)
+        .collect();
+    assert_eq!(exact, vec![EACH as u64; 64], "as many as there are slots, each of them whole");
+    let other = opens.iter().filter(|one| one.destination == Destination::Other);
+    let other: u64 = other.filter(|one| one.direction == Direction::Outgoing).map(|one| one.opens).sum();
+    assert!(other >= 36 * EACH as u64, "the others are not lost: {other}");
+    for status in picture.probes {
+        assert_eq!(status.lost, Some(0), "{}", status.probe);
+    }
+}
