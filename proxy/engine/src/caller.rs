@@ -58,6 +58,8 @@ pub fn is_name(text: &str) -> bool {
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) identity: Arc<Identity>,
+    /// Its name for tracers ([`crate::ledger::done`]).
+    pub(crate) hash: u64,
     pub(crate) limits: CallerLimits,
     /// Shared between workers: limits hold per process.
     pub(crate) state: Arc<LimitState>,

@@ -5,6 +5,7 @@
 
 use crate::admit::{Ask, Budgets, LimitState, book};
 use crate::caller::{FIRST_ESTIMATE, Identity, Known};
+use crate::ledger::done::caller_hash;
 use crate::ledger::{IdentityTally, Ledger};
 use crate::settings::{CallerLimits, Settings};
 use crate::units::{Bytes, Operations, Span};
@@ -58,6 +59,7 @@ impl Callers {
         let budget = identity.budget(settings);
         let known = Known {
             identity: identity.clone(),
+            hash: caller_hash(&identity.name),
             state: self.budgets.of(&budget.key),
             limits: budget.limits,
             principal,

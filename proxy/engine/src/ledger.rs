@@ -5,6 +5,7 @@
 //! turn ([`Ledger::fold`]). Bounds: one [`Tally`] per identity and method in use, [`heavy_hitters::COUNTERS`],
 //! [`expensive::KEPT`] and 2 x [`statements::STATEMENT_COUNTERS`] entries per generation of [`GENERATION`].
 
+pub mod done;
 pub mod entry;
 pub mod expensive;
 pub mod heavy_hitters;

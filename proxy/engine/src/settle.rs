@@ -4,6 +4,7 @@
 use crate::client::Target;
 use crate::engine::Engine;
 use crate::error::Failure;
+use crate::ledger::done::{MethodSpace, request_done};
 use crate::ledger::{Entry, Outcome};
 use crate::units::{Bytes, ClientId, Instant, LaneId, Operations, Span};
 use weir_memcached::text;
@@ -119,6 +120,7 @@ impl Engine {
                 known.state.settle(&known.limits, rows - held.operations, now);
             }
         }
+        request_done(known.hash, MethodSpace::Memcached, &entry);
         match self.clients[slot].held {
             Some(account) => self.ledger.record_held(account, &entry, None),
             None => self.ledger.record(&entry, &known.identity.name, listener),

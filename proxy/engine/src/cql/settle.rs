@@ -7,6 +7,7 @@ use super::flight::{Answered, Succession};
 use super::method::Method;
 use super::repairs::Needs;
 use super::request::{Purpose, Request, RequestId, Stage};
+use crate::ledger::done::{MethodSpace, request_done};
 use crate::ledger::{Entry, Outcome};
 use crate::units::{Bytes, ClientId, Instant, Operations, Span};
 use weir_cql::envelope::{Flags, Header, Opcode};
@@ -216,6 +217,7 @@ impl CqlEngine {
         if request.outcome == Outcome::Ok {
             known.learn(request.bytes_out, request.operations);
         }
+        request_done(known.hash, MethodSpace::Cql, &entry);
         let statement = request.named.as_ref();
         match account {
             Some(account) => self.ledger.record_held(account, &entry, statement),
@@ -253,10 +255,11 @@ impl CqlEngine {
             at: now,
             sent_to: None,
         };
-        let name = &self.callers.known[client.known as usize].identity.name;
+        let known = &self.callers.known[client.known as usize];
+        request_done(known.hash, MethodSpace::Cql, &entry);
         match client.held {
             Some(account) => self.ledger.record_held(account, &entry, None),
-            None => self.ledger.record(&entry, name, client.listener),
+            None => self.ledger.record(&entry, &known.identity.name, client.listener),
         }
     }
 }
