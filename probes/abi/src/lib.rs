@@ -7,16 +7,25 @@
 //! - [`settings`]: what the loader tells the programs: watched ports, errnos, the fields of tracepoints
 //! - [`transitions`]: socket state changes and life-times
 //! - [`errors`]: bind(2) and connect(2) that failed
+//! - [`flows`]: what connections to watched destinations moved
+//! - [`bypass`]: processes that connect to watched destinations themselves
+//! - [`work`]: what they ask there; [`scan`]: how that is told from the first bytes
+//! - [`requests`]: requests that passed weir's own point
 //! - [`lost`]: what a program could not keep
 
 #![no_std]
 
+pub mod bypass;
 pub mod endpoint;
 pub mod errors;
+pub mod flows;
 pub mod fold;
 pub mod lost;
+pub mod requests;
+pub mod scan;
 pub mod settings;
 pub mod transitions;
+pub mod work;
 
 pub use endpoint::Endpoint;
 
@@ -38,3 +47,6 @@ macro_rules! record {
     };
 }
 pub(crate) use record;
+
+record!(u32, 4, align 4);
+record!(u64, 8, align 8);

@@ -24,5 +24,14 @@ pub const UNREADABLE_TRANSITIONS: u32 = 6;
 /// The arguments of a failed call could not be read: it counts without a destination.
 pub const UNREADABLE_CALLS: u32 = 7;
 
+/// A connection past weir found its map full and counts without a process.
+pub const FOLDED_CALLERS: u32 = 16;
+
+/// A call that sends found its map full.
+pub const WORK: u32 = 17;
+
+/// A request that passed weir's point found its map full.
+pub const REQUESTS: u32 = 18;
+
 /// How many counters there are; more are added at the end.
 pub const COUNTERS: u32 = 32;

@@ -3,6 +3,10 @@
 //!
 //! - [`transitions`]: socket state changes and life-times
 //! - [`errors`]: bind(2) and connect(2) that failed
+//! - [`flows`]: what connections to watched destinations moved
+//! - [`bypass`]: processes that connect to watched destinations themselves; [`pardoned`]: those that may
+//! - [`work`]: what they ask there
+//! - [`requests`]: requests that passed weir's own point
 //! - [`places`]: which slot a destination or a source has
 //! - [`lost`]: counters of what could not be kept; [`atomic`]: addition
 //!
@@ -15,10 +19,15 @@
 #![expect(internal_features, reason = "the one in `atomic`")]
 
 mod atomic;
+mod bypass;
 mod errors;
+mod flows;
 mod lost;
+mod pardoned;
 mod places;
+mod requests;
 mod transitions;
+mod work;
 
 /// Helpers that read the kernel's memory are for programs under a licence that is compatible with the GPL. The sources
 /// of this object are under Apache-2.0 or MIT; loaded into a kernel it is used under MIT.

@@ -45,12 +45,12 @@ const TCP: u16 = 6;
 struct Record([u8; RECORD]);
 
 /// One state change.
-struct Change {
+pub struct Change {
     socket: u64,
-    from: u32,
-    to: u32,
+    pub from: u32,
+    pub to: u32,
     local: Endpoint,
-    remote: Endpoint,
+    pub remote: Endpoint,
 }
 
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
@@ -63,7 +63,7 @@ pub fn transitions(ctx: TracePointContext) -> u32 {
 
 /// The change, when it is one of TCP.
 #[inline(always)]
-fn read(ctx: &TracePointContext) -> Option<Change> {
+pub fn read(ctx: &TracePointContext) -> Option<Change> {
     let mut record = Record([0; RECORD]);
     // SAFETY: the destination is as long as said; the source is checked by the helper, which copies what lies behind a
     // record that is shorter (it is in the kernel's own buffer) without looking at it.

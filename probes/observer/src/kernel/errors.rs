@@ -41,7 +41,7 @@ pub const PROBE: Probe = Probe {
     maps: &["ERRORS"],
     lost: &[lost::ERRORS],
     prepare,
-    attach: |ebpf| {
+    attach: |ebpf, _| {
         tracepoint(ebpf, "bind_failed", "syscalls", "sys_exit_bind")?;
         tracepoint(ebpf, "connect_failed", "syscalls", "sys_exit_connect")
     },

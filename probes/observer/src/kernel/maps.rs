@@ -4,7 +4,7 @@ use super::record::Raw;
 use super::{Options, errors};
 use crate::picture::Destination;
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use weir_probes_abi::settings::{Ports, Settings};
@@ -91,6 +91,55 @@ pub fn hash<'a, K: Record, V: Record>(
     HashMap::try_from(ebpf.map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?)
 }
 
+/// The same, to be changed.
+///
+/// # Errors
+///
+/// As above.
+pub fn hash_mut<'a, K: Record, V: Record>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<HashMap<&'a mut MapData, Raw<K>, Raw<V>>, MapError> {
+    HashMap::try_from(of(ebpf, name)?)
+}
+
+/// A map of keys, and a value for each CPU.
+///
+/// # Errors
+///
+/// As above.
+pub fn per_cpu_hash<'a, K: Record, V: Record>(
+    ebpf: &'a Ebpf,
+    name: &str,
+) -> Result<PerCpuHashMap<&'a MapData, Raw<K>, Raw<V>>, MapError> {
+    PerCpuHashMap::try_from(there(ebpf, name)?)
+}
+
+/// The same, to be changed.
+///
+/// # Errors
+///
+/// As above.
+pub fn per_cpu_hash_mut<'a, K: Record, V: Record>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<PerCpuHashMap<&'a mut MapData, Raw<K>, Raw<V>>, MapError> {
+    PerCpuHashMap::try_from(of(ebpf, name)?)
+}
+
+/// A map of one value for each index.
+///
+/// # Errors
+///
+/// As above.
+pub fn array<'a, V: Record>(ebpf: &'a Ebpf, name: &str) -> Result<Array<&'a MapData, Raw<V>>, MapError> {
+    Array::try_from(there(ebpf, name)?)
+}
+
+fn there<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Map, MapError> {
+    ebpf.map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
+}
+
 /// Which destination each slot is, [`fold::OTHER`] last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots(BTreeMap<u32, Destination>);
@@ -113,6 +162,12 @@ impl Slots {
             }
         }
         Ok(Slots(slots))
+    }
+
+    /// The destination of a slot.
+    #[must_use]
+    pub fn of(&self, slot: u32) -> Destination {
+        self.0.get(&slot).cloned().unwrap_or(Destination::Other)
     }
 
     /// Slots and destinations, in the order of slots.

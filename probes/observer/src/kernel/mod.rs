@@ -1,30 +1,42 @@
 //! The kernel's side, loaded and read. The object is embedded; each probe loads by itself, and what the kernel says to it
 //! is in its [`ProbeStatus`]: nothing here is fatal.
 //!
-//! - [`probe`]: the table of probes; a module for each: [`transitions`], [`errors`]
+//! - [`probe`]: the table of probes; a module for each: [`transitions`], [`errors`], [`flows`], [`bypass`], [`work`],
+//!   [`requests`]
+//! - [`pardon`]: who may talk to storage; [`past`]: what processes did that have ended
 //! - [`machine`]: the kernels it works on; [`tracefs`]: where tracepoints are described
 //! - [`maps`]: what the programs are told, and how they are read; [`lost`]: what they could not keep
 //! - [`refusal`]: why a probe is not there; [`record`], [`object`]: bytes
 
+pub mod btf;
+pub mod bypass;
 pub mod errors;
+pub mod flows;
 pub mod lost;
 pub mod machine;
 pub mod maps;
 pub mod object;
+pub mod pardon;
+pub mod past;
 pub mod probe;
 pub mod record;
 pub mod refusal;
+pub mod requests;
 pub mod tracefs;
 pub mod transitions;
+pub mod work;
 
 use crate::host::Host;
 use crate::picture::{Picture, ProbeState, ProbeStatus};
 use aya::{Ebpf, EbpfLoader};
 use machine::Machine;
+use pardon::Pardon;
 use probe::{PROBES, Probe};
 use record::Patch;
 use refusal::Refusal;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use weir_probes_abi::{Endpoint, fold};
 
 /// What to load and what to watch.
@@ -36,6 +48,8 @@ pub struct Options {
     pub destinations: Vec<SocketAddr>,
     /// Ports that are watched at every address: what is first seen takes a free slot.
     pub ports: Vec<u16>,
+    /// Program files of weir, for the probe `requests`.
+    pub weirs: Vec<PathBuf>,
 }
 
 impl Options {
@@ -67,6 +81,10 @@ pub struct Kernel {
     ebpf: Option<Ebpf>,
     /// In the order of [`PROBES`].
     states: Vec<ProbeState>,
+    /// Processes that the programs were told to let be.
+    pardoned: BTreeSet<u32>,
+    bypassed: bypass::Ended,
+    worked: work::Ended,
     /// What was done to the machine on the way, for the operator to read.
     pub notes: Vec<String>,
 }
@@ -105,6 +123,7 @@ impl Kernel {
     pub fn read(&self, picture: &mut Picture) {
         picture.probes.extend(self.statuses());
         let Some(ebpf) = &self.ebpf else { return };
+        self.read_traffic(ebpf, picture);
         if self.is_attached(&transitions::PROBE)
             && let Ok(slots) = maps::Slots::read(ebpf)
             && let Ok(seen) = transitions::read(ebpf, &slots)
@@ -117,6 +136,47 @@ impl Kernel {
             && let Ok(seen) = errors::read(ebpf)
         {
             picture.errors = Some(seen);
+        }
+    }
+
+    /// Looks after the maps: takes the entries of processes that have ended out, so that there is room for others, and tells
+    /// the programs who may talk to storage now. To be called as often as the maps are read; what fails is tried again then.
+    pub fn tend(&mut self, pardon: &Pardon) {
+        let attached = [&bypass::PROBE, &work::PROBE, &requests::PROBE].map(|probe| self.is_attached(probe));
+        let Some(ebpf) = &mut self.ebpf else { return };
+        let [bypass, work, requests] = attached;
+        if bypass || work {
+            let _ = pardon::tell(ebpf, &mut self.pardoned, pardon.processes(Path::new("/proc")));
+        }
+        if bypass {
+            let _ = bypass::sweep(ebpf, &mut self.bypassed);
+        }
+        if work {
+            let _ = work::sweep(ebpf, &mut self.worked);
+        }
+        if requests {
+            let _ = requests::sweep(ebpf);
+        }
+    }
+
+    /// What the probes of storage traffic have seen.
+    fn read_traffic(&self, ebpf: &Ebpf, picture: &mut Picture) {
+        let Ok(slots) = maps::Slots::read(ebpf) else { return };
+        if self.is_attached(&flows::PROBE)
+            && let Ok(seen) = flows::read(ebpf, &slots)
+        {
+            picture.bytes = Some(seen.bytes);
+            picture.round_trips = Some(seen.round_trips);
+            picture.retransmits = Some(seen.retransmits);
+        }
+        if self.is_attached(&bypass::PROBE) {
+            picture.bypass = bypass::read(ebpf, &slots, &self.bypassed).ok();
+        }
+        if self.is_attached(&work::PROBE) {
+            picture.bypass_work = work::read(ebpf, &slots, &self.worked).ok();
+        }
+        if self.is_attached(&requests::PROBE) {
+            picture.requests = requests::read(ebpf).ok();
         }
     }
 
@@ -142,7 +202,7 @@ impl Kernel {
         if !(0..PROBES.len()).any(ready) {
             // Nothing to load: no map is made either.
             let states = prepared.into_iter().map(|one| state(one.map(|one| one.map(|_| ())))).collect();
-            return Kernel { ebpf: None, states, notes };
+            return Kernel { states, notes, ..Kernel::nothing() };
         }
         let has_errors = PROBES.iter().position(|probe| probe.name == errors::PROBE.name).is_some_and(ready);
         let opened = open(&prepared, ready);
@@ -151,24 +211,31 @@ impl Kernel {
             Err(refusal) => return Kernel { notes, ..Kernel::without(options, &refusal) },
         };
         let attached = PROBES.iter().zip(prepared).map(|(probe, prepared)| {
-            let attached = prepared.map(|prepared| prepared.and_then(|_| (probe.attach)(&mut ebpf)));
+            let attached = prepared.map(|prepared| prepared.and_then(|_| (probe.attach)(&mut ebpf, options)));
             if let Some(Err(_)) = attached {
                 probe::unload(&mut ebpf, probe);
             }
             state(attached)
         });
         let states = attached.collect();
-        Kernel { ebpf: Some(ebpf), states, notes }
+        Kernel { ebpf: Some(ebpf), states, notes, ..Kernel::nothing() }
+    }
+
+    fn nothing() -> Kernel {
+        Kernel {
+            ebpf: None,
+            states: Vec::new(),
+            pardoned: BTreeSet::new(),
+            bypassed: bypass::Ended::default(),
+            worked: work::Ended::default(),
+            notes: Vec::new(),
+        }
     }
 
     /// No probe: each that was wanted for the same reason.
     fn without(options: &Options, refusal: &Refusal) -> Kernel {
         let wanted = |probe| options.wants(probe).then(|| Err(refusal.clone()));
-        Kernel {
-            ebpf: None,
-            states: PROBES.iter().map(|probe| state(wanted(probe))).collect(),
-            notes: Vec::new(),
-        }
+        Kernel { states: PROBES.iter().map(|probe| state(wanted(probe))).collect(), ..Kernel::nothing() }
     }
 }
 

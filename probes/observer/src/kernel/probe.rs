@@ -3,12 +3,13 @@
 use super::machine::Machine;
 use super::record::Patch;
 use super::refusal::Refusal;
-use super::{errors, transitions};
+use super::{Options, bypass, errors, flows, requests, transitions, work};
 use aya::Ebpf;
 use aya::programs::{Program, TracePoint};
 
 /// Every probe, in the order that they are loaded and shown.
-pub const PROBES: &[Probe] = &[transitions::PROBE, errors::PROBE];
+pub const PROBES: &[Probe] =
+    &[transitions::PROBE, errors::PROBE, flows::PROBE, bypass::PROBE, work::PROBE, requests::PROBE];
 
 /// One probe: what it is, what it needs, and how it is loaded.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub struct Probe {
     /// What is patched into the object for it.
     pub prepare: fn(&Machine) -> Result<Vec<Patch>, Refusal>,
     /// Loads and attaches its programs.
-    pub attach: fn(&mut Ebpf) -> Result<(), Refusal>,
+    pub attach: fn(&mut Ebpf, &Options) -> Result<(), Refusal>,
 }
 
 /// Capabilities that every program and map takes to load.
@@ -70,6 +71,7 @@ pub fn unload(ebpf: &mut Ebpf, probe: &Probe) {
             Some(Program::Iter(program)) => program.unload(),
             Some(Program::SockOps(program)) => program.unload(),
             Some(Program::UProbe(program)) => program.unload(),
+            Some(Program::BtfTracePoint(program)) => program.unload(),
             _ => Ok(()),
         };
     }

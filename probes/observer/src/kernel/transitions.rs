@@ -13,8 +13,10 @@ use weir_probes_abi::lost;
 use weir_probes_abi::settings::{RECORD, StateFields};
 use weir_probes_abi::transitions::{BUCKETS, CLOSE, ESTABLISHED, Row, STATES, SYN_RECV, SYN_SENT, step};
 
-const CATEGORY: &str = "sock";
-const TRACEPOINT: &str = "inet_sock_set_state";
+/// The category of the hook.
+pub const CATEGORY: &str = "sock";
+/// Its name.
+pub const TRACEPOINT: &str = "inet_sock_set_state";
 
 /// See the module.
 pub const PROBE: Probe = Probe {
@@ -27,10 +29,15 @@ pub const PROBE: Probe = Probe {
     maps: &["ROWS", "LIVES"],
     lost: &[lost::LIVES, lost::UNREADABLE_TRANSITIONS],
     prepare,
-    attach: |ebpf| tracepoint(ebpf, "transitions", CATEGORY, TRACEPOINT),
+    attach: |ebpf, _| tracepoint(ebpf, "transitions", CATEGORY, TRACEPOINT),
 };
 
-fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
+/// Where the fields of the tracepoint lie.
+///
+/// # Errors
+///
+/// When this kernel has no such tracepoint, or it has other fields.
+pub fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
     let format = machine.tracefs()?.format(CATEGORY, TRACEPOINT)?;
     let offset = |name, size| format.offset(name, size, RECORD);
     let fields = StateFields {

@@ -29,6 +29,12 @@ pub struct BypassWork {
     pub sizes: Sizes,
     /// The largest request of the last minute, in operations.
     pub largest_last_minute: u64,
+    /// Calls that sent something, requests or not.
+    pub writes: u64,
+    /// Bytes that they sent.
+    pub bytes: u64,
+    /// Those whose bytes could not be looked at: nobody knows what they asked.
+    pub unseen: u64,
 }
 
 /// What threads of a chosen service spent on requests.
@@ -49,4 +55,23 @@ pub struct Disagreement {
     pub what: &'static str,
     /// The difference as a share of the larger: 0 when they agree.
     pub share: f64,
+}
+
+/// Requests that passed weir's own point, `weir_request_done`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RequestCount {
+    /// The weir's process id.
+    pub weir: u32,
+    /// The caller, as weir numbers it (docs/operating.md).
+    pub caller: u64,
+    /// The method, as weir numbers it.
+    pub method: u32,
+    /// Requests.
+    pub requests: u64,
+    /// Operations they asked for.
+    pub operations: u64,
+    /// Operations that went to the backends.
+    pub backend_operations: u64,
+    /// Requests by operations.
+    pub sizes: Sizes,
 }

@@ -1,10 +1,14 @@
 //! The programs really loaded and really fired, as root, in private network namespaces: exact counts. Without the rights
 //! every test says why it was skipped.
 
+mod bypass;
 mod exhaustion;
+mod flows;
 mod namespace;
+mod requests;
 mod traffic;
 mod transitions;
+mod work;
 
 use weir_probes::kernel::{Kernel, Options};
 use weir_probes::picture::{Picture, ProbeState};

@@ -21,6 +21,37 @@ pub fn serve(listener: TcpListener, connections: usize) -> JoinHandle<()> {
     })
 }
 
+/// A server that answers so many bytes with so many others, and closes after its client has. It ends after so many
+/// connections, and has then closed every one of them.
+pub fn serve_bytes(
+    listener: TcpListener,
+    connections: usize,
+    asked: usize,
+    answered: usize,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let (mut asked, answered) = (vec![0; asked], vec![b'a'; answered]);
+        for _ in 0..connections {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            while stream.read_exact(&mut asked).is_ok() {
+                stream.write_all(&answered).expect("a client that reads");
+            }
+        }
+    })
+}
+
+/// A server that takes everything and says nothing, to so many connections at a time; it ends when they have.
+pub fn drain(listener: TcpListener, connections: usize) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let reader = |mut stream: TcpStream| {
+            std::thread::spawn(move || while let Ok(1..) = stream.read(&mut [0; 65_536]) {})
+        };
+        let streams = listener.incoming().take(connections);
+        let readers: Vec<_> = streams.map(|stream| reader(stream.expect("a connection"))).collect();
+        readers.into_iter().for_each(|reader| reader.join().expect("a reader"));
+    })
+}
+
 /// One request; the client closes first, so that TIME_WAIT is on its side.
 pub fn request(mut stream: TcpStream) {
     stream.write_all(b"x").expect("a server that reads");

@@ -165,6 +165,7 @@ fn churn_to_many_destinations_keeps_the_maps_bounded_and_counts_all() {
     let other: u64 = other.filter(|one| one.direction == Direction::Outgoing).map(|one| one.opens).sum();
     assert!(other >= 36 * EACH as u64, "the others are not lost: {other}");
     for status in picture.probes {
-        assert_eq!(status.lost, Some(0), "{}", status.probe);
+        let wanted = matches!(status.probe, "transitions" | "errors").then_some(0);
+        assert_eq!(status.lost, wanted, "{}", status.probe);
     }
 }

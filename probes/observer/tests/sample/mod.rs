@@ -166,12 +166,16 @@ pub fn picture() -> Picture {
             operations: 17_504,
             sizes: sizes(OPERATIONS, &[2, 1, 0, 1], 17_504.0),
             largest_last_minute: 17_500,
+            writes: 5,
+            bytes: 160_000,
+            unseen: 1,
         }]),
         request_times: Some(vec![RequestTimes {
             service: "appview".to_owned(),
             on_cpu: sizes(SECONDS, &[1, 2], 0.0625),
             blocked: sizes(SECONDS, &[0, 3], 0.125),
         }]),
+        requests: None,
         disagreements: Some(vec![Disagreement { what: "opens", share: 0.25 }]),
         programs: Some(vec![ProgramCost {
             program: "set_state".to_owned(),

@@ -1,0 +1,141 @@
+//! The probe `work`: what processes ask of watched destinations themselves. An estimate; see `weir_probes_abi::scan` for what
+//! is counted and what stays unseen.
+
+use super::btf::KernelTypes;
+use super::machine::Machine;
+use super::maps::{self, Slots};
+use super::past::{Name, Past, comm, lives};
+use super::probe::{Probe, TO_LIVE, TO_LOAD, missing};
+use super::record::{Patch, Raw};
+use super::refusal::Refusal;
+use super::requests::sizes;
+use crate::picture::{BypassWork, Process};
+use aya::maps::MapError;
+use aya::programs::BtfTracePoint;
+use aya::{Btf, Ebpf};
+use rustix::time::{ClockId, clock_gettime};
+use weir_probes_abi::work::{SendFields, Work, WorkKey};
+use weir_probes_abi::{lost, requests};
+
+const PROGRAM: &str = "work";
+const HOOK: &str = "sock_send_length";
+
+/// `rdx` of `struct pt_regs` and `x2` of `struct user_pt_regs`, bytes: see `Machine::second_argument`.
+const THIRD_ARGUMENT: u16 = if cfg!(target_arch = "x86_64") { 12 * 8 } else { 16 };
+
+/// See the module.
+pub const PROBE: Probe = Probe {
+    name: "work",
+    loses: "requests and operations of processes that ask storage without weir",
+    feature: "tracepoint sock/sock_send_length (6.3) and the kernel's types (BTF)",
+    to_load: TO_LOAD,
+    to_live: TO_LIVE,
+    programs: &[PROGRAM],
+    maps: &["WORK"],
+    lost: &[lost::WORK],
+    prepare,
+    attach: |ebpf, _| attach(ebpf),
+};
+
+fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
+    let types = KernelTypes::read()?;
+    let socket = |member| types.offset("sock_common", member);
+    let call = |number: libc::c_long| {
+        u16::try_from(number)
+            .map_err(|_| Refusal::Unsupported(format!("system call {number} has too large a number")))
+    };
+    let fields = SendFields {
+        family: socket("skc_family")?,
+        port: socket("skc_dport")?,
+        v4: socket("skc_daddr")?,
+        v6: socket("skc_v6_daddr")?,
+        call: types.offset("pt_regs", if cfg!(target_arch = "x86_64") { "orig_ax" } else { "syscallno" })?,
+        second: machine.second_argument,
+        third: THIRD_ARGUMENT,
+        write: call(libc::SYS_write)?,
+        writev: call(libc::SYS_writev)?,
+        sendto: call(libc::SYS_sendto)?,
+        sendmsg: call(libc::SYS_sendmsg)?,
+        zero: 0,
+    };
+    Ok(vec![Patch::of("SEND_FIELDS", fields)])
+}
+
+fn attach(ebpf: &mut Ebpf) -> Result<(), Refusal> {
+    let types = Btf::from_sys_fs()
+        .map_err(|error| Refusal::Unsupported(format!("the kernel's types cannot be read: {error}")))?;
+    let program: &mut BtfTracePoint = ebpf
+        .program_mut(PROGRAM)
+        .ok_or_else(|| missing(PROGRAM))?
+        .try_into()
+        .map_err(|error| Refusal::of_program(PROGRAM, &error))?;
+    program.load(HOOK, &types).map_err(|error| Refusal::of_program(PROGRAM, &error))?;
+    program.attach().map_err(|error| Refusal::of_program(PROGRAM, &error))?;
+    Ok(())
+}
+
+/// Work of processes that have ended.
+#[derive(Clone, Debug, Default)]
+pub struct Ended(Past<Work>);
+
+/// Takes the entries of processes that have ended out of the map.
+///
+/// # Errors
+///
+/// When the map cannot be read or changed; what was taken out until then is kept.
+pub fn sweep(ebpf: &mut Ebpf, ended: &mut Ended) -> Result<(), MapError> {
+    let mut map = maps::per_cpu_hash_mut::<WorkKey, Work>(ebpf, "WORK")?;
+    let gone: Vec<WorkKey> =
+        map.keys().filter_map(Result::ok).map(|key| key.0).filter(|key| !lives(key.process)).collect();
+    for key in gone {
+        let work = sum(map.get(&Raw(key), 0)?.iter().map(|raw| raw.0));
+        map.remove(&Raw(key))?;
+        let name = Name { comm: comm(&work.comm), uid: Some(work.uid) };
+        ended.0.add(name, key.slot, work, |sum, work| sum.add(&work));
+    }
+    Ok(())
+}
+
+/// Work since the probe was attached, by process; of those that have ended by name.
+///
+/// # Errors
+///
+/// When the map cannot be read.
+pub fn read(ebpf: &Ebpf, slots: &Slots, ended: &Ended) -> Result<Vec<BypassWork>, MapError> {
+    let now = clock_gettime(ClockId::Monotonic);
+    let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+    let mut seen = Vec::new();
+    for entry in maps::per_cpu_hash::<WorkKey, Work>(ebpf, "WORK")?.iter() {
+        let (Raw(key), cpus) = entry?;
+        let work = sum(cpus.iter().map(|raw| raw.0));
+        let process =
+            Process { pid: key.process, comm: comm(&work.comm), uid: Some(work.uid), ..Process::default() };
+        seen.push(shown(process, slots, key.slot, &work, now));
+    }
+    seen.extend(ended.0.iter().map(|(process, slot, work)| shown(process, slots, slot, work, now)));
+    seen.sort_by(|one, two| (&one.destination, &one.process).cmp(&(&two.destination, &two.process)));
+    Ok(seen)
+}
+
+fn shown(process: Process, slots: &Slots, slot: u32, work: &Work, now: u64) -> BypassWork {
+    BypassWork {
+        destination: slots.of(slot),
+        process,
+        requests: work.requests,
+        operations: work.operations,
+        sizes: sizes(&work.sizes, work.operations),
+        largest_last_minute: work.largest_at(now),
+        bytes: work.bytes,
+        writes: work.writes,
+        unseen: work.unseen,
+    }
+}
+
+fn sum(cpus: impl Iterator<Item = Work>) -> Work {
+    cpus.fold(Work::ZERO, |mut all, one| {
+        all.add(&one);
+        all
+    })
+}
+
+const _: () = assert!(requests::BUCKETS == Work::ZERO.sizes.len(), "one set of bounds serves both");

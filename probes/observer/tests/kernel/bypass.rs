@@ -1,0 +1,75 @@
+//! The probe `bypass`.
+
+use crate::namespace::{Place, enter, own_address};
+use crate::traffic::{connect_mapped, request, serve};
+use crate::{load, look, options};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use weir_probes::kernel::pardon::Pardon;
+use weir_probes::kernel::{Kernel, Options};
+use weir_probes::picture::BypassCount;
+
+/// Connects as often as it is told and ends.
+const CLIENT: &str = "import socket, sys\nfor _ in range(int(sys.argv[3])):\n s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n s.send(b'x'); s.recv(1); s.close()";
+
+fn client(to: SocketAddr, connections: usize) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-c", CLIENT, &to.ip().to_string(), &to.port().to_string(), &connections.to_string()]);
+    command
+}
+
+fn seen(kernel: &Kernel, to: SocketAddr) -> Vec<BypassCount> {
+    let all = look(kernel).bypass.expect("the probe is attached");
+    all.into_iter().filter(|one| one.destination.label() == to.to_string()).collect()
+}
+
+#[test]
+fn who_connects_is_named_and_who_may_is_not() {
+    const TEST: &str = "bypass::who_connects_is_named_and_who_may_is_not";
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    let listener = TcpListener::bind((own_address(), 0)).unwrap();
+    let to = listener.local_addr().unwrap();
+    let unwatched = TcpListener::bind((own_address(), 0)).unwrap();
+    let to_unwatched = unwatched.local_addr().unwrap();
+    let watch = Options { destinations: vec![to], ..options(&["bypass"]) };
+    let Some(mut kernel) = load(TEST, &watch) else { return };
+    let server = serve(listener, 30 + 1 + 25 + 12 + 3);
+    let other = serve(unwatched, 1);
+    (0..30).for_each(|_| request(TcpStream::connect(to).unwrap()));
+    request(connect_mapped(to).unwrap());
+    request(TcpStream::connect(to_unwatched).unwrap());
+    let mine = seen(&kernel, to);
+    assert_eq!(mine.len(), 1, "{mine:?}");
+    assert_eq!((mine[0].connections, mine[0].process.pid), (31, std::process::id()));
+    assert_eq!(mine[0].process.uid, Some(0));
+    let own = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+    assert_eq!(mine[0].process.comm, own.trim_end());
+
+    // two processes that end: one line by their name, whenever their entries are taken out
+    assert!(client(to, 25).status().unwrap().success());
+    assert_eq!(seen(&kernel, to).iter().map(|one| one.connections).sum::<u64>(), 31 + 25);
+    kernel.tend(&Pardon::default());
+    assert!(client(to, 12).status().unwrap().success());
+    kernel.tend(&Pardon::default());
+    let gone: Vec<_> = seen(&kernel, to).into_iter().filter(|one| one.process.pid == 0).collect();
+    assert_eq!(gone.len(), 1, "{gone:?}");
+    assert_eq!((gone[0].connections, gone[0].process.comm.as_str()), (37, "python3"));
+
+    // this process is on the list from now on
+    let pardon = Pardon { processes: vec![std::process::id()], ..Pardon::default() };
+    kernel.tend(&pardon);
+    (0..2).for_each(|_| request(TcpStream::connect(to).unwrap()));
+    assert_eq!(seen(&kernel, to).iter().map(|one| one.connections).sum::<u64>(), 31 + 37, "pardoned");
+    kernel.tend(&Pardon::default());
+    request(TcpStream::connect(to).unwrap());
+    assert_eq!(
+        seen(&kernel, to).iter().map(|one| one.connections).sum::<u64>(),
+        31 + 37 + 1,
+        "and not any more"
+    );
+    drop(kernel);
+    server.join().unwrap();
+    other.join().unwrap();
+}
