@@ -46,12 +46,18 @@ const RULES: &[Rule] = &[
         may_reach: &["weir-cql", "weir-memcached"],
     },
     Rule { package: "weir-telemetry", never: &[&["tokio", "mio", "hyper", "pingora*"]], may_reach: &[] },
+    // Asks the kernel by system calls, and waits by itself: whoever uses it brings the thread.
+    Rule {
+        package: "weir-sock-diag",
+        never: &[&["tokio", "mio", "hyper", "pingora*", "aya*", "prometheus-client"]],
+        may_reach: &[],
+    },
     // The records are used in the kernel: they reach nothing. The observer holds BPF rights and never parses traffic.
     Rule { package: "weir-probes-abi", never: &[IMPURE, &["aya*", "prometheus-client"]], may_reach: &[] },
     Rule {
         package: "weir-probes",
         never: &[&["pingora*", "scylla*"]],
-        may_reach: &["weir-probes-abi", "weir-telemetry"],
+        may_reach: &["weir-probes-abi", "weir-sock-diag", "weir-telemetry"],
     },
     Rule { package: "weir-devstore", never: &[&["hyper", "pingora*"]], may_reach: &["weir-memcached"] },
     // The scenarios judge weir from outside: sharing code with it would share its mistakes. The CQL load measures on the

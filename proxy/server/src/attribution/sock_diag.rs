@@ -8,25 +8,13 @@
 //! reported by the kernel as user 0 and inode 0; they count as "no socket", never as root.
 
 use super::{Lookup, Unresolved};
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
-use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use weir_sock_diag::{Error, Family, Filter, Found, SockDiag as Kernel, States};
 
 /// Up to so many lookups are asked for one by one (one hash lookup in the kernel each; a dump walks its whole table).
 const ONE_BY_ONE_MAX: usize = 64;
 /// With more listener ports than this, one dump of everything is cheaper than one per port.
 const FILTERED_PORTS_MAX: usize = 8;
-/// The kernel's largest dump message is 32 KiB.
-const RECEIVE_BUFFER: usize = 64 << 10;
-/// The kernel answers while it is asked; a wait means that something is badly wrong.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// `INET_DIAG_NOCOOKIE`: the socket is meant by its addresses.
-const NO_COOKIE: [u8; 8] = [0xff; 8];
 
 /// Who owns a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +25,10 @@ pub(super) struct SocketOwner {
 
 type Answer = Result<SocketOwner, Unresolved>;
 
-/// The netlink socket, opened at first use and again after any error.
+/// The kernel, asked for owners.
 #[derive(Debug, Default)]
 pub(super) struct SockDiag {
-    socket: Option<Socket>,
-    buffer: Vec<u8>,
-    sequence: u32,
-    queries: u64,
+    kernel: Kernel,
 }
 
 impl SockDiag {
@@ -59,43 +44,31 @@ impl SockDiag {
         };
         if outcome.is_err() {
             // What was found before the error is true; the rest is not "no socket" but unknown.
-            self.socket = None;
             for answer in answers.iter_mut().filter(|answer| **answer == Err(Unresolved::NoSocket)) {
                 *answer = Err(Unresolved::DumpFailed);
             }
         }
         // 64 KiB are not worth keeping for the next batch.
-        self.buffer = Vec::new();
+        self.kernel.release_buffer();
         answers
     }
 
     /// Questions asked since the last call.
     pub(super) fn take_queries(&mut self) -> u64 {
-        std::mem::take(&mut self.queries)
+        self.kernel.take_queries()
     }
 
-    fn ask_each(&mut self, lookups: &[Lookup], answers: &mut [Answer]) -> io::Result<()> {
+    fn ask_each(&mut self, lookups: &[Lookup], answers: &mut [Answer]) -> Result<(), Error> {
         for (lookup, answer) in lookups.iter().zip(answers) {
-            let wanted = Wanted::new(std::slice::from_ref(lookup));
-            let (client, weir) = (plain(lookup.client_local_addr), plain(lookup.weir_addr));
-            if client.ip().is_ipv4() != weir.ip().is_ipv4() {
-                continue;
-            }
-            let id = SocketId {
-                source_port: client.port(),
-                destination_port: weir.port(),
-                source_address: client.ip(),
-                destination_address: weir.ip(),
-                interface_id: 0,
-                cookie: NO_COOKIE,
-            };
             // An IPv4 question also finds the IPv6 socket of a client that connected to ::ffff:a.b.c.d.
-            self.query(NLM_F_REQUEST, id, |found| wanted.take(found, std::slice::from_mut(answer)))?;
+            if let Some(found) = self.kernel.find(lookup.client_local_addr, lookup.weir_addr)? {
+                Wanted::new(std::slice::from_ref(lookup)).take(&found, std::slice::from_mut(answer));
+            }
         }
         Ok(())
     }
 
-    fn dump(&mut self, wanted: &Wanted, answers: &mut [Answer]) -> io::Result<()> {
+    fn dump(&mut self, wanted: &Wanted, answers: &mut [Answer]) -> Result<(), Error> {
         let mut ports: Vec<u16> = wanted.by_client.iter().map(|(key, ..)| key.1).collect();
         ports.sort_unstable();
         ports.dedup();
@@ -104,96 +77,27 @@ impl SockDiag {
         }
         // Clients seen as IPv4 may hold IPv6 sockets (Java does): IPv6 is always asked.
         let any_v4 = wanted.by_client.iter().any(|(key, ..)| key.0.is_ipv4());
-        for unspecified in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-            if unspecified.is_ipv4() && !any_v4 {
+        for family in Family::ALL {
+            if family == Family::V4 && !any_v4 {
                 continue;
             }
             for port in &ports {
-                let id = SocketId {
-                    source_port: 0,
-                    destination_port: *port,
-                    source_address: unspecified,
-                    destination_address: unspecified,
-                    interface_id: 0,
-                    cookie: NO_COOKIE,
-                };
-                self.query(NLM_F_REQUEST | NLM_F_DUMP, id, |found| wanted.take(found, answers))?;
+                let filter = Filter { family, states: owned_states(), local_port: 0, remote_port: *port };
+                self.kernel.dump(&filter, |found| wanted.take(&found, answers))?;
             }
         }
         Ok(())
     }
-
-    /// Sends one question and gives every socket of the answer to `each`.
-    fn query(&mut self, flags: u16, id: SocketId, mut each: impl FnMut(&InetResponse)) -> io::Result<()> {
-        self.queries += 1;
-        self.sequence = self.sequence.wrapping_add(1);
-        self.buffer.resize(RECEIVE_BUFFER, 0);
-        if self.socket.is_none() {
-            let socket = Socket::new(NETLINK_SOCK_DIAG)?;
-            socket.connect(&NetlinkAddr::new(0, 0))?;
-            socket2::SockRef::from(&socket).set_read_timeout(Some(ANSWER_TIMEOUT))?;
-            self.socket = Some(socket);
-        }
-        let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
-
-        let mut header = NetlinkHeader::default();
-        header.flags = flags;
-        header.sequence_number = self.sequence;
-        let request = InetRequest {
-            family: if id.source_address.is_ipv4() { AF_INET } else { AF_INET6 },
-            protocol: IPPROTO_TCP,
-            extensions: ExtensionFlags::empty(),
-            states: owned_states(),
-            socket_id: id,
-        };
-        let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        socket.send(&bytes, 0)?;
-
-        loop {
-            let size = socket.recv(&mut &mut self.buffer[..], 0)?;
-            let mut rest = self.buffer.get(..size).unwrap_or_default();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-                let length =
-                    (message.header.length as usize).next_multiple_of(4).clamp(16, rest.len().max(16));
-                rest = rest.get(length..).unwrap_or_default();
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match message.payload {
-                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => {
-                        each(&found);
-                        if flags & NLM_F_DUMP == 0 {
-                            return Ok(());
-                        }
-                    }
-                    NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(error) => {
-                        let error = error.to_io();
-                        // "No such socket" is an answer, unless the question was a dump: there it means that the
-                        // kernel has no tcp_diag.
-                        let absent = error.kind() == io::ErrorKind::NotFound && flags & NLM_F_DUMP == 0;
-                        return if absent { Ok(()) } else { Err(error) };
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
 }
 
 /// The states in which a client's socket may still have a process.
-fn owned_states() -> StateFlags {
-    StateFlags::ESTABLISHED
-        | StateFlags::FIN_WAIT1
-        | StateFlags::FIN_WAIT2
-        | StateFlags::CLOSE_WAIT
-        | StateFlags::LAST_ACK
-        | StateFlags::CLOSING
+fn owned_states() -> States {
+    States::ESTABLISHED
+        | States::FIN_WAIT1
+        | States::FIN_WAIT2
+        | States::CLOSE_WAIT
+        | States::LAST_ACK
+        | States::CLOSING
 }
 
 /// An IPv4 address is the same address when IPv6 maps it; scope and flow label are not part of the match.
@@ -222,16 +126,13 @@ impl Wanted {
     }
 
     /// Notes the owner of `found` for every lookup it answers.
-    fn take(&self, found: &InetResponse, answers: &mut [Answer]) {
-        let header = &found.header;
-        let state = 1_u32.checked_shl(u32::from(header.state)).unwrap_or(0);
-        if header.inode == 0 || state & owned_states().bits() == 0 {
+    fn take(&self, found: &Found, answers: &mut [Answer]) {
+        if found.inode == 0 || !found.is_in(&owned_states()) {
             return;
         }
-        let id = &header.socket_id;
-        let key = (id.source_address.to_canonical(), id.destination_port, id.source_port);
-        let weir = id.destination_address.to_canonical();
-        let owner = SocketOwner { uid: header.uid, inode: header.inode };
+        let key = (found.local.ip(), found.remote.port(), found.local.port());
+        let weir = found.remote.ip();
+        let owner = SocketOwner { uid: found.uid, inode: found.inode };
         let from = self.by_client.partition_point(|(other, ..)| *other < key);
         for (_, asked, index) in self.by_client[from..].iter().take_while(|(other, ..)| *other == key) {
             if *asked != weir && !asked.is_unspecified() {
