@@ -5,6 +5,7 @@
 //! - [`cli`]: the command line; [`settings`]: what was asked for, checked; [`commands`]: one module for each command
 //! - [`host`]: what this machine and this process's rights offer; [`rights`]: giving up those not needed any more
 //! - [`source`]: whoever looks, behind one small trait
+//! - [`sockets`]: states and ports without BPF, in each of [`namespaces`]; [`ports`]: capacity, and when it is used up
 //! - [`picture`]: what was seen, as plain data between those who look and those who show
 //! - [`looker`]: takes a picture every interval, on a thread of its own
 //! - [`metrics`]: a picture as numbers of the catalogue; [`errno`]: error numbers by name
@@ -18,8 +19,11 @@ pub mod host;
 pub mod kernel;
 pub mod looker;
 pub mod metrics;
+pub mod namespaces;
 pub mod picture;
+pub mod ports;
 pub mod rights;
 pub mod serve;
 pub mod settings;
+pub mod sockets;
 pub mod source;

@@ -145,7 +145,7 @@ pub struct PortUse {
     pub source: Source,
     /// Towards where.
     pub destination: Destination,
-    /// Ports in use, TIME_WAIT included. Of sources or destinations that count together, the most that one pair uses:
+    /// Ports in use of those there are (see `capacity`), TIME_WAIT included. Of sources or destinations that count together, the most that one pair uses:
     /// ports run out pair by pair, never in sum.
     pub used: u64,
     /// Of these in TIME_WAIT.
