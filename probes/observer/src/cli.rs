@@ -1,6 +1,9 @@
 //! The command line, declared.
 
+use crate::free_ports::LIMIT_MAX;
 use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// The kernel's witness: socket states, local ports, failed connects and storage work, by process.
 #[derive(Clone, Debug, Parser)]
@@ -12,7 +15,9 @@ use clap::{Args, Parser, Subcommand};
 Examples:
   weir-probes check                         what works here, and what each missing right costs
   weir-probes run --listen 0.0.0.0:9467     look every five seconds, and serve /metrics
-  weir-probes top                           destinations, ports and errors, live"
+  weir-probes top                           destinations, ports and errors, live
+  weir-probes free-ports --destination 127.0.0.1:11211 --dry-run
+                                            how many local ports wait in TIME_WAIT towards a destination"
 )]
 pub struct Cli {
     /// What to do.
@@ -29,6 +34,8 @@ pub enum Command {
     Run(RunArgs),
     /// Destinations with their sockets, ports and errors, and who goes past weir; live.
     Top(TopArgs),
+    /// End TIME_WAIT sockets towards one destination, so that clients have local ports again.
+    FreePorts(FreePortsArgs),
 }
 
 /// `weir-probes check`.
@@ -85,4 +92,46 @@ pub struct LookArgs {
     /// A network namespace to look into beside one's own; may repeat.
     #[arg(long, value_name = "NAME=PATH")]
     pub netns: Vec<String>,
+}
+
+/// `weir-probes free-ports`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+For the moment when clients fail with EADDRNOTAVAIL or EADDRINUSE because every local port waits in TIME_WAIT: only
+such sockets are ended, only those whose other end is the destination, and no connection in use. It needs CAP_NET_ADMIN
+(--dry-run needs nothing). What was done, by whom, is a line on stderr and in syslog.
+
+TIME_WAIT keeps late segments of a connection away from the next one with the same addresses (RFC 1337). On loopback
+none are late; between machines some may be, hence --allow-remote. docs/probes.md says more.
+
+It buys a minute: a client that dials for each request uses the ports up again. Find it with `weir-probes top`.
+
+Examples:
+  weir-probes free-ports --destination 127.0.0.1:11211 --dry-run      count, end nothing
+  weir-probes free-ports --destination 127.0.0.1:11211
+  weir-probes free-ports --destination [::1]:9042 --limit 5000 --json
+  weir-probes free-ports --destination 127.0.0.1:11211 --netns /proc/4711/ns/net
+  weir-probes free-ports --destination 10.0.0.7:11211 --allow-remote
+
+Exit code: 0 done, 1 not or not wholly done, 2 wrong use.")]
+pub struct FreePortsArgs {
+    /// The other end of the sockets to end: ADDRESS:PORT or [ADDRESS]:PORT.
+    #[arg(long, value_name = "ADDR")]
+    pub destination: SocketAddr,
+    /// Count, and end nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// End at most so many.
+    #[arg(long, value_name = "N", default_value_t = 30_000,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(LIMIT_MAX)))]
+    pub limit: u32,
+    /// Let the destination be on another machine.
+    #[arg(long)]
+    pub allow_remote: bool,
+    /// Look into this network namespace: /run/netns/NAME or /proc/PID/ns/net.
+    #[arg(long, value_name = "PATH")]
+    pub netns: Option<PathBuf>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -6,15 +6,18 @@
 //! - [`host`]: what this machine and this process's rights offer; [`rights`]: giving up those not needed any more
 //! - [`source`]: whoever looks, behind one small trait
 //! - [`sockets`]: states and ports without BPF, in each of [`namespaces`]; [`ports`]: capacity, and when it is used up
+//! - [`free_ports`]: ends TIME_WAIT sockets towards one destination; [`audit`]: who did
 //! - [`picture`]: what was seen, as plain data between those who look and those who show
 //! - [`looker`]: takes a picture every interval, on a thread of its own
 //! - [`metrics`]: a picture as numbers of the catalogue; [`errno`]: error numbers by name
 //! - [`serve`]: `/metrics`, `/healthz`, `/readyz`
 //! - [`kernel`]: the programs in the kernel: loaded, and read
 
+pub mod audit;
 pub mod cli;
 pub mod commands;
 pub mod errno;
+pub mod free_ports;
 pub mod host;
 pub mod kernel;
 pub mod looker;

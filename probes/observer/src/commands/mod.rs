@@ -2,6 +2,7 @@
 
 mod ask;
 pub mod check;
+pub mod free_ports;
 pub mod run;
 pub mod text;
 pub mod top;
@@ -44,6 +45,7 @@ impl From<std::io::Error> for Failure {
 pub fn run(command: &Command) -> ExitCode {
     let ended = match command {
         Command::Check(args) => return check::run(args),
+        Command::FreePorts(args) => return free_ports::run(args),
         Command::Run(args) => return run::run(args),
         Command::Top(args) => top::run(args),
     };
