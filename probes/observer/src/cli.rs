@@ -97,14 +97,17 @@ pub struct LookArgs {
 /// `weir-probes free-ports`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-For the moment when clients fail with EADDRNOTAVAIL or EADDRINUSE because every local port waits in TIME_WAIT: only
-such sockets are ended, only those whose other end is the destination, and no connection in use. It needs CAP_NET_ADMIN
-(--dry-run needs nothing). What was done, by whom, is a line on stderr and in syslog.
+For the moment when clients fail with EADDRNOTAVAIL or EADDRINUSE because every local port waits
+in TIME_WAIT. Only such sockets are ended, only those whose other end is the destination, and no
+connection in use. It needs CAP_NET_ADMIN (--dry-run needs nothing). Who ended how many is a line
+on stderr and in syslog.
 
-TIME_WAIT keeps late segments of a connection away from the next one with the same addresses (RFC 1337). On loopback
-none are late; between machines some may be, hence --allow-remote. docs/probes.md says more.
+TIME_WAIT keeps late segments of a connection away from the next one with the same addresses
+(RFC 1337). On loopback none are late; between machines some may be, hence --allow-remote.
+docs/probes.md says more.
 
-It buys a minute: a client that dials for each request uses the ports up again. Find it with `weir-probes top`.
+It buys a minute: a client that dials for each request uses the ports up again. Find it with
+weir-probes top.
 
 Examples:
   weir-probes free-ports --destination 127.0.0.1:11211 --dry-run      count, end nothing
@@ -115,7 +118,7 @@ Examples:
 
 Exit code: 0 done, 1 not or not wholly done, 2 wrong use.")]
 pub struct FreePortsArgs {
-    /// The other end of the sockets to end: ADDRESS:PORT or [ADDRESS]:PORT.
+    /// The other end of the sockets to end: ADDRESS:PORT, an IPv6 address in brackets.
     #[arg(long, value_name = "ADDR")]
     pub destination: SocketAddr,
     /// Count, and end nothing.

@@ -4,6 +4,7 @@
 //! To add one: implement [`Source`], and add a row to [`KINDS`].
 
 mod machine;
+mod sock_diag;
 
 use crate::host::Host;
 use crate::picture::Picture;
@@ -33,7 +34,10 @@ pub struct Kind {
 }
 
 /// Every kind, in the order in which they look: a later one fills in only what the earlier ones could not.
-pub const KINDS: &[Kind] = &[Kind { name: machine::NAME, make: machine::make, keeps: &[] }];
+pub const KINDS: &[Kind] = &[
+    Kind { name: machine::NAME, make: machine::make, keeps: &[] },
+    Kind { name: sock_diag::NAME, make: sock_diag::make, keeps: &[] },
+];
 
 /// One of each kind.
 #[must_use]
@@ -41,16 +45,23 @@ pub fn all(settings: &Settings) -> Vec<Box<dyn Source>> {
     KINDS.iter().map(|kind| (kind.make)(settings)).collect()
 }
 
-/// Capabilities that some kind needs for as long as it looks.
+/// Capabilities that some kind needs for as long as it looks, and those that entering other namespaces takes: these come
+/// and go, so that none can be entered once and for all.
 #[must_use]
-pub fn kept() -> CapabilitySet {
-    let names = KINDS.iter().flat_map(|kind| kind.keeps);
+pub fn kept(settings: &Settings) -> CapabilitySet {
+    let entering: &[&str] = match settings.namespaces.as_slice() {
+        [] => &[],
+        some if some.iter().any(|one| one.path.starts_with("/proc")) => &["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"],
+        _ => &["CAP_SYS_ADMIN"],
+    };
+    let names = KINDS.iter().flat_map(|kind| kind.keeps).chain(entering);
     names.filter_map(|name| Host::capability(name)).fold(CapabilitySet::empty(), CapabilitySet::union)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::NamedNamespace;
 
     #[test]
     fn every_capability_that_is_kept_is_one_we_know() {
@@ -59,6 +70,18 @@ mod tests {
                 assert!(Host::capability(name).is_some(), "{} keeps {name}", kind.name);
             }
         }
+    }
+
+    #[test]
+    fn other_namespaces_take_the_right_to_enter_them_and_nothing_else_does() {
+        let with = |path: &str| {
+            let one = NamedNamespace { name: "blue".to_owned(), path: path.into() };
+            kept(&Settings { namespaces: vec![one], ..Settings::default() })
+        };
+        let without = kept(&Settings::default());
+        assert!(!without.contains(CapabilitySet::SYS_ADMIN) && !without.contains(CapabilitySet::SYS_PTRACE));
+        assert_eq!(with("/run/netns/blue"), without | CapabilitySet::SYS_ADMIN);
+        assert_eq!(with("/proc/7/ns/net"), without | CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE);
     }
 
     #[test]

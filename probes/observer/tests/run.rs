@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use weir_probes::settings::Settings;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-probes");
 /// Longer than anything here takes on a busy machine.
@@ -20,8 +21,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Running {
-        let child = command.args(["run", "--listen", "127.0.0.1:0", "--interval", "200ms"]);
+    fn start(command: Command) -> Running {
+        Running::with(command, &[])
+    }
+
+    fn with(mut command: Command, more: &[&str]) -> Running {
+        let child = command.args(["run", "--listen", "127.0.0.1:0", "--interval", "200ms"]).args(more);
         let child = child.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawned(child);
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -110,8 +115,9 @@ fn is_honest(page: &str) {
         let (labels, value) = line.rsplit_once(' ').expect("a value");
         let counts = labels.contains("state=\"attached\"");
         assert_eq!(value, if counts { "1" } else { "0" }, "{line}");
-        attached += u32::from(counts);
         let probe = labels.split('"').nth(1).expect("a probe");
+        // Lists of the kernel's, which count nothing.
+        attached += u32::from(counts && !["sock_diag", "namespaces"].contains(&probe));
         let lost = page.contains(&format!("weir_probe_events_lost_total{{probe=\"{probe}\"}}"));
         assert!(counts || !lost, "{probe} is not attached and has lost nothing either way");
     }
@@ -149,6 +155,11 @@ fn it_says_ready_serves_three_pages_and_ends_when_told_to() {
         "weir_probes_host_info{kernel=\"",
         "weir_probes_look_seconds{reader=\"machine\"}",
         "weir_build_info{",
+        // Without a program in the kernel: its list of sockets.
+        "weir_socket_ports_capacity{namespace=\"host\"} ",
+        "weir_listener_queue_max{listener=\"",
+        "weir_probe_attached{probe=\"sock_diag\",state=\"attached\"} 1",
+        "weir_probe_attached{probe=\"namespaces\",state=\"off\"} 0",
     ] {
         assert!(page.contains(metric), "{metric} is missing in:\n{page}");
     }
@@ -211,7 +222,7 @@ fn a_port_that_is_taken_is_one_clear_message() {
 #[test]
 fn rights_that_are_not_needed_are_given_up_by_every_thread() {
     let running = Running::start(Command::new(PROGRAM));
-    let kept = weir_probes::source::kept().bits();
+    let kept = weir_probes::source::kept(&Settings::default()).bits();
     let tasks = format!("/proc/{}/task", running.child.id());
     let mut threads = 0;
     for task in std::fs::read_dir(tasks).expect("it runs") {
@@ -256,4 +267,17 @@ fn without_any_right_it_runs_and_invents_nothing() {
         "{capabilities:?}"
     );
     assert_eq!(running.terminate().0.code(), Some(0));
+}
+
+#[test]
+fn a_namespace_that_is_not_there_is_told_and_the_others_are_seen() {
+    let page = Running::with(Command::new(PROGRAM), &["--netns", "blue=/run/netns/no-such"]).metrics();
+    for line in [
+        "weir_probe_attached{probe=\"sock_diag\",state=\"attached\"} 1",
+        "weir_probe_attached{probe=\"namespaces\",state=\"refused\"} 0",
+        "weir_socket_ports_capacity{namespace=\"host\"} ",
+    ] {
+        assert!(page.contains(line), "{line} is missing in:\n{page}");
+    }
+    assert!(!page.contains("namespace=\"blue\""), "nothing is known of it");
 }

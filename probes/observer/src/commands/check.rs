@@ -5,6 +5,8 @@ use crate::host::Host;
 use crate::kernel::probe::{PROBES, Probe};
 use crate::kernel::{Kernel, Options};
 use crate::picture::ProbeState;
+use crate::settings::Settings;
+use crate::{rights, source};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -40,7 +42,8 @@ pub fn run(args: &CheckArgs) -> ExitCode {
             Err(error) => format!("{{\"error\":{:?}}}\n", error.to_string()),
         }
     } else {
-        report.text()
+        let kept = rights::named(source::kept(&Settings::default()));
+        format!("{}kept by run   {kept}\n", report.text())
     };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,

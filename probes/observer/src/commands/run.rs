@@ -38,7 +38,7 @@ fn start(args: &RunArgs) -> Result<ExitCode, anyhow::Error> {
     let address = listener.local_addr()?;
     let sources = source::all(&settings);
     // Before there is a second thread: rights are each thread's own.
-    let kept = rights::keep(source::kept())
+    let kept = rights::keep(source::kept(&settings))
         .map_err(|error| anyhow::anyhow!("capabilities that are not needed cannot be given up: {error}"))?;
     let telemetry = ProbesTelemetry::new(env!("CARGO_PKG_VERSION"), "unknown");
     reserve(&telemetry, &settings);

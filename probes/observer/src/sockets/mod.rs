@@ -79,8 +79,8 @@ impl Sockets {
         }
     }
 
-    /// Looks, and puts sockets, ports, listeners and namespaces into the picture. `now` is the time since any fixed
-    /// moment. It waits for the kernel: one walk over all sockets of each namespace.
+    /// Looks, and puts namespaces and, where they are not known yet, sockets, ports and listeners into the picture. `now`
+    /// is the time since any fixed moment. It waits for the kernel: one walk over all sockets of each namespace.
     ///
     /// A namespace that cannot be looked into has a status that says why. Where no namespace can, sockets, ports and
     /// listeners stay unknown.
@@ -99,7 +99,7 @@ impl Sockets {
         self.sources.assign(&sources, now);
 
         let (mut sockets, mut ports, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
-        picture.namespaces.clear();
+        picture.namespaces = Vec::with_capacity(self.namespaces.len());
         for ((name, _), look) in self.namespaces.iter().zip(&looks) {
             let status = |ports, problem| NamespaceStatus { namespace: name.clone(), ports, problem };
             let look = match look {
@@ -135,11 +135,9 @@ impl Sockets {
         }
         self.forecast(now, &mut ports);
         if looks.iter().flatten().any(|look| look.problem.is_none()) {
-            picture.sockets = Some(sockets);
-            picture.ports = Some(ports);
-            picture.listeners = Some(listeners);
-        } else {
-            (picture.sockets, picture.ports, picture.listeners) = (None, None, None);
+            picture.sockets.get_or_insert(sockets);
+            picture.ports.get_or_insert(ports);
+            picture.listeners.get_or_insert(listeners);
         }
     }
 

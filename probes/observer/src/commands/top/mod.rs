@@ -62,7 +62,7 @@ pub(super) fn run(args: &TopArgs) -> Result<(), Failure> {
             let settings =
                 Settings::look(&args.look).map_err(|problems| Failure::new(problems.to_string()))?;
             let sources = source::all(&settings);
-            rights::keep(source::kept()).map_err(|error| Failure::new(error.to_string()))?;
+            rights::keep(source::kept(&settings)).map_err(|error| Failure::new(error.to_string()))?;
             Eyes::Own(Some(sources))
         }
     };
