@@ -64,7 +64,7 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 pub struct TopArgs {
     /// Show what a running weir-probes serves at /metrics here, instead of looking oneself.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["watch", "allow", "own", "netns"])]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["watch", "allow", "own", "netns", "work"])]
     pub from: Option<String>,
     /// Print the table once and end.
     #[arg(long)]
@@ -92,6 +92,10 @@ pub struct LookArgs {
     /// A network namespace to look into beside one's own; may repeat.
     #[arg(long, value_name = "NAME=PATH")]
     pub netns: Vec<String>,
+    /// Count requests and keys of processes that go past weir, from the first bytes of what they write: an estimate, and
+    /// it costs each of their writes something.
+    #[arg(long)]
+    pub work: bool,
 }
 
 /// `weir-probes free-ports`.

@@ -74,6 +74,8 @@ pub struct Settings {
     pub own: Vec<ProcessName>,
     /// Namespaces beside one's own.
     pub namespaces: Vec<NamedNamespace>,
+    /// Whether requests of processes that go past weir are counted.
+    pub work: bool,
     /// Time between two pictures.
     pub interval: Duration,
 }
@@ -91,6 +93,7 @@ impl Default for Settings {
             allow: Vec::new(),
             own: vec![ProcessName::Short("weir".to_owned())],
             namespaces: Vec::new(),
+            work: false,
             interval: Duration::from_secs(5),
         }
     }
@@ -150,6 +153,7 @@ impl Settings {
             allow: list("--allow", &args.allow, PROCESSES_MAX, process, problems).unwrap_or_default(),
             own: list("--own", &args.own, PROCESSES_MAX, process, problems).unwrap_or(defaults.own),
             namespaces: list("--netns", &args.netns, NAMESPACES_MAX, namespace, problems).unwrap_or_default(),
+            work: args.work,
             interval: defaults.interval,
         };
         settings.doubles(problems);
