@@ -36,10 +36,8 @@ pub struct Outcome {
     pub found: u64,
     /// Of these ended.
     pub ended: u64,
-    /// Of these over by themselves before their turn came.
+    /// Of these over before their turn came; a connection that has taken such a place was left alone.
     pub gone: u64,
-    /// Of these replaced by a new connection, which was left alone.
-    pub replaced: u64,
     /// Why it was not done, or not wholly.
     #[serde(serialize_with = "as_text", rename = "error")]
     pub failure: Option<Failure>,
@@ -124,7 +122,6 @@ pub fn free(request: &Request, mut progress: impl FnMut(u64, u64)) -> Outcome {
         match kernel.destroy(found) {
             Ok(Destroyed::Ended) => outcome.ended += 1,
             Ok(Destroyed::Gone) => outcome.gone += 1,
-            Ok(Destroyed::Replaced) => outcome.replaced += 1,
             Err(error) => {
                 outcome.failure = Some(failure(error));
                 return outcome;

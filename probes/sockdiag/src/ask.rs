@@ -10,7 +10,6 @@ use netlink_packet_sock_diag::constants::IPPROTO_TCP;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId};
 use netlink_packet_sock_diag::{SockDiagDestroy, SockDiagMessage};
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
-use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::io;
 use std::net::SocketAddr;
@@ -41,10 +40,8 @@ impl Default for Patience {
 pub enum Destroyed {
     /// It is no more.
     Ended,
-    /// It was gone before.
+    /// It was gone before. A socket that has its addresses by now is another one, and was left alone.
     Gone,
-    /// Another socket has its addresses by now; that one was left alone.
-    Replaced,
 }
 
 /// The netlink socket, opened at first use in the calling thread's network namespace, and again after any error.
@@ -124,9 +121,8 @@ impl SockDiag {
         let message = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
         match self.ask(Question::Destroy, NLM_F_ACK, message.into(), |_| {}) {
             Ok(()) => Ok(Destroyed::Ended),
+            // Also where another socket has the addresses: its cookie is not the one that was told.
             Err(Error::Refused(_, error)) if error.kind() == io::ErrorKind::NotFound => Ok(Destroyed::Gone),
-            // The addresses are those of a socket with another cookie.
-            Err(error) if error.errno() == Some(Errno::STALE.raw_os_error()) => Ok(Destroyed::Replaced),
             Err(error) => Err(error),
         }
     }

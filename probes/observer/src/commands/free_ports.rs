@@ -68,7 +68,7 @@ fn json(outcome: &Outcome) -> String {
 /// What was done, for a person. Nothing for who was refused before anything was counted: stderr says why.
 fn text(outcome: &Outcome) -> String {
     let mut text = String::new();
-    let Outcome { destination, found, ended, gone, replaced, .. } = outcome;
+    let Outcome { destination, found, ended, gone, .. } = outcome;
     if outcome.failure.is_some() && *found == 0 {
         return text;
     }
@@ -78,14 +78,10 @@ fn text(outcome: &Outcome) -> String {
         return text;
     }
     let _ = writeln!(text, "{ended} ended");
-    for (count, what) in
-        [(gone, "were over by then"), (replaced, "had become new connections and were left alone")]
-    {
-        if *count > 0 {
-            let _ = writeln!(text, "{count} {what}");
-        }
+    if *gone > 0 {
+        let _ = writeln!(text, "{gone} were over by then");
     }
-    let left = found - (ended + gone + replaced).min(*found);
+    let left = found - (ended + gone).min(*found);
     if left > 0 {
         let _ = writeln!(text, "{left} left");
     }
@@ -103,14 +99,8 @@ mod tests {
     #[test]
     fn what_was_done_is_told_and_so_is_what_is_left() {
         assert_eq!(text(&outcome(3, 3)), "3 sockets in TIME_WAIT towards 127.0.0.1:11211\n3 ended\n");
-        let partly = Outcome { gone: 2, replaced: 1, ..outcome(10, 4) };
-        assert!(
-            text(&partly).ends_with(
-                "4 ended\n2 were over by then\n1 had become new connections and were left alone\n3 left\n"
-            ),
-            "{}",
-            text(&partly)
-        );
+        let partly = Outcome { gone: 2, ..outcome(10, 4) };
+        assert!(text(&partly).ends_with("4 ended\n2 were over by then\n4 left\n"), "{}", text(&partly));
         let dry = Outcome { dry_run: true, ..outcome(5, 0) };
         assert!(text(&dry).ends_with("dry run: none was ended\n"));
     }
