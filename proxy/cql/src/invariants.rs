@@ -11,7 +11,9 @@ use crate::request::{
     BatchEdit, BatchHead, BatchPart, ExecuteEdit, ParameterEdit, Parameters, Request, Values, list_count,
     list_elements,
 };
-use crate::response::{ErrorBody, MetadataEdit, Prefix, PreparedEdit, Response, ResultBody, Rows, supported};
+use crate::response::{
+    ErrorBody, MetadataEdit, Prefix, PreparedEdit, Response, ResultBody, Rows, Tablet, supported, take_tablet,
+};
 use crate::segment::{SegmentDecoder, SegmentStep, write_segments};
 use crate::types::CqlType;
 use crate::version::{Dialect, Version};
@@ -205,6 +207,7 @@ fn check_request(header: &Header, body: &[u8], dialect: Dialect) -> Result<(), M
 fn check_response(header: &Header, body: &[u8], dialect: Dialect) -> Result<(), Malformed> {
     let (prefix, response) = Response::locate(header, body, dialect)?;
     check_prefix(body, &prefix);
+    check_tablet(header, body, &prefix);
     let mut out = Vec::new();
     match response {
         Response::Ready | Response::Authenticate(_) => {}
@@ -239,6 +242,25 @@ fn check_prefix(body: &[u8], prefix: &Prefix) {
     }
     if let Some(warnings) = prefix.warnings {
         assert_eq!(strings(body, warnings).count(), prefix.warnings(body).count());
+    }
+}
+
+/// Without its tablet an answer is the same but for that; what is read as a tablet can be written.
+fn check_tablet(header: &Header, body: &[u8], prefix: &Prefix) {
+    let Some(taken) = take_tablet(header, body) else { return };
+    assert_eq!(take_tablet(&taken.header, &taken.body), None, "it is taken out once");
+    assert_eq!(header.body_len - taken.header.body_len, (body.len() - taken.body.len()) as u32);
+    let without =
+        Prefix::locate(header.version, taken.header.flags, &taken.body).expect("it was read before");
+    assert_eq!(without.message.of(&taken.body), prefix.message.of(body));
+    assert_eq!(without.tracing_id, prefix.tracing_id);
+    assert!(without.warnings(&taken.body).eq(prefix.warnings(body)));
+    let left = |prefix: &Prefix, body| bytes_pairs(body, prefix.payload.unwrap_or_default()).count();
+    assert!(left(&without, &taken.body) < left(prefix, body));
+    if let Ok(tablet) = taken.tablet {
+        let mut out = Vec::new();
+        tablet.write(&mut out);
+        assert_eq!(Tablet::read(&out), Ok(tablet));
     }
 }
 

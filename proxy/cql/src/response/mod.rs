@@ -9,6 +9,7 @@ pub mod event;
 pub mod prepared;
 pub mod result;
 pub mod rows;
+pub mod tablet;
 
 use crate::envelope::{Flags, Header, Opcode};
 use crate::error::Malformed;
@@ -22,6 +23,7 @@ pub use event::{Event, SchemaChange, Target};
 pub use prepared::{Prepared, PreparedEdit};
 pub use result::ResultBody;
 pub use rows::{Metadata, MetadataEdit, Row, Rows};
+pub use tablet::{Tablet, TabletReplica, TabletTaken, take_tablet};
 
 /// What flags put in front of the message of a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

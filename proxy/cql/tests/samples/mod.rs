@@ -4,11 +4,15 @@
 use std::net::SocketAddr;
 
 use weir_cql::envelope::Open;
+use weir_cql::key::Token;
 use weir_cql::own::{self, OwnColumns, OwnRows};
 use weir_cql::request::{ListValue, NewValue, Prepare, Query};
 use weir_cql::response::error::Acks;
 use weir_cql::response::event::Target;
-use weir_cql::response::{ErrorBody, ErrorCode, ErrorDetail, Event, Failures, SchemaChange, write_prefix};
+use weir_cql::response::{
+    ErrorBody, ErrorCode, ErrorDetail, Event, Failures, SchemaChange, Tablet, TabletReplica, tablet,
+    write_prefix,
+};
 use weir_cql::{Consistency, CqlType, Dialect, Flags, Native, Opcode, Side, StreamId, Version, write};
 
 pub const VERSIONS: [Version; 3] = [Version::V3, Version::V4, Version::V5];
@@ -344,6 +348,17 @@ pub fn responses(version: Version) -> Vec<Vec<u8>> {
                 write::int(out, 1);
             },
         ));
+        all.push(frame(version, Flags::CUSTOM_PAYLOAD, Opcode::Result, |out| {
+            let mut payload = b"\0\x02\0\x01k\0\0\0\x01v".to_vec();
+            write::short_bytes(&mut payload, tablet::ENTRY);
+            let mut value = Vec::new();
+            let replica = |host, shard| TabletReplica { host_id: [host; 16], shard };
+            let (after, last) = (Token::new(-7), Token::new(7));
+            Tablet { after, last, replicas: vec![replica(1, 0), replica(2, 5)] }.write(&mut value);
+            write::bytes(&mut payload, &value);
+            write_prefix(out, version, None, [], Some(&payload));
+            write::int(out, 1);
+        }));
     }
     all
 }
