@@ -11,13 +11,14 @@ use super::error::Failure;
 use super::face::{Shown, hides_addresses};
 use super::request::{Purpose, Request, RequestId, Stage};
 use super::rewrite::{Page, column_names};
+use super::target::bound;
 use crate::ledger::Outcome;
 use crate::units::{ClientId, Instant, LaneId};
 use std::net::IpAddr;
 use std::sync::Arc;
 use weir_cql::envelope::{Flags, Header, Opcode};
 use weir_cql::key::{KeyType, from_literal};
-use weir_cql::request::{Change, Query, Request as Message, Values};
+use weir_cql::request::{Change, Query, Request as Message};
 use weir_cql::response::{MetadataEdit, Rows};
 use weir_cql::statement::{Body, Equal, LiteralKind, Select, Statement, Value};
 use weir_cql::{Consistency, Dialect, StreamId, write};
@@ -167,7 +168,13 @@ impl CqlEngine {
         is_decidable(text, select)
             && select.filter.equal.iter().all(|equal| {
                 let wanted = match equal.value {
-                    Value::Bind(marker) => bound(&known.statement, text, equal, marker, values, body),
+                    Value::Bind(marker) => {
+                        // a `?` is called as the column
+                        let names = &known.statement.marker_names;
+                        let own = names.iter().find(|(place, _)| *place == marker);
+                        let name = own.map_or(equal.column, |(_, name)| *name).normal(text);
+                        bound(values, body, marker, &name).map(<[u8]>::to_vec)
+                    }
                     _ => literal(text, equal),
                 };
                 wanted.is_some() && wanted == cell(&equal.column.normal(text))
@@ -183,25 +190,6 @@ fn is_decidable(text: &[u8], select: &Select) -> bool {
         _ => literal(text, equal).is_some(),
     };
     filter.ins.is_empty() && !filter.token && filter.others == 0 && filter.equal.iter().all(known)
-}
-
-/// What is bound to a marker, by its place or by its name; a `?` is named after its column.
-fn bound(
-    statement: &Statement,
-    text: &[u8],
-    equal: &Equal,
-    marker: u16,
-    values: &Values,
-    body: &[u8],
-) -> Option<Vec<u8>> {
-    let value = if values.named {
-        let named = statement.marker_names.iter().find(|(place, _)| *place == marker);
-        let name = named.map_or(equal.column, |(_, name)| *name).normal(text);
-        values.iter(body).find(|(given, _)| *given == &*name)?.1
-    } else {
-        values.get(body, marker)?
-    };
-    value.of(body).map(<[u8]>::to_vec)
 }
 
 /// The bytes of the literal that a column is compared with.

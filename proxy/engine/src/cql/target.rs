@@ -245,7 +245,7 @@ pub(super) enum First {
 }
 
 /// The value of the marker at `index`: where values have names, the first that is called `name`, as servers do it.
-fn bound<'a>(values: &Values, body: &'a [u8], index: u16, name: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn bound<'a>(values: &Values, body: &'a [u8], index: u16, name: &[u8]) -> Option<&'a [u8]> {
     let value = match values.named {
         true => values.iter(body).find(|(own, _)| *own == name)?.1,
         false => values.get(body, index)?,
