@@ -120,6 +120,10 @@ impl CqlEngine {
             self.event_from(lane, header, body);
             return Ok(());
         }
+        if let Some((header, body)) = self.takes_tablet(lane, header, body) {
+            // it was weir that asked to be told: the rest is the answer
+            return self.envelope_from(lane, &header, &body, now);
+        }
         match self.lanes[lane.0 as usize].streams.give_back(header.stream.0) {
             None => Err(Desync::Unasked),
             Some(Owner::Orphan(_)) => {
@@ -179,6 +183,9 @@ impl CqlEngine {
                 }
             }
             (Purpose::Forward, ResultBody::SchemaChange(_)) => {
+                if let Some(Ok(change)) = result.schema_change(body) {
+                    self.tablets_changed(lane, &change);
+                }
                 self.schema_changed(lane);
                 self.pass_on(id, header, body, Outcome::Ok, now);
             }
@@ -359,6 +366,7 @@ impl CqlEngine {
         let Ok(event) = Event::read(body, &mut Cursor::within(body, prefix.message)) else { return };
         // nodes that come and go are weir's affair
         let Event::Schema(change) = event else { return };
+        self.tablets_changed(lane, &change);
         self.schema_changed(lane);
         let cluster = self.lanes[lane.0 as usize].info.cluster;
         // every node tells; clients see one node and hear it once

@@ -228,9 +228,10 @@ impl CqlEngine {
 
     /// The replica that is nearest; the first of those that are equally near, so that its partitions meet there.
     fn near(&self, cluster: ClusterId, place: &Written) -> Option<super::node::NodeId> {
-        let cluster = &self.clusters[cluster.0 as usize];
+        let target = place.target();
+        let tablet = self.tablets(cluster).peek(&target);
         let mut best = None;
-        cluster.each_replica(&place.target(), |node| {
+        self.clusters[cluster.0 as usize].each_replica(&target, tablet.as_deref(), |node, _| {
             let nearness = self.nodes[node.0 as usize].nearness();
             if best.is_none_or(|(least, _)| nearness < least) {
                 best = Some((nearness, node));
@@ -257,7 +258,8 @@ impl CqlEngine {
         job.sendable(self.window(cluster)).find_map(|index| {
             let target = write.targets.get(index as usize)?.as_ref()?;
             let mut best = None;
-            self.clusters[cluster.0 as usize].each_replica(target, |node| {
+            let tablet = self.tablets(cluster).peek(target);
+            self.clusters[cluster.0 as usize].each_replica(target, tablet.as_deref(), |node, _| {
                 let nearness = self.nodes[node.0 as usize].nearness();
                 let Some(lane) = self.bulk_lane_of(node, request.version) else { return };
                 let state = &self.lanes[lane.0 as usize];
@@ -323,16 +325,6 @@ impl super::Cluster {
         let (table, key) = written.ok_or(BatchWhole::NoKey)?;
         let keyspace = table.keyspace.as_bytes().into();
         Ok(Written { table: Arc::new(table), place: Place { keyspace, key, near: 0, timed: false } })
-    }
-
-    /// Visits the nodes that have a partition, primary first.
-    fn each_replica(&self, target: &Target, mut visit: impl FnMut(super::node::NodeId)) {
-        let Some(placement) = self.placement.as_deref() else { return };
-        placement.replicas(&target.table.keyspace, &target.table.name, target.token, &mut |index, _| {
-            if let Some(&Some(node)) = self.placed.get(index) {
-                visit(node);
-            }
-        });
     }
 }
 

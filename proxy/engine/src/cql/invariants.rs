@@ -25,6 +25,7 @@ impl CqlEngine {
         for cluster in &self.clusters {
             cluster.registry.check_invariants();
             cluster.cache.check_invariants();
+            cluster.tablets.check_invariants(cluster.settings.tablets_max as usize);
         }
     }
 

@@ -13,7 +13,7 @@
 //! A large reply is passed on while it arrives (`stream_through`); a statement a node forgot is prepared again (`repairs`).
 //! Around them: `lifecycle` (turns, time-outs), `lanes`
 //! (connections come and go), `failover` (what they leave behind, with `budget`), `reload` (new settings),
-//! `topology` (nodes come and go; `placement` is where data lies), `naming` (names that arrive after the first requests),
+//! `topology` (nodes come and go; `placement` is where data lies, `tablets` what nodes tell of it), `naming` (names that arrive after the first requests),
 //! `pools` and `principals` (clients whose requests go upstream under their own users).
 //!
 //! Like [`crate::Engine`] it has no socket, no clock and no randomness of its own.
@@ -63,6 +63,7 @@ pub mod split;
 mod statements;
 mod stream_through;
 mod streams;
+mod tablets;
 mod target;
 mod topology;
 mod view;
@@ -76,6 +77,7 @@ pub use node::{LaneInfo, NodeId, ShardDial};
 pub use placement::{PartitionKeyColumn, PlacedNode, Placement};
 pub use reached::Bound;
 pub use routing::Routed;
+pub use tablets::{TabletCounts, TabletForgotten, TabletTold};
 pub use view::ClusterCounts;
 pub use writes::Writes;
 
@@ -135,6 +137,8 @@ struct Cluster {
     flights: FlightCounts,
     /// Where the last request went: the next one goes to the node after it.
     turn: usize,
+    /// Where tablets are; of a pool those of its cluster count.
+    tablets: tablets::Tablets,
     /// Replicas chosen so far, so that equal ones take turns.
     picks: u64,
     tables: Tables,

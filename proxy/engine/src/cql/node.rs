@@ -73,6 +73,8 @@ pub(super) struct Lane {
     pub(super) info: LaneInfo,
     /// The shard that serves it, where that is known.
     pub(super) shard: Option<u16>,
+    /// Its node tells tablets in answers on it.
+    pub(super) tells_tablets: bool,
     pub(super) state: LaneState,
     pub(super) out: OutBuffer,
     /// v5: envelopes that are put into segments at the end of the turn.
@@ -103,6 +105,7 @@ impl Lane {
     pub(super) fn new(info: LaneInfo, settings: &ClusterSettings) -> Lane {
         Lane {
             shard: info.shard.map(|dial| dial.shard),
+            tells_tablets: false,
             info,
             state: LaneState::Connecting,
             out: OutBuffer::default(),
@@ -166,6 +169,7 @@ impl Lane {
 
     /// Nothing is left of the connection that was.
     pub(super) fn reset(&mut self) {
+        self.tells_tablets = false;
         self.out.reset();
         self.plain_out = Vec::new();
         self.streams.clear();

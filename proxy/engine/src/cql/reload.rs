@@ -116,6 +116,7 @@ impl CqlEngine {
             cluster.cache.clear(new.cache_bytes_max);
         }
         cluster.page_keys.take(&new, now);
+        cluster.tablets.make_room(new.tablets_max as usize);
         cluster.settings = new;
         if rules_changed {
             let rules = self.take_rules(&self.clusters[id.0 as usize].settings.clone());

@@ -11,6 +11,8 @@ use super::failover::Tried;
 use super::method::Method;
 use super::node::{Lane, Nearness, Node, NodeId};
 use super::request::{Purpose, RequestId};
+use super::tablets::Replica;
+use super::target::Target;
 use super::{Cluster, CqlEngine};
 use crate::multiplex::LaneState;
 use crate::units::{ClusterId, LaneId};
@@ -103,6 +105,9 @@ impl CqlEngine {
         let request = self.requests.get_mut(id)?;
         // drivers compare what they read of the system's tables: it comes from one node
         let pinned = matches!(request.method, Method::System | Method::Use | Method::Schema);
+        let of = self.clusters[cluster.0 as usize].of;
+        let tablets = &mut self.clusters[of.0 as usize].tablets;
+        let tablet = request.target.as_ref().and_then(|target| tablets.replicas(target));
         let place = &mut self.clusters[cluster.0 as usize];
         let tried = request.tried;
         let look = Look { nodes: &self.nodes, lanes: &self.lanes, version: request.version, tried: &tried };
@@ -113,7 +118,7 @@ impl CqlEngine {
             }
             let found = request.target.as_ref().and_then(|target| {
                 place.picks = place.picks.wrapping_add(1);
-                place.replica(look, target, request.ordered, remote)
+                place.replica(look, target, tablet.as_deref(), request.ordered, remote)
             });
             chosen = found.map(|(node, shard)| (node, shard, true)).or_else(|| {
                 let node = place.any(look, pinned, remote)?;
@@ -162,17 +167,15 @@ impl Cluster {
     fn replica(
         &self,
         look: Look<'_>,
-        target: &super::target::Target,
+        target: &Target,
+        tablet: Option<&[Replica]>,
         ordered: bool,
         remote: bool,
     ) -> Option<(NodeId, Option<u32>)> {
-        let placement = self.placement.as_deref()?;
         let mut best: Option<(Rank, NodeId, Option<u32>)> = None;
         let mut order = 0;
-        let table = &target.table;
-        placement.replicas(&table.keyspace, &table.name, target.token, &mut |index, shard| {
+        self.each_replica(target, tablet, |id, shard| {
             order += 1;
-            let Some(&Some(id)) = self.placed.get(index) else { return };
             if look.is_remote(id) != remote || look.tried.has(id) || !look.is_up(id) {
                 return;
             }
@@ -187,6 +190,30 @@ impl Cluster {
             }
         });
         best.map(|(_, id, shard)| (id, shard))
+    }
+
+    /// Visits the replicas of a partition that weir connects to, primary first, each with its shard where that is told: those
+    /// of its tablet where that is known, else what the placement says.
+    pub(super) fn each_replica(
+        &self,
+        target: &Target,
+        tablet: Option<&[Replica]>,
+        mut visit: impl FnMut(NodeId, Option<u32>),
+    ) {
+        let mut at = |place: usize, shard| {
+            if let Some(&Some(id)) = self.placed.get(place) {
+                visit(id, shard);
+            }
+        };
+        let Some(replicas) = tablet else {
+            let (Some(placement), table) = (self.placement.as_deref(), &target.table) else { return };
+            return placement.replicas(&table.keyspace, &table.name, target.token, &mut at);
+        };
+        for replica in replicas {
+            if let Some(place) = replica.place {
+                at(place, Some(replica.shard));
+            }
+        }
     }
 
     /// Any node that is up, local or remote: the next one in turn, or the first one.

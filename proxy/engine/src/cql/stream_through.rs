@@ -64,7 +64,7 @@ impl CqlEngine {
             Some(Owner::Orphan(_)) => None,
             _ => return 0,
         };
-        let start = &input[HEADER_LEN..];
+        let mut start = &input[HEADER_LEN..];
         let mut rows = None;
         if let Some(id) = to {
             let head = HEAD.min(from);
@@ -76,9 +76,15 @@ impl CqlEngine {
                 return 0;
             }
         }
+        // its rows were counted, so the payload in front of them is whole
+        let without = to.and_then(|_| self.takes_tablet(lane, header, start));
+        let mut header = *header;
+        if let Some((shorter, body)) = &without {
+            (header, start) = (*shorter, body);
+        }
         self.lanes[lane.0 as usize].through = Some(Through { stream: header.stream.0, left, to });
         if let (Some(id), Some(rows)) = (to, rows) {
-            self.opens_through(lane, id, header, rows, start);
+            self.opens_through(lane, id, &header, rows, start);
         }
         input.len()
     }

@@ -30,7 +30,7 @@ pub(super) struct Target {
 }
 
 /// A table by the names the server gives it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct TableName {
     pub(super) keyspace: Box<str>,
     pub(super) name: Box<str>,

@@ -40,6 +40,7 @@ impl CqlEngine {
         if place.home.is_none() {
             place.home = home(&*placement, &place.settings);
         }
+        place.tablets.settle(placement.nodes());
         let home = place.home.clone();
         for id in self.members(cluster) {
             let place = &mut self.clusters[id.0 as usize];
@@ -103,6 +104,7 @@ impl CqlEngine {
             home: None,
             registry: Registry::new(prepared_max),
             turn: 0,
+            tablets: super::tablets::Tablets::default(),
             splits: super::chunks::Splits::default(),
             picks: 0,
             tables: Tables::default(),

@@ -5,6 +5,7 @@ use super::flight::Apart;
 use super::lifecycle::VERSIONS;
 use super::node::{Lane, Node, NodeId, ShardDial};
 use super::routing::Routed;
+use super::tablets::TabletCounts;
 use super::{Cluster, CqlEngine};
 use crate::ledger::Outcome;
 use crate::multiplex::LaneState;
@@ -29,6 +30,8 @@ pub struct ClusterCounts {
     pub prepared_evicted: u64,
     /// Statements prepared again because a node had forgotten them, since the start.
     pub repaired: u64,
+    /// Tablets of ScyllaDB's tables.
+    pub tablets: TabletCounts,
     /// Stream ids whose reply nobody waits for.
     pub orphans: usize,
     /// Large replies passed on while they arrived, since the start.
@@ -197,6 +200,7 @@ impl CqlEngine {
                 prepared_misses: cluster.registry.misses,
                 prepared_evicted: cluster.registry.evicted,
                 repaired: cluster.registry.repaired,
+                tablets: cluster.tablets.counts(),
                 joined: sum(|member| member.flights.joined),
                 flights: sum(|member| member.flights.flights),
                 apart: summed(members().map(|member| member.flights.refused)),

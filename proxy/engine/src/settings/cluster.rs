@@ -61,6 +61,8 @@ pub struct ClusterSettings {
     pub scan_operations: Operations,
     /// Prepared statements remembered per worker.
     pub prepared_max: u32,
+    /// Tablets of ScyllaDB's tables remembered per worker. 0..=1000000; 0: nodes are not asked to tell them.
+    pub tablets_max: u32,
     /// Abandoned stream ids of one connection above which it is replaced.
     pub orphans_max: u32,
     /// A connection with a stream id abandoned for longer than this is replaced.
@@ -187,6 +189,7 @@ impl ClusterSettings {
             stream_reply_min: Bytes(256 << 10),
             scan_operations: Operations(100),
             prepared_max: 10_000,
+            tablets_max: 65_536,
             orphans_max: 256,
             orphan_age_max: Span::secs(120),
             connect_timeout: Span::secs(5),

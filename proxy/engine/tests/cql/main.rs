@@ -29,4 +29,5 @@ mod split_lists;
 mod split_pages;
 mod statements;
 mod stream_through;
+mod tablets;
 mod wire;
