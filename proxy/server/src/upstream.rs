@@ -39,6 +39,8 @@ pub struct Connected {
     pub shard: Option<u16>,
     /// CQL: whether the node says that it is Scylla, where it was asked.
     pub scylla: Option<bool>,
+    /// CQL: the node agreed to tell tablets in its answers.
+    pub tablets: bool,
 }
 
 /// Why an attempt failed.

@@ -9,6 +9,7 @@ use crate::vocabulary::{
     CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult,
     HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome,
     PlacementFailure, PrepareResult, ReadApart, RejectReason, RouteResult, SignInResult, SizeClass,
+    TabletForgotten, TabletTold,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -227,6 +228,12 @@ catalogue! {
         "Statements prepared again because a node had forgotten them";
     CQL_PREPARED_EVICTED = Counter "weir_cql_prepared_evicted_total" [CLUSTER]
         "Prepared statements forgotten because there were more than prepared_max";
+    CQL_TABLETS = Gauge "weir_cql_tablets" [CLUSTER]
+        "Tablets of ScyllaDB's tables that weir knows, over all workers (tablets_max per worker)";
+    CQL_TABLETS_TOLD = Counter "weir_cql_tablets_told_total" [CLUSTER, label("result", Values::Listed(TabletTold::NAMES))]
+        "Answers in which a node told a tablet because the request had come to a node or shard without it: learned, of a partition weir does not know (not_placed), or not readable";
+    CQL_TABLETS_FORGOTTEN = Counter "weir_cql_tablets_forgotten_total" [CLUSTER, label("cause", Values::Listed(TabletForgotten::NAMES))]
+        "Tablets forgotten, by cause: tablets_max (room), a replica that has left (topology), a table or keyspace that was changed (schema)";
     CQL_STREAMED_REPLIES = Counter "weir_cql_streamed_replies_total" [CLUSTER]
         "Replies longer than stream_reply_min, passed on while they arrived";
     CQL_BROKEN_REPLIES = Counter "weir_cql_broken_replies_total" [CLUSTER]

@@ -6,7 +6,7 @@ use crate::families::Families;
 use crate::labels::Label;
 use crate::vocabulary::{
     CacheResult, CheckState, FailoverCause, NodeState, Outcome, PrepareResult, ReadApart, RouteResult,
-    SignInResult,
+    SignInResult, TabletForgotten, TabletTold,
 };
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -34,6 +34,9 @@ pub struct ClusterMetrics {
     cache_answers: Gauge,
     sign_ins: [Counter; SignInResult::COUNT],
     checks: [Gauge; CheckState::COUNT],
+    tablets: Gauge,
+    tablets_told: [Counter; TabletTold::COUNT],
+    tablets_forgotten: [Counter; TabletForgotten::COUNT],
     principals: Gauge,
     principals_refused: Counter,
     orphaned: Gauge,
@@ -78,6 +81,13 @@ impl ClusterMetrics {
             prepares,
             sign_ins,
             checks,
+            tablets: families.cql_tablets.series([name.clone()]),
+            tablets_told: std::array::from_fn(|result| {
+                families.cql_tablets_told.series(with(TabletTold::NAMES[result]))
+            }),
+            tablets_forgotten: std::array::from_fn(|cause| {
+                families.cql_tablets_forgotten.series(with(TabletForgotten::NAMES[cause]))
+            }),
             principals: families.cql_principals.series([name.clone()]),
             principals_refused: families.cql_principals_refused.series([name.clone()]),
             prepared: families.cql_prepared_statements.series([name.clone()]),
@@ -164,6 +174,22 @@ impl ClusterMetrics {
     #[must_use]
     pub fn nodes(&self, state: NodeState) -> GaugeShare {
         GaugeShare::new(self.nodes[state.index()].clone())
+    }
+
+    /// One worker's part of the tablets known.
+    #[must_use]
+    pub fn tablets(&self) -> GaugeShare {
+        GaugeShare::new(self.tablets.clone())
+    }
+
+    /// Answers in which a node told a tablet.
+    pub fn tablets_told(&self, result: TabletTold, count: u64) {
+        self.tablets_told[result.index()].inc_by(count);
+    }
+
+    /// Tablets forgotten.
+    pub fn tablets_forgotten(&self, cause: TabletForgotten, count: u64) {
+        self.tablets_forgotten[cause.index()].inc_by(count);
     }
 
     /// Statements forgotten for want of room.

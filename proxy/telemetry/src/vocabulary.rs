@@ -335,6 +335,30 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// What became of a tablet that a node told.
+    TabletTold {
+        /// It is known now.
+        Learned = "learned",
+        /// The request was about no partition that weir knows, or about one that is not in the tablet.
+        NotPlaced = "not_placed",
+        /// It could not be read.
+        Unreadable = "unreadable",
+    }
+}
+
+vocabulary! {
+    /// Why a tablet was forgotten.
+    TabletForgotten {
+        /// There were more than `tablets_max`.
+        Room = "room",
+        /// One of its replicas has left the cluster.
+        Topology = "topology",
+        /// Its table or keyspace was changed or dropped.
+        Schema = "schema",
+    }
+}
+
+vocabulary! {
     /// How a node of a cluster stands.
     NodeState {
         /// A connection to it works.

@@ -332,6 +332,7 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
             ("gather_bytes_max", cluster.gather_bytes_max.0 as f64),
             ("request_max", cluster.request_max.0 as f64),
             ("prepared_max", f64::from(cluster.prepared_max)),
+            ("tablets_max", f64::from(cluster.tablets_max)),
             ("orphans_max", f64::from(cluster.orphans_max)),
             ("orphan_age_max", seconds(cluster.orphan_age_max)),
             ("request_timeout", seconds(cluster.request_timeout)),

@@ -21,7 +21,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use weir_cql::envelope::{EnvelopeLimits, Flags, HEADER_LEN, Header, Opcode, Side, Step, read_header};
 use weir_cql::request::{Register, Startup};
-use weir_cql::response::{ErrorBody, ErrorCode, Prefix};
+use weir_cql::response::{ErrorBody, ErrorCode, Prefix, tablet};
 use weir_cql::segment::SegmentStep;
 use weir_cql::{Cursor, Malformed, SegmentDecoder, StreamId, Version, own, write_segments};
 use weir_engine::cql::LaneInfo;
@@ -42,17 +42,17 @@ const CQL_VERSION: &str = "3.0.0";
 /// What weir wants to hear of.
 const EVENTS: [&str; 3] = ["SCHEMA_CHANGE", "STATUS_CHANGE", "TOPOLOGY_CHANGE"];
 
-/// Starts an attempt.
+/// Starts an attempt. `tablets`: a node that can is to tell tablets in its answers.
 #[must_use]
-pub fn start(info: LaneInfo, tls: Option<ClientSide>, timeout: Span) -> Connecting {
+pub fn start(info: LaneInfo, tls: Option<ClientSide>, tablets: bool, timeout: Span) -> Connecting {
     Connecting::within(timeout, async move {
         let mut stream = match info.shard {
             Some(shard) => shard::dial(&info.address, shard, tls.as_ref()).await?,
             None => dial(&info.address, tls.as_ref()).await?,
         };
-        let greeting = Handshake::new(&mut stream, info.version).run(&info).await?;
-        let Greeting { early, shard, scylla } = greeting;
-        Ok(Connected { stream, early, shard, scylla })
+        let greeting = Handshake::new(&mut stream, info.version).run(&info, tablets).await?;
+        let Greeting { early, shard, scylla, tablets } = greeting;
+        Ok(Connected { stream, early, shard, scylla, tablets })
     })
 }
 
@@ -98,6 +98,8 @@ struct Greeting {
     shard: Option<u16>,
     /// Whether the node announces what only Scylla has; `None` where it was not asked.
     scylla: Option<bool>,
+    /// It agreed to tell tablets.
+    tablets: bool,
 }
 
 /// One answer.
@@ -122,14 +124,16 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         Handshake { stream, version, segments: None, plain: Vec::new(), early: Vec::new() }
     }
 
-    /// Everything up to the first request.
-    async fn run(mut self, info: &LaneInfo) -> Result<Greeting, ConnectError> {
+    /// Everything up to the first request. `tablets`: it is to tell them if it can.
+    async fn run(mut self, info: &LaneInfo, tablets: bool) -> Result<Greeting, ConnectError> {
         // that it is Scylla, one connection of each node asks: they would all hear the same
         let asks = info.tells_shard || info.registers;
         let told = if asks { self.told().await? } else { Told::default() };
         let shard = told.shard.filter(|_| info.tells_shard);
         let scylla = info.registers.then_some(told.scylla);
-        let answer = self.start().await?;
+        // answers in v3 have no room for them
+        let tablets = tablets && told.tablets && self.version >= Version::V4;
+        let answer = self.start(tablets).await?;
         if self.version >= Version::V5 {
             self.segments = Some(SegmentDecoder::new(false, ANSWER_MAX));
         }
@@ -153,23 +157,24 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Handshake<'s, S> {
         }
         self.early.extend_from_slice(&self.plain);
         if self.segments.is_none() || self.early.is_empty() {
-            return Ok(Greeting { early: self.early, shard, scylla });
+            return Ok(Greeting { early: self.early, shard, scylla, tablets });
         }
         let mut wrapped = Vec::with_capacity(self.early.len() + 16);
         match write_segments(&self.early, false, &mut wrapped) {
-            Ok(whole) if whole == self.early.len() => Ok(Greeting { early: wrapped, shard, scylla }),
+            Ok(whole) if whole == self.early.len() => Ok(Greeting { early: wrapped, shard, scylla, tablets }),
             Ok(_) => Err(unreadable("an event that is not whole")),
             Err(reason) => Err(unreadable(reason.label())),
         }
     }
 
-    async fn start(&mut self) -> Result<Answer, ConnectError> {
+    async fn start(&mut self, tablets: bool) -> Result<Answer, ConnectError> {
         let options = [
             ("CQL_VERSION", CQL_VERSION),
             ("DRIVER_NAME", "weir"),
             ("DRIVER_VERSION", env!("CARGO_PKG_VERSION")),
         ];
-        self.ask(Opcode::Startup, |out| Startup::write(options, out)).await
+        let more = tablets.then_some((tablet::OPTION, ""));
+        self.ask(Opcode::Startup, |out| Startup::write(options.into_iter().chain(more), out)).await
     }
 
     /// One question; its answer, which is no ERROR.
@@ -349,7 +354,7 @@ mod tests {
         let (mut weir, node) = tokio::io::duplex(1 << 20);
         let version = info.version;
         let node = tokio::spawn(node_with(node, version, answers));
-        let outcome = Handshake::new(&mut weir, version).run(&info).await;
+        let outcome = Handshake::new(&mut weir, version).run(&info, true).await;
         drop(weir);
         (outcome, node.await.expect("the node"))
     }
@@ -479,6 +484,30 @@ mod tests {
         }
         let (outcome, _) = handshake(info(Version::V4, None), vec![ready(Version::V4)]).await;
         assert!(outcome.expect_err("no answer to OPTIONS").what.contains("OPTIONS"));
+    }
+
+    #[tokio::test]
+    async fn tablets_are_agreed_on_with_nodes_that_can_tell_them() {
+        let agreed = |asked: &[(Opcode, Vec<u8>)]| {
+            let (_, body) = asked.iter().find(|(opcode, _)| *opcode == Opcode::Startup).expect("STARTUP");
+            let startup = Startup { options: Cursor::new(body).string_map().expect("a map") };
+            startup.get(body, tablet::OPTION).map(<[u8]>::to_vec)
+        };
+        for version in [Version::V3, Version::V4, Version::V5] {
+            let can = options(version, &["SCYLLA_NR_SHARDS", tablet::OPTION, "TABLETS_ROUTING_V2"]);
+            let cannot = options(version, &["SCYLLA_NR_SHARDS"]);
+            for (registers, tells_shard) in [(true, false), (false, true)] {
+                let info = LaneInfo { registers, tells_shard, ..info(version, None) };
+                let answers = |first: &Vec<u8>| vec![first.clone(), ready(version), ready(version)];
+                let (outcome, asked) = handshake(info.clone(), answers(&can)).await;
+                let can_tell = version >= Version::V4;
+                assert_eq!(outcome.expect("connected").tablets, can_tell, "{version:?}");
+                assert_eq!(agreed(&asked), can_tell.then(Vec::new), "{version:?}");
+                let (outcome, asked) = handshake(info, answers(&cannot)).await;
+                assert!(!outcome.expect("connected").tablets, "{version:?}");
+                assert_eq!(agreed(&asked), None, "{version:?}");
+            }
+        }
     }
 
     #[tokio::test]

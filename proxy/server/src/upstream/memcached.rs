@@ -34,7 +34,7 @@ async fn connect(address: &Address, auth_file: Option<&str>) -> Result<Connected
         let credentials = credentials::read(path).await?;
         authenticate(&mut stream, &credentials).await?;
     }
-    Ok(Connected { stream, early: Vec::new(), shard: None, scylla: None })
+    Ok(Connected { stream, early: Vec::new(), shard: None, scylla: None, tablets: false })
 }
 
 /// memcached's ASCII authentication (`-Y`): the first command is a `set` whose data is `user password`.

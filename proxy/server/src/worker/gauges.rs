@@ -11,7 +11,7 @@ use weir_engine::settings::{Backend as Behind, Settings};
 use weir_engine::units::Instant;
 use weir_telemetry::{
     CacheResult, ClusterMetrics, FailoverCause, GaugeShare, NodeState, Outcome, PrepareResult, ReadApart,
-    RouteResult, Telemetry,
+    RouteResult, TabletForgotten, TabletTold, Telemetry,
 };
 
 /// Gauges of one backend, over all pools that name it.
@@ -37,6 +37,7 @@ struct Cluster {
     part_keys: GaugeShare,
     part_bytes: GaugeShare,
     bulk_lanes: GaugeShare,
+    tablets: GaugeShare,
     seen: ClusterCounts,
 }
 
@@ -123,6 +124,7 @@ impl Gauges {
                     part_keys: metrics.part_keys_waiting(),
                     part_bytes: metrics.part_bytes(),
                     bulk_lanes: metrics.bulk_lanes(),
+                    tablets: metrics.tablets(),
                     seen: ClusterCounts::default(),
                     metrics,
                 }
@@ -139,6 +141,7 @@ impl Gauges {
             shown.part_keys.set(now.part_keys_waiting);
             shown.part_bytes.set(now.part_bytes as u64);
             shown.bulk_lanes.set(now.bulk_lanes as u64);
+            shown.tablets.set(now.tablets.known as u64);
             let (metrics, before) = (&shown.metrics, &shown.seen);
             let since = |now: u64, before: u64| now.saturating_sub(before);
             metrics.prepares(PrepareResult::Cached, since(now.prepared_hits, before.prepared_hits));
@@ -153,6 +156,14 @@ impl Gauges {
                 FailoverCause::ALL.iter().zip(now.failovers.iter().zip(before.failovers))
             {
                 metrics.failovers(*cause, since(*now, before));
+            }
+            let told = now.tablets.told.iter().zip(before.tablets.told);
+            for (result, (now, before)) in TabletTold::ALL.iter().zip(told) {
+                metrics.tablets_told(*result, since(*now, before));
+            }
+            let forgotten = now.tablets.forgotten.iter().zip(before.tablets.forgotten);
+            for (cause, (now, before)) in TabletForgotten::ALL.iter().zip(forgotten) {
+                metrics.tablets_forgotten(*cause, since(*now, before));
             }
             metrics.principals(now.principals as u64);
             metrics.principals_refused(since(now.principals_refused, before.principals_refused));
@@ -247,6 +258,8 @@ mod tests {
     fn the_engine_and_telemetry_count_the_same_things_in_the_same_order() {
         assert_eq!(cql::Routed::ALL.map(cql::Routed::label), *RouteResult::NAMES);
         assert_eq!(cql::FailoverCause::ALL.map(cql::FailoverCause::label), *FailoverCause::NAMES);
+        assert_eq!(cql::TabletTold::ALL.map(cql::TabletTold::label), *TabletTold::NAMES);
+        assert_eq!(cql::TabletForgotten::ALL.map(cql::TabletForgotten::label), *TabletForgotten::NAMES);
         assert_eq!(*NodeState::NAMES, ["up", "down", "left_out"]);
     }
 }

@@ -115,7 +115,7 @@ impl<P: DataPath> Worker<P> {
     }
 
     fn lane_connected(&mut self, id: LaneId, connected: Connected) {
-        let Connected { stream, early, shard, scylla } = connected;
+        let Connected { stream, early, shard, scylla, tablets } = connected;
         let lane = &mut self.lanes[id.0 as usize];
         if lane.retired {
             // the settings have changed since it was dialled
@@ -134,6 +134,9 @@ impl<P: DataPath> Worker<P> {
         }
         if let Some(scylla) = scylla {
             self.engine.lane_says(id, scylla);
+        }
+        if tablets {
+            self.engine.lane_tells_tablets(id);
         }
         self.engine.lane_up(id, self.now);
         if !early.is_empty()

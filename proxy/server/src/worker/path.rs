@@ -112,6 +112,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn lane_lost(&mut self, id: LaneId, now: Instant);
     /// The node said which of its shards serves the lane. Before [`DataPath::lane_up`].
     fn lane_on_shard(&mut self, _id: LaneId, _shard: u16) {}
+    /// The node agreed to tell tablets on the lane. Before [`DataPath::lane_up`].
+    fn lane_tells_tablets(&mut self, _id: LaneId) {}
     /// Nothing is left of a lane that [`DataPath::lanes`] does not name any more.
     fn lane_gone(&mut self, _id: LaneId) {}
 

@@ -276,6 +276,16 @@ pub static CLUSTER: &[Key<ClusterSettings>] = &[
     ),
     key!(
         ClusterSettings,
+        "tablets_max",
+        tablets_max,
+        Kind::Count(0, 1_000_000),
+        Absent::Default,
+        Tighter::Less,
+        "Tablets of ScyllaDB's tables remembered per worker. Above it the table that was not asked about for longest is \
+         forgotten whole, and learned anew. 0: nodes are not asked to tell them."
+    ),
+    key!(
+        ClusterSettings,
         "orphans_max",
         orphans_max,
         Kind::Count(1, 32_768),

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use weir_cql::Cursor;
 use weir_cql::envelope::Opcode;
-use weir_cql::response::supported as entries;
+use weir_cql::response::{supported as entries, tablet};
 use weir_engine::cql::ShardDial;
 use weir_engine::settings::Address;
 use weir_telemetry::OpenResult;
@@ -79,6 +79,8 @@ pub(super) struct Told {
     pub(super) shard: Option<u16>,
     /// It names at least one of the extensions.
     pub(super) scylla: bool,
+    /// It can tell tablets in its answers.
+    pub(super) tablets: bool,
 }
 
 /// How the names of Scylla's extensions begin.
@@ -95,6 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
         let mut told = Told::default();
         for (name, mut values) in entries(&answer.body, map) {
             told.scylla |= name.starts_with(SCYLLA);
+            told.tablets |= name == tablet::OPTION.as_bytes();
             if name == b"SCYLLA_SHARD" {
                 let value: Option<&[u8]> = Iterator::next(&mut values);
                 told.shard = value.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());

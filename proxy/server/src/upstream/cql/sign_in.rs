@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
     /// The node's word on somebody's credentials.
     pub(super) async fn check(mut self, secret: &Secret) -> Result<Verdict, ConnectError> {
-        let answer = self.start().await?;
+        let answer = self.start(false).await?;
         if answer.header.opcode != Opcode::Authenticate {
             return Err(unreadable("the node asks for no password: clients cannot be checked"));
         }

@@ -62,6 +62,9 @@ impl DataPath for CqlEngine {
     fn lane_on_shard(&mut self, id: LaneId, shard: u16) {
         CqlEngine::lane_on_shard(self, id, shard);
     }
+    fn lane_tells_tablets(&mut self, id: LaneId) {
+        CqlEngine::lane_tells_tablets(self, id);
+    }
     fn lane_gone(&mut self, id: LaneId) {
         CqlEngine::lane_gone(self, id);
     }
@@ -122,6 +125,7 @@ impl Route for LaneInfo {
 
     fn dial(&self, config: &Config, timeout: Span) -> Connecting {
         let tls = config.clusters_tls.get(self.of.0 as usize).cloned().flatten();
-        cql::start(self.clone(), tls, timeout)
+        let tablets = config.settings.clusters.get(self.of.0 as usize).is_some_and(|of| of.tablets_max > 0);
+        cql::start(self.clone(), tls, tablets, timeout)
     }
 }
