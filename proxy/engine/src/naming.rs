@@ -6,14 +6,14 @@
 //! comes later still is for later requests only.
 
 use crate::admit::{Ask, book};
-use crate::caller::Identity;
+use crate::caller::{Identity, Known};
 use crate::engine::Engine;
-use crate::ledger::held::{HELD_FOR, HeldAccount, LARGE};
+use crate::ledger::held::{HELD_FOR, HeldAccount, HeldAccounts, LARGE};
 use crate::units::{ClientId, Instant, ServerId, Span};
 use std::sync::Arc;
 
 /// Accounts that are overdue are looked for no more often than this.
-pub(crate) const SWEEP: Span = Span::millis(100);
+const SWEEP: Span = Span::millis(100);
 
 /// What became of held accounts. Plain counts since they were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,39 @@ pub(crate) struct Naming {
     pub(crate) urgent: bool,
     /// When overdue accounts are looked for. 0: nothing is held.
     pub(crate) due: Instant,
+}
+
+impl Naming {
+    /// Opens an account for a client that is known as this so far; `None`, and counted, where there is no room.
+    pub(crate) fn open(
+        &mut self,
+        account: HeldAccount,
+        operations: u64,
+        held: &mut HeldAccounts,
+        known: &mut Known,
+    ) -> Option<u32> {
+        let until = account.until;
+        let Some(opened) = held.open(account, operations) else {
+            self.counts.overflow += 1;
+            return None;
+        };
+        known.held += 1;
+        if self.due == Instant(0) {
+            self.due = until;
+        }
+        Some(opened)
+    }
+
+    /// Accounts that have waited long enough: they are to be booked now. None before it is time to look.
+    pub(crate) fn overdue(&mut self, held: &HeldAccounts, now: Instant) -> Vec<u32> {
+        if self.due == Instant(0) || now < self.due {
+            return Vec::new();
+        }
+        let (overdue, others): (Vec<_>, Vec<_>) = held.iter().partition(|(_, held)| held.until <= now);
+        let next = others.iter().map(|(_, held)| held.until).min();
+        self.due = next.map_or(Instant(0), |next| next.max(now.after(SWEEP)));
+        overdue.into_iter().map(|(account, _)| account).collect()
+    }
 }
 
 impl Engine {
@@ -154,14 +187,10 @@ impl Engine {
                 return;
             }
             let account = HeldAccount::new(id, client.known, client.listener, until);
-            client.held = self.ledger.held_mut().open(account, operations);
+            let known = &mut self.callers.known[client.known as usize];
+            client.held = self.naming.open(account, operations, self.ledger.held_mut(), known);
             if client.held.is_none() {
-                self.naming.counts.overflow += 1;
                 return;
-            }
-            self.callers.known[client.known as usize].held += 1;
-            if self.naming.due == Instant(0) {
-                self.naming.due = until;
             }
         }
         self.naming.urgent |= operations > ceiling;
@@ -180,15 +209,9 @@ impl Engine {
 
     /// Books what has waited long enough.
     pub(crate) fn book_overdue(&mut self, now: Instant) {
-        if self.naming.due == Instant(0) || now < self.naming.due {
-            return;
-        }
-        let overdue = self.ledger.held().iter().filter(|(_, held)| held.until <= now);
-        for account in overdue.map(|(account, _)| account).collect::<Vec<_>>() {
+        for account in self.naming.overdue(self.ledger.held(), now) {
             self.give_up(account);
         }
-        let next = self.ledger.held().iter().map(|(_, held)| held.until).min();
-        self.naming.due = next.map_or(Instant(0), |next| next.max(now.after(SWEEP)));
     }
 
     /// Books everything that is held: nobody will answer any more.

@@ -6,7 +6,7 @@ use super::request::Stage;
 use crate::admit::{Ask, book};
 use crate::caller::Identity;
 use crate::ledger::held::{HELD_FOR, HeldAccount, LARGE};
-use crate::naming::{NamingCounts, SWEEP};
+use crate::naming::NamingCounts;
 use crate::units::{ClientId, Instant, Span};
 use std::sync::Arc;
 
@@ -134,14 +134,10 @@ impl CqlEngine {
                 return;
             }
             let account = HeldAccount::new(id, client.known, client.listener, until);
-            client.held = self.ledger.held_mut().open(account, operations);
+            let known = &mut self.callers.known[client.known as usize];
+            client.held = self.naming.open(account, operations, self.ledger.held_mut(), known);
             if client.held.is_none() {
-                self.naming.counts.overflow += 1;
                 return;
-            }
-            self.callers.known[client.known as usize].held += 1;
-            if self.naming.due == Instant(0) {
-                self.naming.due = until;
             }
         }
         self.naming.urgent |= operations > ceiling;
@@ -159,15 +155,9 @@ impl CqlEngine {
 
     /// Books what has waited long enough.
     pub(super) fn book_overdue(&mut self, now: Instant) {
-        if self.naming.due == Instant(0) || now < self.naming.due {
-            return;
-        }
-        let overdue = self.ledger.held().iter().filter(|(_, held)| held.until <= now);
-        for account in overdue.map(|(account, _)| account).collect::<Vec<_>>() {
+        for account in self.naming.overdue(self.ledger.held(), now) {
             self.give_up(account);
         }
-        let next = self.ledger.held().iter().map(|(_, held)| held.until).min();
-        self.naming.due = next.map_or(Instant(0), |next| next.max(now.after(SWEEP)));
     }
 
     /// Books everything that is held: nobody will answer any more.
