@@ -6,10 +6,12 @@
 //! - [`pardon`]: who may talk to storage; [`past`]: what processes did that have ended
 //! - [`machine`]: the kernels it works on; [`tracefs`]: where tracepoints are described
 //! - [`maps`]: what the programs are told, and how they are read; [`lost`]: what they could not keep
+//! - [`costs`]: what the programs cost, where the kernel counts that
 //! - [`refusal`]: why a probe is not there; [`record`], [`object`]: bytes
 
 pub mod btf;
 pub mod bypass;
+pub mod costs;
 pub mod errors;
 pub mod flows;
 pub mod lost;
@@ -28,12 +30,14 @@ pub mod work;
 
 use crate::host::Host;
 use crate::picture::{Picture, ProbeState, ProbeStatus};
+use crate::rights;
 use aya::{Ebpf, EbpfLoader};
 use machine::Machine;
 use pardon::Pardon;
 use probe::{PROBES, Probe};
 use record::Patch;
 use refusal::Refusal;
+use rustix::thread::CapabilitySet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -96,7 +100,13 @@ impl Kernel {
         // In a thread of its own: it may need a mount namespace of its own, and ends with it.
         std::thread::scope(|scope| {
             let loader = std::thread::Builder::new().name("weir-probes-load".to_owned());
-            match loader.spawn_scoped(scope, || Kernel::load_here(options)).map(|thread| thread.join()) {
+            let load = || {
+                let kernel = Kernel::load_here(options);
+                // Taking down its mount namespace keeps it in the list of threads for a while after it was joined.
+                let _ = rights::keep(CapabilitySet::empty()); // it ends anyway
+                kernel
+            };
+            match loader.spawn_scoped(scope, load).map(|thread| thread.join()) {
                 Ok(Ok(kernel)) => kernel,
                 Ok(Err(_)) => Kernel::without(options, &none("the loading thread panicked")),
                 Err(error) => Kernel::without(options, &Refusal::of_io("starting a thread", &error)),
@@ -136,6 +146,9 @@ impl Kernel {
             && let Ok(seen) = errors::read(ebpf)
         {
             picture.errors = Some(seen);
+        }
+        if costs::are_counted() {
+            picture.programs = costs::read(ebpf);
         }
     }
 

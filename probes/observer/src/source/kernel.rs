@@ -1,20 +1,21 @@
-//! The kernel's own account: the programs of [`crate::kernel`], loaded once with all rights and read at every look. What
-//! the kernel refuses is told as the state of that probe; `sock_diag` shows what can be seen without.
+//! The programs in the kernel: loaded with all rights when it is made, read ever after.
 
 use super::Source;
 use crate::kernel::pardon::Pardon;
-use crate::kernel::probe::PROBES;
-use crate::kernel::{Kernel, Options, requests, work};
+use crate::kernel::{Kernel, Options, bypass, errors, flows, requests, transitions, work};
 use crate::picture::Picture;
 use crate::settings::{ProcessName, Settings};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 pub(super) const NAME: &str = "kernel";
 
-/// Reading maps may take `CAP_BPF`; finding the processes that may talk to storage by their program file takes
-/// `CAP_SYS_PTRACE`.
+/// Before 5.19 the kernel asks for `CAP_BPF` each time that a map is read; the program file of another user's process, by
+/// which it may be pardoned and is named, takes `CAP_SYS_PTRACE`.
 pub(super) const KEEPS: &[&str] = &["CAP_BPF", "CAP_SYS_PTRACE"];
+
+/// Probes that cost little enough to be on for everybody.
+const BY_DEFAULT: &[&str] =
+    &[transitions::PROBE.name, errors::PROBE.name, flows::PROBE.name, bypass::PROBE.name];
 
 struct Programs {
     kernel: Kernel,
@@ -22,11 +23,41 @@ struct Programs {
 }
 
 pub(super) fn make(settings: &Settings) -> Box<dyn Source> {
-    let kernel = Kernel::load(&options(settings));
-    for note in &kernel.notes {
-        eprintln!("weir-probes: {note}");
+    Box::new(Programs { kernel: Kernel::load(&options(settings)), pardon: pardon(settings) })
+}
+
+/// weir's own processes and those that may go past it.
+fn pardon(settings: &Settings) -> Pardon {
+    let mut pardon = Pardon::default();
+    for process in settings.own.iter().chain(&settings.allow).cloned() {
+        match process {
+            ProcessName::Pid(pid) => pardon.processes.push(pid),
+            ProcessName::Short(name) => pardon.names.push(name),
+            ProcessName::Executable(path) => pardon.programs.push(path),
+        }
     }
-    Box::new(Programs { kernel, pardon: pardon(settings) })
+    pardon
+}
+
+/// What is watched with an address is told apart from the start, a port alone when somebody uses it. Counting requests
+/// costs each write to storage something, so it is asked for; a weir is followed where its program file is known.
+fn options(settings: &Settings) -> Options {
+    let mut options = Options::default();
+    for process in &settings.own {
+        if let ProcessName::Executable(path) = process {
+            options.weirs.push(path.clone());
+        }
+    }
+    let counted = settings.work.then_some(work::PROBE.name);
+    let followed = (!options.weirs.is_empty()).then_some(requests::PROBE.name);
+    options.probes = BY_DEFAULT.iter().copied().chain(counted).chain(followed).map(str::to_owned).collect();
+    for watch in &settings.watch {
+        match watch.address {
+            Some(address) => options.destinations.push(SocketAddr::new(address, watch.port)),
+            None => options.ports.push(watch.port),
+        }
+    }
+    options
 }
 
 impl Source for Programs {
@@ -40,80 +71,44 @@ impl Source for Programs {
     }
 }
 
-/// Counting requests costs each write to storage something, so it is asked for; a weir is followed where its program file
-/// is known.
-fn options(settings: &Settings) -> Options {
-    let weirs: Vec<PathBuf> = programs(&settings.own);
-    let wanted = |name: &str| match name {
-        name if name == work::PROBE.name => settings.work,
-        name if name == requests::PROBE.name => !weirs.is_empty(),
-        _ => true,
-    };
-    let names = PROBES.iter().map(|probe| probe.name).filter(|name| wanted(name));
-    Options {
-        probes: names.map(str::to_owned).collect(),
-        destinations: settings
-            .watch
-            .iter()
-            .filter_map(|watch| watch.address.map(|address| SocketAddr::new(address, watch.port)))
-            .collect(),
-        ports: settings
-            .watch
-            .iter()
-            .filter(|watch| watch.address.is_none())
-            .map(|watch| watch.port)
-            .collect(),
-        weirs,
-    }
-}
-
-/// weir itself, and who is allowed to go past it.
-fn pardon(settings: &Settings) -> Pardon {
-    let both = || settings.own.iter().chain(&settings.allow);
-    let all: Vec<ProcessName> = both().cloned().collect();
-    Pardon {
-        processes: both()
-            .filter_map(|one| if let ProcessName::Pid(id) = one { Some(*id) } else { None })
-            .collect(),
-        names: both()
-            .filter_map(|one| if let ProcessName::Short(name) = one { Some(name.clone()) } else { None })
-            .collect(),
-        programs: programs(&all),
-    }
-}
-
-fn programs(processes: &[ProcessName]) -> Vec<PathBuf> {
-    let path =
-        |one: &ProcessName| if let ProcessName::Executable(path) = one { Some(path.clone()) } else { None };
-    processes.iter().filter_map(path).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Protocol, Watch};
 
     #[test]
-    fn work_is_counted_on_request_and_a_weir_followed_where_it_is() {
-        let quiet = options(&Settings::default());
-        assert_eq!(quiet.probes, ["transitions", "errors", "flows", "bypass"]);
-        assert_eq!(quiet.ports, [11_211, 9_042, 19_042]);
-        let own = vec![ProcessName::Executable("/usr/bin/weir".into()), ProcessName::Pid(7)];
-        let all = Settings { work: true, own, ..Settings::default() };
-        assert_eq!(options(&all).probes, ["transitions", "errors", "flows", "bypass", "work", "requests"]);
-        assert_eq!(options(&all).weirs, [PathBuf::from("/usr/bin/weir")]);
+    fn an_address_is_a_destination_and_a_port_is_watched_everywhere() {
+        let watch = |address: Option<&str>, port| Watch {
+            address: address.map(|text| text.parse().unwrap()),
+            port,
+            protocol: Protocol::Memcached,
+        };
+        let settings = Settings {
+            watch: vec![watch(Some("10.1.2.3"), 11_211), watch(None, 11_311)],
+            ..Settings::default()
+        };
+        let options = options(&settings);
+        assert_eq!(options.destinations, ["10.1.2.3:11211".parse().unwrap()]);
+        assert_eq!((options.ports.as_slice(), options.probes.len()), ([11_311].as_slice(), BY_DEFAULT.len()));
     }
 
     #[test]
-    fn weir_and_who_is_allowed_are_let_be() {
+    fn work_is_counted_on_request_and_a_weir_followed_where_it_is() {
+        assert_eq!(options(&Settings::default()).probes, BY_DEFAULT);
+        let own = vec![ProcessName::Executable("/usr/bin/weir".into()), ProcessName::Pid(7)];
+        let all = options(&Settings { work: true, own, ..Settings::default() });
+        assert_eq!(all.probes[BY_DEFAULT.len()..], ["work", "requests"]);
+        assert_eq!(all.weirs, [std::path::PathBuf::from("/usr/bin/weir")]);
+    }
+
+    #[test]
+    fn weir_and_who_is_allowed_are_pardoned_alike() {
         let settings = Settings {
-            allow: vec![ProcessName::Pid(7), ProcessName::Executable("/usr/bin/exporter".into())],
+            allow: vec![ProcessName::Pid(7), ProcessName::Executable("/bin/backup".into())],
             ..Settings::default()
         };
-        let let_be = pardon(&settings);
-        assert_eq!(
-            (let_be.processes.as_slice(), let_be.names.as_slice()),
-            (&[7][..], &["weir".to_owned()][..])
-        );
-        assert_eq!(let_be.programs, [PathBuf::from("/usr/bin/exporter")]);
+        let pardon = pardon(&settings);
+        assert_eq!((pardon.processes, pardon.names), (vec![7], vec!["weir".to_owned()]));
+        assert_eq!(pardon.programs, ["/bin/backup".parse::<std::path::PathBuf>().unwrap()]);
     }
 }

@@ -6,6 +6,7 @@ mod exhaustion;
 mod flows;
 mod namespace;
 mod requests;
+mod rights;
 mod traffic;
 mod transitions;
 mod work;
