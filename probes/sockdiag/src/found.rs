@@ -2,6 +2,7 @@
 
 use crate::States;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
+use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{InetResponse, SocketId};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -67,12 +68,19 @@ pub struct Found {
     pub receive_queue: u32,
     /// Bytes not acknowledged yet, or for a socket that listens the most connections that may wait.
     pub send_queue: u32,
+    /// Of a socket that listens: connections it did not take since it was made, because its queue was full or memory was short.
+    /// `None` where it was not asked for (only a filter for [`States::LISTEN`] alone does) or the kernel does not tell.
+    pub drops: Option<u32>,
     /// With the kernel's cookie: means this very socket, not a later one with the same addresses.
     pub(crate) id: SocketId,
 }
 
 impl Found {
     pub(crate) fn of(answer: InetResponse) -> Found {
+        let drops = answer.nlas.iter().find_map(|nla| match nla {
+            Nla::MemInfo(memory) => Some(memory.drops),
+            _ => None,
+        });
         let header = answer.header;
         let id = header.socket_id;
         Found {
@@ -83,6 +91,7 @@ impl Found {
             inode: header.inode,
             receive_queue: header.recv_queue,
             send_queue: header.send_queue,
+            drops,
             id,
         }
     }

@@ -15,7 +15,7 @@ pub use tally::{Listening, PAIRS_SEEN, Tally};
 
 use crate::namespaces::{Identity, inside};
 use crate::picture::{
-    Destination, Direction, ListenerQueue, NamespaceStatus, Picture, PortUse, Source, State,
+    Destination, Direction, ListenerDrops, ListenerQueue, NamespaceStatus, Picture, PortUse, Source, State,
 };
 use crate::ports::{History, PortRange};
 use crate::settings::{NamedNamespace, OWN_NAMESPACE, Watch};
@@ -53,6 +53,8 @@ struct Look {
     tally: Tally,
     /// Endpoint, longest queue, its bound.
     listeners: BTreeMap<SocketAddr, (u64, u64)>,
+    /// Connections that were not taken there; of endpoints of which the kernel tells it.
+    drops: BTreeMap<SocketAddr, u64>,
     problem: Option<Error>,
 }
 
@@ -99,6 +101,7 @@ impl Sockets {
         self.sources.assign(&sources, now);
 
         let (mut sockets, mut ports, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
+        let mut drops: Option<BTreeMap<SocketAddr, u64>> = None;
         picture.namespaces = Vec::with_capacity(self.namespaces.len());
         for ((name, _), look) in self.namespaces.iter().zip(&looks) {
             let status = |ports, problem| NamespaceStatus { namespace: name.clone(), ports, problem };
@@ -132,12 +135,18 @@ impl Sockets {
             sockets.extend(of_states);
             ports.extend(of_ports);
             listeners.extend(longest(name, &look.listeners));
+            for (endpoint, more) in &look.drops {
+                *drops.get_or_insert_default().entry(*endpoint).or_default() += more;
+            }
         }
         self.forecast(now, &mut ports);
         if looks.iter().flatten().any(|look| look.problem.is_none()) {
             picture.sockets.get_or_insert(sockets);
             picture.ports.get_or_insert(ports);
             picture.listeners.get_or_insert(listeners);
+            if let Some(drops) = drops {
+                picture.listener_drops.get_or_insert(most(&drops));
+            }
         }
     }
 
@@ -161,6 +170,7 @@ fn look(identity: Identity) -> Look {
         range: PortRange::read(),
         tally: Tally::default(),
         listeners: BTreeMap::new(),
+        drops: BTreeMap::new(),
         problem: None,
     };
     look.problem = count(&mut look).err();
@@ -170,7 +180,7 @@ fn look(identity: Identity) -> Look {
 fn count(look: &mut Look) -> Result<(), Error> {
     let mut kernel = SockDiag::default();
     let mut listening = Listening::default();
-    let listeners = &mut look.listeners;
+    let (listeners, drops) = (&mut look.listeners, &mut look.drops);
     for family in Family::ALL {
         let filter = Filter { family, states: States::LISTEN, local_port: 0, remote_port: 0 };
         kernel.dump(&filter, |found| {
@@ -179,6 +189,10 @@ fn count(look: &mut Look) -> Result<(), Error> {
                 let queue = (u64::from(found.receive_queue), u64::from(found.send_queue));
                 let longest = listeners.entry(found.local).or_default();
                 *longest = queue.max(*longest);
+                if let Some(more) = found.drops {
+                    // sockets that share an endpoint have a queue each
+                    *drops.entry(found.local).or_default() += u64::from(more);
+                }
             }
         })?;
     }
@@ -194,6 +208,18 @@ fn count(look: &mut Look) -> Result<(), Error> {
         })?;
     }
     Ok(())
+}
+
+/// The listeners with the most drops, then those with the smallest address; those without any have their zero.
+fn most(drops: &BTreeMap<SocketAddr, u64>) -> Vec<ListenerDrops> {
+    let mut rows: Vec<_> = drops.iter().collect();
+    rows.sort_by_key(|(_, dropped)| std::cmp::Reverse(**dropped));
+    let row = |(endpoint, dropped): (&SocketAddr, &u64)| ListenerDrops {
+        listener: endpoint.to_string(),
+        reason: "listen_drop", // the kernel's TcpExtListenDrops, of this listener
+        dropped: *dropped,
+    };
+    rows.into_iter().take(LISTENERS).map(row).collect()
 }
 
 /// The listeners with the longest queues, then those with the smallest address.
@@ -271,5 +297,32 @@ mod tests {
         assert_eq!(told.map(|left| left.as_secs()), Some((28_232 - 5_000) / 200));
         sockets.forecast(Duration::from_secs(60), &mut []);
         assert!(sockets.histories.is_empty());
+    }
+
+    #[test]
+    fn connections_that_a_full_queue_turns_away_are_counted_where_they_knocked() {
+        let listener =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None);
+        let listener = listener.expect("a socket");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        rustix::net::bind(&listener, &any).expect("a port");
+        rustix::net::listen(&listener, 1).expect("listening");
+        let listener = TcpListener::from(listener);
+        let address = listener.local_addr().expect("an address");
+        let dropped = |sockets: &mut Sockets| {
+            let mut picture = Picture::default();
+            sockets.look(Duration::ZERO, &mut picture);
+            let rows = picture.listener_drops.expect("the kernel tells");
+            rows.into_iter().find(|row| row.listener == address.to_string()).map_or(0, |row| row.dropped)
+        };
+        let mut sockets = Sockets::new(&[], &[]);
+        assert_eq!(dropped(&mut sockets), 0);
+        // a queue for one holds two; nobody accepts
+        let held: Vec<_> = (0..2).map(|_| TcpStream::connect(address).expect("in the queue")).collect();
+        assert_eq!(dropped(&mut sockets), 0);
+        let turned_away = TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        assert_eq!(turned_away.map_err(|error| error.kind()).err(), Some(std::io::ErrorKind::TimedOut));
+        assert!(dropped(&mut sockets) >= 1);
+        drop(held);
     }
 }
