@@ -54,10 +54,12 @@ const RULES: &[Rule] = &[
     },
     // The records are used in the kernel: they reach nothing. The observer holds BPF rights and never parses traffic.
     Rule { package: "weir-probes-abi", never: &[IMPURE, &["aya*", "prometheus-client"]], may_reach: &[] },
+    // What weir and weir-probes say to each other: all that the two may share besides telemetry.
+    Rule { package: "weir-attribution", never: &[IMPURE, &["prometheus-client"]], may_reach: &[] },
     Rule {
         package: "weir-probes",
         never: &[&["pingora*", "scylla*"]],
-        may_reach: &["weir-probes-abi", "weir-sock-diag", "weir-telemetry"],
+        may_reach: &["weir-attribution", "weir-probes-abi", "weir-sock-diag", "weir-telemetry"],
     },
     Rule { package: "weir-devstore", never: &[&["hyper", "pingora*"]], may_reach: &["weir-memcached"] },
     // The scenarios judge weir from outside: sharing code with it would share its mistakes. The CQL load measures on the
