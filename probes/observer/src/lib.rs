@@ -12,6 +12,7 @@
 //! - [`metrics`]: a picture as numbers of the catalogue; [`errno`]: error numbers by name
 //! - [`serve`]: `/metrics`, `/healthz`, `/readyz`
 //! - [`kernel`]: the programs in the kernel: loaded, and read
+//! - [`processes`]: from a pid to name, user, unit
 
 pub mod audit;
 pub mod cli;
@@ -25,6 +26,7 @@ pub mod metrics;
 pub mod namespaces;
 pub mod picture;
 pub mod ports;
+pub mod processes;
 pub mod rights;
 pub mod serve;
 pub mod settings;

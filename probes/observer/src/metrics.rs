@@ -3,8 +3,8 @@
 use crate::errno;
 use crate::host::{CAPABILITIES, Host};
 use crate::picture::{Picture, ProbeState, ProbeStatus, Process, Sizes};
+use crate::processes::label::name_of;
 use std::borrow::Cow;
-use weir_telemetry::labels::is_valid_name;
 use weir_telemetry::probes::catalogue as metric;
 use weir_telemetry::probes::reading::{Buckets, Texts, Total};
 use weir_telemetry::{Reading, probes::Fold};
@@ -192,16 +192,6 @@ fn machine<'p>(host: &'p Host, reading: &mut Reading<'p>) {
     let held = |name: &'static str| f64::from(u8::from(host.capabilities.contains(&name)));
     let rows = CAPABILITIES.iter().map(|(name, _)| ([text(name)], held(name)));
     reading.gauge(&metric::CAPABILITY, Fold::Max, rows);
-}
-
-/// The name a process goes by in a label: its short name, which weir names callers by as well; where that breaks the rule
-/// for names, its program file's. Not escaped: what breaks the rule becomes `_invalid` when the reading is taken in.
-fn name_of(process: &Process) -> &str {
-    if is_valid_name(&process.comm) {
-        return &process.comm;
-    }
-    let file = process.executable.as_deref().and_then(|path| path.rsplit('/').next());
-    file.filter(|file| is_valid_name(file)).unwrap_or(&process.comm)
 }
 
 fn text(text: &str) -> Cow<'_, str> {
