@@ -13,7 +13,9 @@
 //! - [`serve`]: `/metrics`, `/healthz`, `/readyz`
 //! - [`kernel`]: the programs in the kernel: loaded, and read
 //! - [`processes`]: from a pid to name, user, unit
+//! - [`attribution`]: which process a connection is from, for weir to ask
 
+pub mod attribution;
 pub mod audit;
 pub mod cli;
 pub mod commands;
