@@ -2,6 +2,7 @@
 
 use crate::accept::{Acceptor, Crew, Doorway};
 use crate::admin::{AdminListener, Plane, serve};
+use crate::attribution::probes::Probes;
 use crate::attribution::{Attribution, Deliver, Desk as AttributionDesk};
 use crate::caps::Caps;
 use crate::cli::RunArgs;
@@ -21,13 +22,14 @@ use crate::worker::{self, Running, Setup};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::cql::Writes;
 use weir_engine::cql::principals::Principals;
 use weir_engine::settings::{Address, Backend, Settings};
-use weir_telemetry::{Event, Severity, Telemetry, TelemetryConfig};
+use weir_telemetry::{AskResult, Event, Severity, Telemetry, TelemetryConfig};
 
 /// Runs weir until it is told to end.
 #[must_use]
@@ -80,7 +82,8 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     let board = Arc::new(Board::new(InForce { settings, config, drain: None }));
 
     let answers = Answers::default();
-    let attribution = match Attribution::spawn(answers.deliver()) {
+    let probes = process.attribution.as_ref().and_then(|address| ask_at(address, telemetry.clone(), clock));
+    let attribution = match Attribution::spawn(answers.deliver(), probes) {
         Ok(attribution) => Some(attribution),
         Err(error) => {
             eprintln!("weir: process names of TCP clients stay unknown: {error}");
@@ -229,6 +232,23 @@ impl Answers {
             }
         })
     }
+}
+
+/// The socket of weir-probes, with what comes of asking counted and, where it fails, logged.
+fn ask_at(address: &Address, telemetry: Arc<Telemetry>, clock: Clock) -> Option<Probes> {
+    let Address::Unix { path } = address else { return None }; // the configuration's own check saw to it
+    let shown = address.to_string();
+    let report = move |result: AskResult, questions: u64, why: Option<&str>| {
+        telemetry.attribution_questions(result, questions);
+        if let Some(why) = why {
+            let event = Event::new(Severity::Warn, "attribution_failed", "weir looks for processes itself")
+                .text("socket", &shown)
+                .text("result", result.name())
+                .text("why", why);
+            telemetry.events().emit(&event, seconds(clock.now()));
+        }
+    };
+    Some(Probes::at(Path::new(&**path), Box::new(report)))
 }
 
 /// Opens every listener, those a service manager passed on included.

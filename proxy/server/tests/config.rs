@@ -366,6 +366,25 @@ fn what_the_machine_lacks_is_a_warning() {
 }
 
 #[test]
+fn attribution_is_a_unix_socket_that_need_not_be_there_yet() {
+    let at = |address: &str| format!("attribution = \"{address}\"\n{GOOD}");
+    let told = read(&at("127.0.0.1:9")).expect_err("weir-probes answers on this machine only");
+    assert!(told.contains("weir.toml:1:15: error: attribution: 127.0.0.1:9 is not a Unix socket"), "{told}");
+    assert!(told.contains("unix:/run/weir-probes/attribution.sock"), "{told}");
+    let there = read(&at("unix:/nonexistent/a.sock")).expect("good");
+    assert!(there.warnings.is_empty() && there.process.attribution.is_some(), "files are not looked at");
+    let host = Host { files: true, ..quiet() };
+    let absent =
+        Config::from_text("weir.toml", &at("unix:/nonexistent/a.sock"), &host).expect("weir can run");
+    let shown: Vec<String> = absent.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(shown[0].contains("there is no socket /nonexistent/a.sock now"), "{shown:?}");
+    let before = read(GOOD).expect("good");
+    let difference = &effective::differences(&before, &there)[0];
+    assert!(difference.path == "attribution" && effective::needs_restart(difference), "{difference:?}");
+}
+
+#[test]
 fn the_warning_about_open_files_says_how_many_nodes_it_counts() {
     let cluster = |more: &str| {
         format!(

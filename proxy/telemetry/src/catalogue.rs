@@ -6,9 +6,9 @@
 //! `weir-probes` have a list of their own: [`crate::probes::catalogue`].
 
 use crate::vocabulary::{
-    CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult,
-    HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome,
-    PlacementFailure, PrepareResult, ReadApart, RejectReason, RouteResult, SignInResult, SizeClass,
+    AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause,
+    FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult,
+    Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason, RouteResult, SignInResult, SizeClass,
     TabletForgotten, TabletTold,
 };
 
@@ -329,6 +329,8 @@ catalogue! {
         "New local TCP connections whose requests are not booked yet because the name of their process is awaited (at most 4096 per worker, one second each)";
     NAMINGS = Counter "weir_namings_total" [label("result", Values::Listed(NamingResult::NAMES))]
         "Held accounts by what they were booked under: the name found (named) or the listener's (unnamed: none found; late: no answer in a second; overflow: a request that found no room to wait)";
+    ATTRIBUTION_QUESTIONS = Counter "weir_attribution_questions_total" [label("result", Values::Listed(AskResult::NAMES))]
+        "Connections whose process weir-probes was asked for (key attribution), by what came of it; those without a name are looked for in /proc; no series without the key";
 
     // weir itself.
     BOUND = Gauge "weir_bound" [label("name", Values::Configured(BOUNDS))]

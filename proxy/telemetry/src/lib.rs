@@ -53,9 +53,9 @@ pub use principal::PrincipalMetrics;
 pub use probes::{PROBES, ProbesTelemetry, Reading};
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
-    CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause, FlushResult,
-    HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult, Outcome,
-    PlacementFailure, PrepareResult, ReadApart, RejectReason, RouteResult, SignInResult, SizeClass,
+    AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause,
+    FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult,
+    Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason, RouteResult, SignInResult, SizeClass,
     TabletForgotten, TabletTold,
 };
 

@@ -13,7 +13,7 @@ use crate::labels::{BoundedNames, INVALID, Label, OTHER};
 use crate::listener::ListenerMetrics;
 use crate::principal::PrincipalMetrics;
 use crate::process::ProcessCollector;
-use crate::vocabulary::{CqlBound, NamingResult};
+use crate::vocabulary::{AskResult, CqlBound, NamingResult};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -388,6 +388,11 @@ impl Telemetry {
     /// What first requests were booked under.
     pub fn namings(&self, result: NamingResult, accounts: u64) {
         self.namings[result.index()].inc_by(accounts);
+    }
+
+    /// What came of asking weir-probes. Takes a lock: once per batch.
+    pub fn attribution_questions(&self, result: AskResult, questions: u64) {
+        self.families.attribution_questions.series([result.name().into()]).inc_by(questions);
     }
 
     /// A panic was contained.

@@ -451,6 +451,28 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// What came of asking weir-probes whose a connection is. All but the first are looked for in `/proc`.
+    AskResult {
+        /// It told the process.
+        Named = "named",
+        /// It had not seen the connection.
+        Unknown = "unknown",
+        /// It says that weir does not listen there.
+        NotOurs = "not_ours",
+        /// No answer in time.
+        Late = "late",
+        /// It refuses to answer weir; the log says why.
+        Refused = "refused",
+        /// Nobody listens at the socket, or the connection broke.
+        Unreachable = "unreachable",
+        /// Its answer is not understood.
+        Garbled = "garbled",
+        /// Not asked: it failed a moment ago.
+        Resting = "resting",
+    }
+}
+
+vocabulary! {
     /// What the first requests of a connection were booked under, while it was found out who it belongs to.
     NamingResult {
         /// The name that was found.

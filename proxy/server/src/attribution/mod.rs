@@ -5,11 +5,14 @@
 //!
 //! 1. Lookups collect for [`BATCH_WINDOW`], longer while the last walk is younger than [`WALK_INTERVAL`] or was costly;
 //!    shorter where a request over its caller's ceiling waits for its name ([`Desk::hurry`]): its sender may soon be gone.
-//! 2. `sock_diag` asks the kernel for the clients' own sockets: user id and inode of each.
-//! 3. `processes` walks `/proc/*/fd` for those inodes, likely processes first, and stops when all are found.
-//! 4. The answers go to the callback, one call per batch.
+//! 2. With the key `attribution`, [`probes`] asks `weir-probes`, which saw connections when they were made; the next two
+//!    steps are for what it does not know.
+//! 3. `sock_diag` asks the kernel for the clients' own sockets: user id and inode of each.
+//! 4. `processes` walks `/proc/*/fd` for those inodes, likely processes first, and stops when all are found.
+//! 5. The answers go to the callback, one call per batch.
 //!
-//! What cannot be known is said so ([`Unresolved`]) and never guessed: the caller is then the user id at best. Limits:
+//! What cannot be known is said so ([`Unresolved`]) and never guessed: the caller is then the user id at best. Limits of
+//! steps 3 and 4:
 //!
 //! - Only sockets of weir's own network namespace are seen, and only processes of its own pid namespace. A client in
 //!   another container stays unresolved ([`Unresolved::NoSocket`], [`Unresolved::NoHolder`]) unless the containers
@@ -24,6 +27,7 @@
 //! Clients on Unix sockets need none of this: see [`unix_peer`].
 
 mod counters;
+pub mod probes;
 mod processes;
 mod sock_diag;
 pub mod unix_peer;
@@ -147,15 +151,16 @@ pub struct Attribution {
 }
 
 impl Attribution {
-    /// Starts the thread.
+    /// Starts the thread. `probes` is asked first, where there is one.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn spawn(deliver: Deliver) -> std::io::Result<Attribution> {
+    pub fn spawn(deliver: Deliver, probes: Option<probes::Probes>) -> std::io::Result<Attribution> {
         let desk = Desk::default();
         let shared = Arc::clone(&desk.shared);
-        let thread =
-            std::thread::Builder::new().name("attribution".into()).spawn(move || run(&shared, &deliver))?;
+        let thread = std::thread::Builder::new()
+            .name("attribution".into())
+            .spawn(move || run(&shared, &deliver, probes))?;
         Ok(Attribution { desk, thread: Some(thread) })
     }
 
@@ -268,19 +273,38 @@ impl Shared {
     }
 }
 
-fn run(shared: &Shared, deliver: &Deliver) {
+fn run(shared: &Shared, deliver: &Deliver, mut probes: Option<probes::Probes>) {
+    if let Some(probes) = &mut probes {
+        probes.greet();
+    }
     let mut diag = sock_diag::SockDiag::default();
     let mut table = processes::ProcessTable::of_this_system();
     let (mut last, mut next_walk) = (None, None);
     while let Some(batch) = shared.next_batch(last, next_walk) {
         last = Some(Instant::now());
-        let answers = resolve(&batch, &mut diag, &mut table, &shared.counters, &mut next_walk);
+        let known = probes.as_mut().map(|probes| probes.ask(&batch)).unwrap_or_default();
+        let answers = complete(&batch, known, |rest| {
+            resolve(rest, &mut diag, &mut table, &shared.counters, &mut next_walk)
+        });
         shared.counters.answered(&answers);
         deliver(answers);
     }
 }
 
-/// Steps 2 and 3 for one batch.
+/// The answers for a batch of which some may be known; `resolve` finds the others.
+fn complete(
+    batch: &[Lookup],
+    mut known: Vec<Option<Resolved>>,
+    resolve: impl FnOnce(&[Lookup]) -> Vec<Resolved>,
+) -> Vec<Resolved> {
+    known.resize(batch.len(), None);
+    let unknown = |(lookup, known): (&Lookup, &Option<Resolved>)| known.is_none().then_some(*lookup);
+    let rest: Vec<Lookup> = batch.iter().zip(&known).filter_map(unknown).collect();
+    let mut found = if rest.is_empty() { Vec::new() } else { resolve(&rest) }.into_iter();
+    known.into_iter().filter_map(|known| known.or_else(|| found.next())).collect()
+}
+
+/// Steps 3 and 4 for one batch.
 fn resolve(
     batch: &[Lookup],
     diag: &mut sock_diag::SockDiag,

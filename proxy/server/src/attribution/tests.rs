@@ -20,7 +20,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn started() -> (Attribution, Receiver<Vec<Resolved>>) {
     let (sender, receiver) = sync_channel(64);
     let deliver = Box::new(move |answers| sender.send(answers).expect("the test listens"));
-    (Attribution::spawn(deliver).expect("a thread"), receiver)
+    (Attribution::spawn(deliver, None).expect("a thread"), receiver)
 }
 
 fn lookup(accepted: &TcpStream, token: u64) -> Lookup {
@@ -31,7 +31,7 @@ fn lookup(accepted: &TcpStream, token: u64) -> Lookup {
     }
 }
 
-/// One batch through steps 2 and 3, without the thread.
+/// One batch through steps 3 and 4, without the thread.
 fn resolve_now(batch: &[Lookup]) -> Vec<Resolved> {
     let mut table = processes::ProcessTable::of_this_system();
     resolve(batch, &mut sock_diag::SockDiag::default(), &mut table, &Counters::default(), &mut None)

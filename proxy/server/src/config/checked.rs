@@ -74,6 +74,8 @@ pub struct ProcessConfig {
     pub state_dir: Option<PathBuf>,
     /// Longest wait for requests under way after SIGTERM.
     pub drain_timeout: Span,
+    /// The socket of `weir-probes` that is asked whose connections are; without it only `/proc` is.
+    pub attribution: Option<Address>,
     /// Callers that get a label value of their own; the rest is `_other`.
     pub max_callers: u32,
     /// Open files to ask the kernel for; without it, the hard limit.

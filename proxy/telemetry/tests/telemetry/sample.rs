@@ -135,6 +135,7 @@ pub fn full() -> Arc<Telemetry> {
     // Its gauges end with it, and a test looks at them afterwards.
     let _kept = std::mem::ManuallyDrop::new(telemetry.cluster("main").control());
     telemetry.namings(NamingResult::Named, 1);
+    telemetry.attribution_questions(AskResult::Named, 1);
     let event = Event::new(Severity::Warn, "caller_over_ceiling", "too many operations");
     telemetry.events().emit(&event, now);
     telemetry.events().emit(&event, now);

@@ -76,6 +76,15 @@ pub static PROCESS: &[Key<ProcessDraft>] = &[
     ),
     key!(
         ProcessDraft,
+        "attribution",
+        process.attribution,
+        Kind::Address,
+        Absent::Words("none: weir looks itself"),
+        Tighter::Neither,
+        "The attribution socket of `weir-probes` on this machine, `\"unix:/path\"`. Of new TCP connections it is asked          which process they are from, which it knows also where weir may not look (other users' processes) or comes too          late. What it does not know or does not answer within 100 ms weir looks for itself, as without this key."
+    ),
+    key!(
+        ProcessDraft,
         "max_callers",
         process.max_callers,
         Kind::Count(1, 1_024),

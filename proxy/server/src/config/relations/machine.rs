@@ -4,7 +4,8 @@ use crate::caps::files::{OWN_FILES, Share, node_files, nodes_counted, upstream_f
 use crate::config::file::{Collector, FileShape};
 use crate::config::host::Host;
 use crate::config::problem::Problem;
-use weir_engine::settings::{ClusterSettings, PoolSettings};
+use std::path::Path;
+use weir_engine::settings::{Address, ClusterSettings, PoolSettings};
 
 pub(super) fn check(
     problems: &mut Collector<'_>,
@@ -26,6 +27,7 @@ pub(super) fn check(
             problems.add(draft.place("backlog"), problem);
         }
     }
+    attribution(problems, shape, host);
     let process = &shape.process;
     if let Some(file) = &process.held.process.admin_token_file
         && host.is_missing(file)
@@ -33,6 +35,24 @@ pub(super) fn check(
         let what = format!("{} does not exist", file.display());
         problems.add(process.place("admin_token_file"), Problem::error("admin_token_file", what));
     }
+}
+
+/// The socket of weir-probes: nothing depends on it, so that it is not there yet is only worth a word.
+fn attribution(problems: &mut Collector<'_>, shape: &FileShape, host: &Host) {
+    let process = &shape.process;
+    let problem = match &process.held.process.attribution {
+        Some(Address::Unix { path }) if host.is_missing(Path::new(&**path)) => Problem::warning(
+            "attribution",
+            format!(
+                "there is no socket {path} now: until weir-probes opens it weir looks for processes itself"
+            ),
+        ),
+        Some(Address::Unix { .. }) | None => return,
+        Some(other) => Problem::error("attribution", format!("{other} is not a Unix socket")).help(
+            "write \"unix:/run/weir-probes/attribution.sock\": weir-probes answers on this machine only",
+        ),
+    };
+    problems.add(process.place("attribution"), problem);
 }
 
 /// Descriptors that the caps of the file add up to. One warning tells of all of them: what is counted for clusters that
