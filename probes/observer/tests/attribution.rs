@@ -2,7 +2,7 @@
 //! listeners it asks about are its own.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier, Mutex};
@@ -13,7 +13,7 @@ use weir_attribution::{
 };
 use weir_probes::attribution::connects::Connect;
 use weir_probes::attribution::server::{CONNECTIONS_MAX, Counts, FRAME_TIMEOUT};
-use weir_probes::attribution::{Connects, Server, Settings};
+use weir_probes::attribution::{Connects, Server, Settings, poll::Poll};
 use weir_probes::processes::{Processes, SinceBoot, Told};
 
 /// Longer than anything here takes on a busy machine.
@@ -338,4 +338,51 @@ fn the_end_is_at_once_whoever_is_connected() {
     assert!(begun.elapsed() < FRAME_TIMEOUT, "{:?}", begun.elapsed());
     assert!(!path.exists() && directory.path().exists());
     assert_eq!(idle.read(&mut [0]).expect("closed"), 0);
+}
+
+/// One that is started by its parent: it connects, says so, and ends when its input does.
+#[test]
+#[ignore = "not a test: the body of a child process that another test starts"]
+fn client_process() {
+    let Ok(target) = std::env::var("WEIR_TEST_TARGET") else { return };
+    let target: SocketAddr = target.parse().expect("an address");
+    let stream = TcpStream::connect(target).expect("connected");
+    println!("\nconnected {}", stream.local_addr().expect("an address"));
+    std::io::stdout().flush().expect("told");
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+#[test]
+fn a_look_finds_connections_and_what_it_saw_outlives_the_process() {
+    let connects = Connects::new(Arc::new(Mutex::new(Processes::of_this_system())));
+    let poll = Poll::start(&connects).expect("a thread");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("a.sock");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let weir = listener.local_addr().expect("an address");
+    let _server = Server::start(&Settings::at(&path), connects.clone(), poll.catch_up()).expect("it listens");
+    let mut stream = peer(&path);
+    assert!(ask(&mut stream, &[]).is_empty(), "from now on its ports are watched");
+
+    let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
+    command.args(["--exact", "client_process", "--ignored", "--nocapture"]);
+    command.env("WEIR_TEST_TARGET", weir.to_string());
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut child = command.spawn().expect("a child");
+    let (accepted, client) = listener.accept().expect("accepted");
+    let ends = Question { client, weir };
+
+    let deadline = Instant::now() + PATIENCE;
+    let seen = loop {
+        match &ask(&mut stream, &[ends])[0] {
+            Answer::Seen(seen) => break seen.clone(),
+            other => assert!(Instant::now() < deadline, "not in time: {other:?}"),
+        }
+    };
+    assert_eq!(seen.pid, child.id());
+    drop(child.stdin.take());
+    child.wait().expect("it ends");
+    let Answer::Seen(after) = &ask(&mut stream, &[ends])[0] else { panic!("forgotten at its exit") };
+    assert_eq!((after.pid, &after.name), (seen.pid, &seen.name));
+    drop(accepted);
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use support::wire::Wire;
 use support::{Memcached, Weir, eventually, free_port, wait_for};
 use weir_probes::attribution::connects::Connect;
+use weir_probes::attribution::poll::Poll;
 use weir_probes::attribution::{Connects, Server, Settings};
 use weir_probes::processes::{Processes, SinceBoot, Told};
 
@@ -227,4 +228,22 @@ fn one_that_listens_and_never_answers_costs_a_tenth_of_a_second() {
     client.hear("answered");
     wait_for("weir found it", SOON, || asked(&weir, CLIENT));
     assert_eq!(questions(&weir, "late") + questions(&weir, "resting"), 1.0);
+}
+
+#[test]
+fn without_a_kernel_program_looking_is_enough_for_clients_that_stay() {
+    let Some(memcached) = Memcached::start() else { return };
+    let connects = connects();
+    let poll = Poll::start(&connects).expect("a thread");
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("attribution.sock");
+    let server =
+        Server::start(&Settings::at(&socket), connects.clone(), poll.catch_up()).expect("it listens");
+    let weir = weir(&memcached, &format!("attribution = \"unix:{}\"", socket.display()));
+    eventually("weir has introduced itself", || server.counts().open == 1);
+    let mut client = Client::start(weir.directory.path(), weir.port, free_port());
+    client.say("connect");
+    client.hear("answered");
+    wait_for("the process is named", SOON, || asked(&weir, CLIENT));
+    assert_eq!(questions(&weir, "named"), 1.0, "{}", weir.metrics());
 }

@@ -4,12 +4,14 @@
 //! - [`connects`]: the connections seen lately, bounded; whoever sees one calls [`Connects::observed`]
 //! - [`server`]: the socket, who may ask, time-outs and bounds; the bytes are those of `weir-attribution`
 //! - [`asker`]: which addresses the asking process listens on: it learns about its own clients and nobody else's
+//! - [`poll`]: finds connections with sock_diag and `/proc` where no kernel program tells of them
 //! - [`socket`]: the socket's file, its directory and permissions
 //!
-//! One thread that waits is all this costs while nobody asks; [`server`] has the bounds.
+//! Two threads that wait are all this costs while nobody asks; [`server`] has the bounds.
 
 pub mod asker;
 pub mod connects;
+pub mod poll;
 pub mod server;
 pub mod socket;
 
