@@ -62,7 +62,7 @@ fn answers_are_these_bytes() {
     let mut frame = Vec::new();
     encode_answers(&mut frame, &answers);
     let golden = [
-        "00000044",
+        "00000045",
         "7761",
         "01",
         "02",
