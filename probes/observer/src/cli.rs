@@ -34,6 +34,8 @@ pub enum Command {
     Run(RunArgs),
     /// Destinations with their sockets, ports and errors, and who goes past weir; live.
     Top(TopArgs),
+    /// Failed calls as they come, a line each.
+    Trace(TraceArgs),
     /// End TIME_WAIT sockets towards one destination, so that clients have local ports again.
     FreePorts(FreePortsArgs),
 }
@@ -58,6 +60,15 @@ pub struct RunArgs {
     /// Time between two looks.
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub interval: String,
+    /// Answer weir here whose its clients are (its key `attribution`), over a Unix socket.
+    #[arg(long, value_name = "unix:/PATH")]
+    pub attribution: Option<String>,
+    /// A user that weir runs as and that may ask there, by number; may repeat [default: the own one, and root].
+    #[arg(long, value_name = "UID", requires = "attribution")]
+    pub attribution_user: Vec<u32>,
+    /// A group that may open that socket, by number.
+    #[arg(long, value_name = "GID", requires = "attribution")]
+    pub attribution_group: Option<u32>,
 }
 
 /// `weir-probes top`.
@@ -96,6 +107,30 @@ pub struct LookArgs {
     /// it costs each of their writes something.
     #[arg(long)]
     pub work: bool,
+}
+
+/// `weir-probes trace`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir-probes trace --errors
+  weir-probes trace --errors --watch 10.0.0.7:11211=memcached
+  weir-probes trace --errors --seconds 10 --json
+
+Several failures of one kind within a quarter of a second are one line, with their number.")]
+pub struct TraceArgs {
+    /// bind(2) and connect(2) that failed, by process, errno and destination.
+    #[arg(long)]
+    pub errors: bool,
+    /// A destination that is told apart from all others; may repeat [default: *:11211, *:9042, *:19042].
+    #[arg(long, value_name = "ADDRESS:PORT=memcached|cql")]
+    pub watch: Vec<String>,
+    /// End after so many seconds; without it, when interrupted.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+    /// A JSON object a line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `weir-probes free-ports`.

@@ -63,6 +63,17 @@ pub struct NamedNamespace {
     pub path: PathBuf,
 }
 
+/// Where weir may ask whose its clients are, and who may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribution {
+    /// The socket.
+    pub path: PathBuf,
+    /// Users that may ask; empty: the own one, and root.
+    pub users: Vec<u32>,
+    /// A group that may open the socket besides the own user.
+    pub group: Option<u32>,
+}
+
 /// Everything, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -78,6 +89,8 @@ pub struct Settings {
     pub work: bool,
     /// Time between two pictures.
     pub interval: Duration,
+    /// Whether weir is answered whose its clients are, and where.
+    pub attribution: Option<Attribution>,
 }
 
 impl Default for Settings {
@@ -95,6 +108,7 @@ impl Default for Settings {
             namespaces: Vec::new(),
             work: false,
             interval: Duration::from_secs(5),
+            attribution: None,
         }
     }
 }
@@ -130,6 +144,18 @@ impl Settings {
             interval(&args.interval).map_err(|problem| problems.push(format!("--interval: {problem}")));
         let mut settings = Settings::read(&args.look, &mut problems);
         settings.interval = interval.unwrap_or(settings.interval);
+        settings.attribution =
+            args.attribution.as_deref().and_then(|text| match text.strip_prefix("unix:/") {
+                Some(rest) if !rest.is_empty() => Some(Attribution {
+                    path: Path::new("/").join(rest),
+                    users: args.attribution_user.clone(),
+                    group: args.attribution_group,
+                }),
+                _ => {
+                    problems.push(format!("--attribution: \"{text}\" is no unix:/PATH"));
+                    None
+                }
+            });
         match listen {
             Some(listen) if problems.is_empty() => Ok((listen, settings)),
             _ => Err(Problems(problems)),
@@ -155,6 +181,7 @@ impl Settings {
             namespaces: list("--netns", &args.netns, NAMESPACES_MAX, namespace, problems).unwrap_or_default(),
             work: args.work,
             interval: defaults.interval,
+            attribution: None,
         };
         settings.doubles(problems);
         settings
@@ -298,6 +325,9 @@ mod tests {
             listen: listen.map(str::to_owned),
             look: LookArgs { watch: texts(watch), netns: texts(netns), ..LookArgs::default() },
             interval: "5s".to_owned(),
+            attribution: None,
+            attribution_user: Vec::new(),
+            attribution_group: None,
         }
     }
 
@@ -346,6 +376,7 @@ mod tests {
         );
         args.look.allow = vec!["a-name-that-is-too-long".to_owned(), "bin/x".to_owned(), "0".to_owned()];
         args.interval = "5".to_owned();
+        args.attribution = Some("/run/a.sock".to_owned());
         let problems = Settings::check(&args).expect_err("nothing is well").to_string();
         let expected = "\
 error: --listen: \"localhost\" is no HOST:PORT, as in 0.0.0.0:9467
@@ -362,7 +393,8 @@ error: --netns: \"c\" in \"b=c\" is no absolute path
 error: --netns: \"\\u{1b}[2J\" is no NAME=PATH, as in blue=/run/netns/blue
 error: --watch: *:9042 is given twice
 error: --netns: two namespaces are called \"d\"
-14 errors";
+error: --attribution: \"/run/a.sock\" is no unix:/PATH
+15 errors";
         assert_eq!(problems, expected);
     }
 

@@ -1,12 +1,14 @@
 //! `weir-probes run` as a child process.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use weir_attribution::{Answer, HEAD, Head, Question, REPLY_BODY_MAX, Reply, decode_reply, encode_ask};
 use weir_probes::settings::Settings;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-probes");
@@ -282,4 +284,42 @@ fn a_namespace_that_is_not_there_is_told_and_the_others_are_seen() {
         assert!(page.contains(line), "{line} is missing in:\n{page}");
     }
     assert!(!page.contains("namespace=\"blue\""), "nothing is known of it");
+}
+
+#[test]
+fn whoever_may_ask_is_told_whose_its_clients_are() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("weir-probes/attribution.sock");
+    let place = format!("unix:{}", socket.display());
+    let running = Running::with(Command::new(PROGRAM), &["--attribution", &place]);
+    // This program plays weir and its client both.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let weir = listener.local_addr().expect("an address");
+    let client = TcpStream::connect(weir).expect("connected");
+    let question = Question { client: client.local_addr().expect("an address"), weir };
+    let mut peer = UnixStream::connect(&socket).expect("it listens");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let mut frame = Vec::new();
+    encode_ask(&mut frame, &[question]);
+    let since = Instant::now();
+    let seen = loop {
+        peer.write_all(&frame).expect("sent");
+        let mut head = [0; HEAD];
+        peer.read_exact(&mut head).expect("answered");
+        let head = Head::read(&head, REPLY_BODY_MAX).expect("a head");
+        let mut body = vec![0; head.length as usize];
+        peer.read_exact(&mut body).expect("all of it");
+        match decode_reply(head, &body) {
+            Ok(Reply::Answers(answers)) => match answers.into_iter().next() {
+                Some(Answer::Seen(seen)) => break seen,
+                other => assert!(since.elapsed() < PATIENCE, "{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(seen.pid, std::process::id());
+    let (status, _) = running.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert!(!socket.exists(), "the socket goes with whoever made it");
 }

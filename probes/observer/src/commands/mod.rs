@@ -6,6 +6,7 @@ pub mod free_ports;
 pub mod run;
 pub mod text;
 pub mod top;
+pub mod trace;
 
 use crate::cli::Command;
 use std::fmt;
@@ -48,6 +49,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::FreePorts(args) => return free_ports::run(args),
         Command::Run(args) => return run::run(args),
         Command::Top(args) => top::run(args),
+        Command::Trace(args) => trace::run(args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

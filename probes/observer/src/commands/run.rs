@@ -1,14 +1,17 @@
 //! `weir-probes run`: check the flags, open the port, make the sources, give up rights, look, serve, end on a signal.
 
+use crate::attribution::poll::Poll;
+use crate::attribution::{self, Connects};
 use crate::cli::RunArgs;
 use crate::looker::{Board, Looker};
+use crate::processes::Processes;
 use crate::serve::serve;
-use crate::settings::Settings;
+use crate::settings::{Attribution, Settings};
 use crate::{rights, source};
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -43,6 +46,7 @@ fn start(args: &RunArgs) -> Result<ExitCode, anyhow::Error> {
     let telemetry = ProbesTelemetry::new(env!("CARGO_PKG_VERSION"), "unknown");
     reserve(&telemetry, &settings);
     let board = Arc::new(Board::new(telemetry, settings.interval));
+    let _answering = settings.attribution.as_ref().map(answering).transpose()?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
@@ -72,6 +76,19 @@ fn start(args: &RunArgs) -> Result<ExitCode, anyhow::Error> {
     });
     runtime.shutdown_background();
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// Answers weir until it is dropped: the socket before those who look for it.
+fn answering(asked: &Attribution) -> Result<(attribution::Server, Poll), anyhow::Error> {
+    let connects = Connects::new(Arc::new(Mutex::new(Processes::of_this_system())));
+    let poll = Poll::start(&connects)?;
+    let mut settings = attribution::Settings { group: asked.group, ..attribution::Settings::at(&asked.path) };
+    if !asked.users.is_empty() {
+        settings.users.clone_from(&asked.users);
+    }
+    let server = attribution::Server::start(&settings, connects, poll.catch_up())
+        .map_err(|problem| anyhow::anyhow!("--attribution: {problem}"))?;
+    Ok((server, poll))
 }
 
 /// Names of the configuration have their label values whatever else comes.

@@ -31,6 +31,7 @@ pub mod work;
 use crate::host::Host;
 use crate::picture::{Picture, ProbeState, ProbeStatus};
 use crate::rights;
+use crate::settings::Watch;
 use aya::{Ebpf, EbpfLoader};
 use machine::Machine;
 use pardon::Pardon;
@@ -61,6 +62,16 @@ impl Options {
     #[must_use]
     pub fn all() -> Options {
         Options { probes: PROBES.iter().map(|probe| probe.name.to_owned()).collect(), ..Options::default() }
+    }
+
+    /// Adds what an operator watches: an address is told apart from the start, a port alone when somebody uses it.
+    pub fn watch(&mut self, watches: &[Watch]) {
+        for watch in watches {
+            match watch.address {
+                Some(address) => self.destinations.push(SocketAddr::new(address, watch.port)),
+                None => self.ports.push(watch.port),
+            }
+        }
     }
 
     /// The destinations, each once.

@@ -5,7 +5,6 @@ use crate::kernel::pardon::Pardon;
 use crate::kernel::{Kernel, Options, bypass, errors, flows, requests, transitions, work};
 use crate::picture::Picture;
 use crate::settings::{ProcessName, Settings};
-use std::net::SocketAddr;
 
 pub(super) const NAME: &str = "kernel";
 
@@ -39,7 +38,7 @@ fn pardon(settings: &Settings) -> Pardon {
     pardon
 }
 
-/// What is watched with an address is told apart from the start, a port alone when somebody uses it. Counting requests
+/// Counting requests
 /// costs each write to storage something, so it is asked for; a weir is followed where its program file is known.
 fn options(settings: &Settings) -> Options {
     let mut options = Options::default();
@@ -51,12 +50,7 @@ fn options(settings: &Settings) -> Options {
     let counted = settings.work.then_some(work::PROBE.name);
     let followed = (!options.weirs.is_empty()).then_some(requests::PROBE.name);
     options.probes = BY_DEFAULT.iter().copied().chain(counted).chain(followed).map(str::to_owned).collect();
-    for watch in &settings.watch {
-        match watch.address {
-            Some(address) => options.destinations.push(SocketAddr::new(address, watch.port)),
-            None => options.ports.push(watch.port),
-        }
-    }
+    options.watch(&settings.watch);
     options
 }
 
