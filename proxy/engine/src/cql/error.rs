@@ -44,7 +44,11 @@ impl Failure {
         before: bool,
         text: &'a mut String,
     ) -> ErrorBody<'a> {
-        let sent = if before { "outcome unknown: it was sent before" } else { "nothing was sent" };
+        let sent = match (before, write) {
+            (false, _) => "nothing was sent",
+            (true, Some(_)) => "outcome unknown: it was sent before",
+            (true, None) => "it was sent before and not answered",
+        };
         let _ = match self {
             Failure::NoNode => write!(text, "weir: no node of {node} can be reached; {sent}"),
             Failure::NotSent => write!(text, "weir: the connection to {node} was lost; {sent}"),
