@@ -127,7 +127,7 @@ pub fn stop(folder: &Path) -> Result<Option<(u32, Duration)>> {
     let pid = i32::try_from(number).ok().and_then(Pid::from_raw).context("a pid that is none")?;
     let begun = Instant::now();
     kill_process(pid, Signal::TERM).with_context(|| format!("cannot end {number}"))?;
-    while is_node(number, folder) {
+    while is_node(number, folder) || is_ending(number) {
         if begun.elapsed() > DRAIN_LIMIT {
             println!("pid {number} did not drain within {DRAIN_LIMIT:?} and is killed");
             kill_process(pid, Signal::KILL).with_context(|| format!("cannot kill {number}"))?;
@@ -148,6 +148,15 @@ fn is_node(pid: u32, folder: &Path) -> bool {
     let wanted = storage(folder);
     let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
     line.split(|byte| *byte == 0).any(|argument| argument == wanted.as_bytes())
+}
+
+/// Whether a process has given its memory back, and with that its command line, and is not over yet: its sockets may still
+/// be open.
+fn is_ending(pid: u32) -> bool {
+    let file = |name: &str| std::fs::read(format!("/proc/{pid}/{name}"));
+    let (Ok(line), Ok(stat)) = (file("cmdline"), file("stat")) else { return false };
+    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
+    line.is_empty() && !matches!(state, None | Some(b'Z' | b'X'))
 }
 
 fn storage(folder: &Path) -> String {
