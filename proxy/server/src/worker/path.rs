@@ -28,6 +28,9 @@ use weir_telemetry::CqlBound;
 pub trait DataPath: Sized + Send + Unpin + 'static {
     /// What its clients speak.
     const PROTOCOL: Protocol;
+    /// Whether a worker gives way before it asks the kernel for events (see [`super::courtesy`]): where the server answers
+    /// within microseconds, and has no threads of its own that would take the processor for longer.
+    const GIVES_WAY: bool;
     /// What it knows about an upstream connection.
     type Lane: Route;
 

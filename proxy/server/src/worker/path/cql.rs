@@ -21,6 +21,7 @@ use weir_telemetry::CqlBound;
 
 impl DataPath for CqlEngine {
     const PROTOCOL: Protocol = Protocol::Cql;
+    const GIVES_WAY: bool = false;
     type Lane = LaneInfo;
 
     shared_calls!(CqlEngine);

@@ -19,6 +19,7 @@ use weir_engine::{
 
 impl DataPath for Engine {
     const PROTOCOL: Protocol = Protocol::Memcached;
+    const GIVES_WAY: bool = true;
     type Lane = LaneInfo;
 
     shared_calls!(Engine);
