@@ -85,12 +85,6 @@ impl CqlEngine {
         self.pump_due || !self.resume.is_empty()
     }
 
-    /// Parts of split requests are under way on the lanes that carry them.
-    #[must_use]
-    pub fn is_splitting(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.info.bulk && lane.streams.in_use() > 0)
-    }
-
     fn may_time_out(&self) -> bool {
         self.reply_bytes > 0
             || self.requests.len() > 0

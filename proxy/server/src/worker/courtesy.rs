@@ -4,7 +4,7 @@
 //! it runs now, what it sends is there when weir looks: more arrives per turn, and weir need not be put to sleep and woken
 //! for it, which costs more than the turn itself. With a processor to itself the call returns at once.
 //!
-//! Only towards memcached ([`super::path::DataPath::GIVES_WAY`]). Two cases where it would hurt are left out: while parts
+//! Only towards memcached ([`super::path::DataPath::gives_way`]). Two cases where it would hurt are left out: while parts
 //! of large requests are under way (their flow should not wait for whoever hogs the processor), and where giving way took
 //! long: then a stranger has the processor for whole time slices, and weir goes without for a number of turns that doubles
 //! each time.

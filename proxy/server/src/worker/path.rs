@@ -28,9 +28,6 @@ use weir_telemetry::CqlBound;
 pub trait DataPath: Sized + Send + Unpin + 'static {
     /// What its clients speak.
     const PROTOCOL: Protocol;
-    /// Whether a worker gives way before it asks the kernel for events (see [`super::courtesy`]): where the server answers
-    /// within microseconds, and has no threads of its own that would take the processor for longer.
-    const GIVES_WAY: bool;
     /// What it knows about an upstream connection.
     type Lane: Route;
 
@@ -124,8 +121,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn end_turn(&mut self, now: Instant);
     /// Whether another turn would do more.
     fn has_more(&self) -> bool;
-    /// Parts of large requests are waiting or under way.
-    fn is_splitting(&self) -> bool;
+    /// Whether the worker gives way now, before it asks the kernel for events (see [`super::courtesy`]).
+    fn gives_way(&self) -> bool;
     /// When [`DataPath::on_timer`] is to be called next.
     fn next_deadline(&self) -> Option<Instant>;
     /// What happens by time.
@@ -267,9 +264,6 @@ macro_rules! shared_calls {
         }
         fn has_more(&self) -> bool {
             <$engine>::has_more(self)
-        }
-        fn is_splitting(&self) -> bool {
-            <$engine>::is_splitting(self)
         }
         fn next_deadline(&self) -> Option<Instant> {
             <$engine>::next_deadline(self)

@@ -76,7 +76,7 @@ impl<P: DataPath> Worker<P> {
 
     /// Lets others have the processor before the kernel is asked for events (see [`super::courtesy`]).
     fn give_way(&mut self) {
-        if !P::GIVES_WAY || self.engine.is_splitting() || !self.courtesy.due() {
+        if !self.engine.gives_way() || !self.courtesy.due() {
             return;
         }
         let before = self.clock.now();

@@ -21,7 +21,6 @@ use weir_telemetry::CqlBound;
 
 impl DataPath for CqlEngine {
     const PROTOCOL: Protocol = Protocol::Cql;
-    const GIVES_WAY: bool = false;
     type Lane = LaneInfo;
 
     shared_calls!(CqlEngine);
@@ -100,6 +99,10 @@ impl DataPath for CqlEngine {
             };
             f(shown, times);
         });
+    }
+    /// A node's own threads would take the processor for long.
+    fn gives_way(&self) -> bool {
+        false
     }
     fn cluster_counts(&self) -> Vec<ClusterCounts> {
         CqlEngine::cluster_counts(self)

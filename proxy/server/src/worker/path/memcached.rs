@@ -19,7 +19,6 @@ use weir_engine::{
 
 impl DataPath for Engine {
     const PROTOCOL: Protocol = Protocol::Memcached;
-    const GIVES_WAY: bool = true;
     type Lane = LaneInfo;
 
     shared_calls!(Engine);
@@ -54,6 +53,10 @@ impl DataPath for Engine {
     }
     fn flush_done(&mut self, job: &FlushJob, ok: bool, now: Instant) {
         Engine::flush_done(self, job, ok, now);
+    }
+    /// memcached answers within microseconds; while chunks of large requests wait, their flow goes first.
+    fn gives_way(&self) -> bool {
+        !self.is_splitting()
     }
     fn fold_servers(&mut self, mut f: impl FnMut(u32, &Arc<Identity>, Server<'_>, u64)) {
         Engine::fold_servers(self, |slot, identity, pool, position, operations| {
