@@ -7,6 +7,7 @@
 //! Bounds: one shared read buffer ([`LANE_READ`]) for all sockets; at most [`CLIENT_READ`] per client and turn.
 
 pub mod alarm;
+mod busy_poll;
 mod churn;
 mod clients;
 mod courtesy;
@@ -34,6 +35,7 @@ use crate::identify::Identities;
 use crate::listen::Reserve;
 use crate::sign_in::SignInDesk;
 use alarm::Alarm;
+use busy_poll::BusyPoll;
 use churn::Churns;
 use courtesy::Courtesy;
 use gauges::Gauges;
@@ -299,6 +301,7 @@ struct Worker<P: DataPath> {
     alarm: Alarm,
     /// What `alarm` is set to.
     courtesy: Courtesy,
+    busy_poll: BusyPoll,
     armed: Option<Instant>,
     fold_at: Option<Instant>,
     tick_at: Instant,
@@ -341,6 +344,7 @@ impl<P: DataPath> Worker<P> {
             closed: 0,
             short: 0,
         };
+        let busy_poll = setup.board.read().config.process.busy_poll;
         let mut worker = Worker {
             index: setup.index,
             handle,
@@ -380,6 +384,7 @@ impl<P: DataPath> Worker<P> {
             flushes: flushes::Flushes::new(&mailbox.ready),
             alarm: Alarm::new()?,
             courtesy: Courtesy::default(),
+            busy_poll: BusyPoll::new(busy_poll),
             armed: None,
             fold_at: None,
             tick_at: now.after(TICK),

@@ -85,6 +85,12 @@ impl CqlEngine {
         self.pump_due || !self.resume.is_empty()
     }
 
+    /// Requests that clients wait for, and the parts of split ones.
+    #[must_use]
+    pub fn requests_under_way(&self) -> usize {
+        self.requests.len()
+    }
+
     fn may_time_out(&self) -> bool {
         self.reply_bytes > 0
             || self.requests.len() > 0

@@ -74,6 +74,8 @@ pub struct ProcessConfig {
     pub state_dir: Option<PathBuf>,
     /// Longest wait for requests under way after SIGTERM.
     pub drain_timeout: Span,
+    /// How long a worker that serves one CQL request at a time looks again before it sleeps; zero: not at all.
+    pub busy_poll: Span,
     /// The socket of `weir-probes` that is asked whose connections are; without it only `/proc` is.
     pub attribution: Option<Address>,
     /// Callers that get a label value of their own; the rest is `_other`.

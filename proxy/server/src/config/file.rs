@@ -99,6 +99,7 @@ pub fn default_process(host: &Host) -> ProcessDraft {
         admin_token_file: None,
         state_dir: host.default_state_dir.clone(),
         drain_timeout: Span::secs(30),
+        busy_poll: Span(28),
         attribution: None,
         max_callers: 64,
         nofile: None,

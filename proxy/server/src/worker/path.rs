@@ -123,6 +123,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn has_more(&self) -> bool;
     /// Whether the worker gives way now, before it asks the kernel for events (see [`super::courtesy`]).
     fn gives_way(&self) -> bool;
+    /// Whether the worker looks again for a moment before it sleeps (see [`super::busy_poll`]).
+    fn waits_awake(&self) -> bool;
     /// When [`DataPath::on_timer`] is to be called next.
     fn next_deadline(&self) -> Option<Instant>;
     /// What happens by time.

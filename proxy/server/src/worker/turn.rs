@@ -32,6 +32,12 @@ impl<P: DataPath> Worker<P> {
         let mut batch = std::mem::take(&mut self.batch);
         batch.append(&mut self.again);
         self.mailbox.ready.take(cx, &mut batch);
+        if batch.is_empty() && self.busy_poll.again(self.now) {
+            self.batch = batch;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let eventful = !batch.is_empty();
         for token in batch.drain(..) {
             self.contained(Some(token), |worker| worker.event(token));
         }
@@ -66,10 +72,15 @@ impl<P: DataPath> Worker<P> {
             return Poll::Ready(end);
         }
         if unsettled || self.engine.has_more() || self.arrivals_due || !self.again.is_empty() {
+            self.busy_poll.end();
             cx.waker().wake_by_ref();
         } else {
             self.arm(cx);
-            self.give_way();
+            if eventful && self.engine.waits_awake() && self.busy_poll.begin(self.now) {
+                cx.waker().wake_by_ref();
+            } else {
+                self.give_way();
+            }
         }
         Poll::Pending
     }

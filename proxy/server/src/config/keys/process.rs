@@ -76,12 +76,25 @@ pub static PROCESS: &[Key<ProcessDraft>] = &[
     ),
     key!(
         ProcessDraft,
+        "busy_poll",
+        process.busy_poll,
+        Kind::Duration(Span(0), Span::millis(1)),
+        Absent::Default,
+        Tighter::Less,
+        "How long a worker looks again before it sleeps while at most one CQL request is under way: shortens the median of \
+         a client that waits for each answer, for at most this much processor time per request and per answer. `0us`: \
+         not at all. Above 40 us it takes the processor from a node on the same two cores."
+    ),
+    key!(
+        ProcessDraft,
         "attribution",
         process.attribution,
         Kind::Address,
         Absent::Words("none: weir looks itself"),
         Tighter::Neither,
-        "The attribution socket of `weir-probes` on this machine, `\"unix:/path\"`. Of new TCP connections it is asked          which process they are from, which it knows also where weir may not look (other users' processes) or comes too          late. What it does not know or does not answer within 100 ms weir looks for itself, as without this key."
+        "The attribution socket of `weir-probes` on this machine, `\"unix:/path\"`. Of new TCP connections it is asked \
+         which process they are from, which it knows also where weir may not look (other users' processes) or comes too \
+         late. What it does not know or does not answer within 100 ms weir looks for itself, as without this key."
     ),
     key!(
         ProcessDraft,

@@ -104,6 +104,9 @@ impl DataPath for CqlEngine {
     fn gives_way(&self) -> bool {
         false
     }
+    fn waits_awake(&self) -> bool {
+        self.requests_under_way() <= 1
+    }
     fn cluster_counts(&self) -> Vec<ClusterCounts> {
         CqlEngine::cluster_counts(self)
     }

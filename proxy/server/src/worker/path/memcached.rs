@@ -58,6 +58,10 @@ impl DataPath for Engine {
     fn gives_way(&self) -> bool {
         !self.is_splitting()
     }
+    /// It gives way instead, which serves one client as well and many better.
+    fn waits_awake(&self) -> bool {
+        false
+    }
     fn fold_servers(&mut self, mut f: impl FnMut(u32, &Arc<Identity>, Server<'_>, u64)) {
         Engine::fold_servers(self, |slot, identity, pool, position, operations| {
             f(slot, identity, Server::Position(pool, position), operations);
