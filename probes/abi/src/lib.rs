@@ -11,6 +11,8 @@
 //! - [`bypass`]: processes that connect to watched destinations themselves
 //! - [`work`]: what they ask there; [`scan`]: how that is told from the first bytes
 //! - [`requests`]: requests that passed weir's own point
+//! - [`services`]: what threads of chosen services spend on requests
+//! - [`witness`]: connections that weir itself opened
 //! - [`lost`]: what a program could not keep
 
 #![no_std]
@@ -23,8 +25,10 @@ pub mod fold;
 pub mod lost;
 pub mod requests;
 pub mod scan;
+pub mod services;
 pub mod settings;
 pub mod transitions;
+pub mod witness;
 pub mod work;
 
 pub use endpoint::Endpoint;

@@ -33,5 +33,11 @@ pub const WORK: u32 = 17;
 /// A request that passed weir's point found its map full.
 pub const REQUESTS: u32 = 18;
 
+/// A thread or a connection of a service could not be kept: its request will not map to a thread.
+pub const SERVICES: u32 = 24;
+
+/// A connection that weir began could not be kept: it is missing among those it opened.
+pub const DIALLED: u32 = 25;
+
 /// How many counters there are; more are added at the end.
 pub const COUNTERS: u32 = 32;

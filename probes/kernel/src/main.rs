@@ -7,6 +7,8 @@
 //! - [`bypass`]: processes that connect to watched destinations themselves; [`pardoned`]: those that may
 //! - [`work`]: what they ask there
 //! - [`requests`]: requests that passed weir's own point
+//! - [`services`]: what threads of chosen services spend on requests
+//! - [`witness`]: connections that weir itself opened
 //! - [`places`]: which slot a destination or a source has
 //! - [`lost`]: counters of what could not be kept; [`atomic`]: addition
 //!
@@ -26,7 +28,9 @@ mod lost;
 mod pardoned;
 mod places;
 mod requests;
+mod services;
 mod transitions;
+mod witness;
 mod work;
 
 /// Helpers that read the kernel's memory are for programs under a licence that is compatible with the GPL. The sources

@@ -46,7 +46,8 @@ struct Record([u8; RECORD]);
 
 /// One state change.
 pub struct Change {
-    socket: u64,
+    /// Its address in the kernel.
+    pub socket: u64,
     pub from: u32,
     pub to: u32,
     local: Endpoint,

@@ -124,8 +124,9 @@ fn remote(socket: *const u8, fields: &SendFields) -> Option<Endpoint> {
     }
 }
 
+/// A value of the kernel's, so many bytes behind an address of its.
 #[inline(always)]
-fn kernel<T: Copy>(at: *const u8, offset: u16) -> Option<T> {
+pub fn kernel<T: Copy>(at: *const u8, offset: u16) -> Option<T> {
     let mut value = core::mem::MaybeUninit::<T>::uninit();
     // SAFETY: the destination is as long as said, the helper checks the source; all types asked for take any bytes.
     unsafe {
