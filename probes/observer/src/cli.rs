@@ -60,6 +60,13 @@ pub struct RunArgs {
     /// Time between two looks.
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub interval: String,
+    /// Time the threads of a service: processor time and blocked time of its requests, for the processes of that short
+    /// name, id, or program file; may repeat.
+    #[arg(long, value_name = "NAME=PROCESS")]
+    pub service: Vec<String>,
+    /// Compare what a weir of --own says at its /metrics here with what the kernel sees of it; may repeat.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub weir_metrics: Vec<String>,
     /// Answer weir here whose its clients are (its key `attribution`), over a Unix socket.
     #[arg(long, value_name = "unix:/PATH")]
     pub attribution: Option<String>,

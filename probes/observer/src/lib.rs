@@ -9,10 +9,12 @@
 //! - [`free_ports`]: ends TIME_WAIT sockets towards one destination; [`audit`]: who did
 //! - [`picture`]: what was seen, as plain data between those who look and those who show
 //! - [`looker`]: takes a picture every interval, on a thread of its own
+//! - [`fetch`]: a page of another process
 //! - [`metrics`]: a picture as numbers of the catalogue; [`errno`]: error numbers by name
 //! - [`serve`]: `/metrics`, `/healthz`, `/readyz`
 //! - [`kernel`]: the programs in the kernel: loaded, and read
 //! - [`processes`]: from a pid to name, user, unit
+//! - [`witness`]: what weir says against what the kernel saw
 //! - [`attribution`]: which process a connection is from, for weir to ask
 
 pub mod attribution;
@@ -20,6 +22,7 @@ pub mod audit;
 pub mod cli;
 pub mod commands;
 pub mod errno;
+pub mod fetch;
 pub mod free_ports;
 pub mod host;
 pub mod kernel;
@@ -34,3 +37,4 @@ pub mod serve;
 pub mod settings;
 pub mod sockets;
 pub mod source;
+pub mod witness;

@@ -148,6 +148,16 @@ fn work<'p>(picture: &'p Picture, reading: &mut Reading<'p>) {
         let rows = rows.iter().map(|row| buckets(0, [text(&row.service)], &row.blocked));
         reading.histogram(&metric::REQUEST_BLOCKED, bounds, rows);
     }
+    if let Some(rows) = &picture.services {
+        let processes = rows.iter().map(|row| ([text(&row.service)], row.processes as f64));
+        reading.gauge(&metric::SERVICE_PROCESSES, Fold::Sum, processes);
+        let requests = rows.iter().filter_map(|row| Some(total([text(&row.service)], row.requests?)));
+        reading.counter(&metric::SERVICE_REQUESTS, requests);
+        let time = rows.iter().filter_map(|row| {
+            Some(Total { of: 0, labels: [text(&row.service)], total: row.on_cpu?.as_secs_f64() })
+        });
+        reading.counter(&metric::SERVICE_CPU, time);
+    }
     if let Some(rows) = &picture.disagreements {
         let rows = rows.iter().map(|row| ([text(row.what)], row.share));
         reading.gauge(&metric::WITNESS_DISAGREEMENT, Fold::Max, rows);

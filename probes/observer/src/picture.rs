@@ -9,7 +9,7 @@ pub use traffic::{
     ByteCount, LifeTimes, ListenerDrops, ListenerQueue, OpenCount, ProgramCost, RetransmitCount, RoundTrips,
     Sizes, TransitionCount,
 };
-pub use work::{BypassCount, BypassWork, Disagreement, RequestCount, RequestTimes};
+pub use work::{BypassCount, BypassWork, Disagreement, RequestCount, RequestTimes, ServiceTotals};
 
 use crate::host::Host;
 use serde::Serialize;
@@ -290,6 +290,8 @@ pub struct Picture {
     pub bypass_work: Option<Vec<BypassWork>>,
     /// Requests' time by service.
     pub request_times: Option<Vec<RequestTimes>>,
+    /// Chosen services as a whole.
+    pub services: Option<Vec<ServiceTotals>>,
     /// Requests that passed weir's own point.
     pub requests: Option<Vec<RequestCount>>,
     /// Weir's word against the kernel's.

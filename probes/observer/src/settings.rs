@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use weir_telemetry::escape::terminal;
 use weir_telemetry::labels::is_valid_name;
-use weir_telemetry::probes::catalogue::{DESTINATIONS, NAMESPACES};
+use weir_telemetry::probes::catalogue::{DESTINATIONS, NAMESPACES, SERVICES};
 
 /// Destinations that may be watched.
 pub const WATCH_MAX: usize = DESTINATIONS;
@@ -16,6 +16,10 @@ pub const WATCH_MAX: usize = DESTINATIONS;
 pub const NAMESPACES_MAX: usize = NAMESPACES - 1;
 /// Processes that may be allowed, and that may be named as weir's own, each.
 pub const PROCESSES_MAX: usize = 256;
+/// Processes that may be named as services', and services that they may be of.
+pub const SERVICES_MAX: usize = SERVICES;
+/// weirs whose word may be compared.
+pub const WEIRS_MAX: usize = 8;
 /// The shortest interval between two pictures.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// The longest interval.
@@ -63,6 +67,15 @@ pub struct NamedNamespace {
     pub path: PathBuf,
 }
 
+/// Processes of a service whose threads are timed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedService {
+    /// Its label.
+    pub name: String,
+    /// Which processes; of several with one name all.
+    pub process: ProcessName,
+}
+
 /// Where weir may ask whose its clients are, and who may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribution {
@@ -89,6 +102,10 @@ pub struct Settings {
     pub work: bool,
     /// Time between two pictures.
     pub interval: Duration,
+    /// Services whose threads are timed.
+    pub services: Vec<NamedService>,
+    /// Where weirs of `own` tell their metrics, to be compared with what the kernel saw.
+    pub weir_metrics: Vec<String>,
     /// Whether weir is answered whose its clients are, and where.
     pub attribution: Option<Attribution>,
 }
@@ -108,6 +125,8 @@ impl Default for Settings {
             namespaces: Vec::new(),
             work: false,
             interval: Duration::from_secs(5),
+            services: Vec::new(),
+            weir_metrics: Vec::new(),
             attribution: None,
         }
     }
@@ -144,6 +163,10 @@ impl Settings {
             interval(&args.interval).map_err(|problem| problems.push(format!("--interval: {problem}")));
         let mut settings = Settings::read(&args.look, &mut problems);
         settings.interval = interval.unwrap_or(settings.interval);
+        settings.services =
+            list("--service", &args.service, SERVICES_MAX, service, &mut problems).unwrap_or_default();
+        settings.weir_metrics =
+            list("--weir-metrics", &args.weir_metrics, WEIRS_MAX, place, &mut problems).unwrap_or_default();
         settings.attribution =
             args.attribution.as_deref().and_then(|text| match text.strip_prefix("unix:/") {
                 Some(rest) if !rest.is_empty() => Some(Attribution {
@@ -181,6 +204,8 @@ impl Settings {
             namespaces: list("--netns", &args.netns, NAMESPACES_MAX, namespace, problems).unwrap_or_default(),
             work: args.work,
             interval: defaults.interval,
+            services: defaults.services,
+            weir_metrics: defaults.weir_metrics,
             attribution: None,
         };
         settings.doubles(problems);
@@ -286,6 +311,16 @@ fn namespace(text: &str) -> Result<NamedNamespace, String> {
     Ok(NamedNamespace { name: name.to_owned(), path: path.into() })
 }
 
+fn service(text: &str) -> Result<NamedService, String> {
+    let (name, of) = text.split_once('=').ok_or_else(|| {
+        format!("\"{text}\" is no NAME=PROCESS, as in appview=/usr/bin/appview or appview=4242")
+    })?;
+    if !is_valid_name(name) {
+        return Err(format!("\"{name}\" in \"{text}\" cannot be a service's name"));
+    }
+    Ok(NamedService { name: name.to_owned(), process: process(of)? })
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
     let form = || format!("\"{text}\" is no time, as in 5s, 500ms, 1m");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(form)?;
@@ -325,6 +360,8 @@ mod tests {
             listen: listen.map(str::to_owned),
             look: LookArgs { watch: texts(watch), netns: texts(netns), ..LookArgs::default() },
             interval: "5s".to_owned(),
+            service: Vec::new(),
+            weir_metrics: Vec::new(),
             attribution: None,
             attribution_user: Vec::new(),
             attribution_group: None,
@@ -349,6 +386,8 @@ mod tests {
         );
         args.look.allow = vec!["mc-exporter".to_owned(), "4242".to_owned(), "/usr/bin/gomc".to_owned()];
         args.interval = "500ms".to_owned();
+        args.service = vec!["appview=node".to_owned(), "appview=/usr/bin/appview".to_owned()];
+        args.weir_metrics = vec!["localhost:9464".to_owned()];
         let (_, settings) = Settings::check(&args).expect("all is well");
         let shown: Vec<String> = settings.watch.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["127.0.0.1:11211", "[::1]:9042", "10.0.0.1:9042", "*:19042"]);
@@ -365,6 +404,15 @@ mod tests {
             [NamedNamespace { name: "blue".to_owned(), path: "/run/netns/blue".into() }]
         );
         assert_eq!(settings.interval, Duration::from_millis(500));
+        let of = |process| NamedService { name: "appview".to_owned(), process };
+        assert_eq!(
+            settings.services,
+            [
+                of(ProcessName::Short("node".to_owned())),
+                of(ProcessName::Executable("/usr/bin/appview".into()))
+            ]
+        );
+        assert_eq!(settings.weir_metrics, ["localhost:9464"]);
     }
 
     #[test]
@@ -377,6 +425,8 @@ mod tests {
         args.look.allow = vec!["a-name-that-is-too-long".to_owned(), "bin/x".to_owned(), "0".to_owned()];
         args.interval = "5".to_owned();
         args.attribution = Some("/run/a.sock".to_owned());
+        args.service = vec!["node".to_owned(), "_other=node".to_owned(), "a=b/c".to_owned()];
+        args.weir_metrics = vec!["9464".to_owned()];
         let problems = Settings::check(&args).expect_err("nothing is well").to_string();
         let expected = "\
 error: --listen: \"localhost\" is no HOST:PORT, as in 0.0.0.0:9467
@@ -393,8 +443,12 @@ error: --netns: \"c\" in \"b=c\" is no absolute path
 error: --netns: \"\\u{1b}[2J\" is no NAME=PATH, as in blue=/run/netns/blue
 error: --watch: *:9042 is given twice
 error: --netns: two namespaces are called \"d\"
+error: --service: \"node\" is no NAME=PROCESS, as in appview=/usr/bin/appview or appview=4242
+error: --service: \"_other\" in \"_other=node\" cannot be a service's name
+error: --service: \"b/c\" is no absolute path of a program
+error: --weir-metrics: \"9464\" is no HOST:PORT, as in 0.0.0.0:9467
 error: --attribution: \"/run/a.sock\" is no unix:/PATH
-15 errors";
+19 errors";
         assert_eq!(problems, expected);
     }
 

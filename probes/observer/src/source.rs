@@ -47,8 +47,8 @@ pub fn all(settings: &Settings) -> Vec<Box<dyn Source>> {
     KINDS.iter().map(|kind| (kind.make)(settings)).collect()
 }
 
-/// Capabilities that some kind needs for as long as it looks, and those that entering other namespaces takes: these come
-/// and go, so that none can be entered once and for all.
+/// Capabilities that some kind needs for as long as it looks, and those that entering other namespaces takes (they come
+/// and go, so that none can be entered once and for all) and reading the descriptors of services' processes, which do too.
 #[must_use]
 pub fn kept(settings: &Settings) -> CapabilitySet {
     let entering: &[&str] = match settings.namespaces.as_slice() {
@@ -56,7 +56,8 @@ pub fn kept(settings: &Settings) -> CapabilitySet {
         some if some.iter().any(|one| one.path.starts_with("/proc")) => &["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"],
         _ => &["CAP_SYS_ADMIN"],
     };
-    let names = KINDS.iter().flat_map(|kind| kind.keeps).chain(entering);
+    let serving: &[&str] = if settings.services.is_empty() { &[] } else { &["CAP_DAC_READ_SEARCH"] };
+    let names = KINDS.iter().flat_map(|kind| kind.keeps).chain(entering).chain(serving);
     names.filter_map(|name| Host::capability(name)).fold(CapabilitySet::empty(), CapabilitySet::union)
 }
 

@@ -67,6 +67,10 @@ fn a_part_that_nobody_saw_has_no_series() {
             ],
         ),
         (|p| p.request_times = None, &["weir_request_cpu_seconds", "weir_request_blocked_seconds"]),
+        (
+            |p| p.services = None,
+            &["weir_service_processes", "weir_service_requests_total", "weir_service_cpu_seconds_total"],
+        ),
         (|p| p.disagreements = None, &["weir_witness_disagreement"]),
         (|p| p.programs = None, &["weir_probe_program_run_seconds_total", "weir_probe_program_runs_total"]),
         (|p| p.host = None, &["weir_probes_capability", "weir_probes_host_info"]),

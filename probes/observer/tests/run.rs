@@ -118,8 +118,8 @@ fn is_honest(page: &str) {
         let counts = labels.contains("state=\"attached\"");
         assert_eq!(value, if counts { "1" } else { "0" }, "{line}");
         let probe = labels.split('"').nth(1).expect("a probe");
-        // Lists of the kernel's, which count nothing.
-        attached += u32::from(counts && !["sock_diag", "namespaces"].contains(&probe));
+        // Lists of the kernel's, and weir's word: they count nothing.
+        attached += u32::from(counts && !["sock_diag", "namespaces", "weir"].contains(&probe));
         let lost = page.contains(&format!("weir_probe_events_lost_total{{probe=\"{probe}\"}}"));
         assert!(counts || !lost, "{probe} is not attached and has lost nothing either way");
     }
@@ -284,6 +284,32 @@ fn a_namespace_that_is_not_there_is_told_and_the_others_are_seen() {
         assert!(page.contains(line), "{line} is missing in:\n{page}");
     }
     assert!(!page.contains("namespace=\"blue\""), "nothing is known of it");
+}
+
+#[test]
+fn a_weir_that_does_not_answer_is_told_and_nothing_is_compared() {
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let page = Running::with(Command::new(PROGRAM), &["--weir-metrics", &nobody.to_string()]).metrics();
+    is_honest(&page);
+    assert!(page.contains("weir_probe_attached{probe=\"weir\",state=\"refused\"} 0"), "{page}");
+    assert!(!page.contains("weir_witness_disagreement{"), "unknown is not agreement:\n{page}");
+}
+
+#[test]
+fn a_service_that_is_not_there_has_no_process_and_no_other_number() {
+    let page = Running::with(Command::new(PROGRAM), &["--service", "appview=4294967295"]).metrics();
+    is_honest(&page);
+    if page.contains("weir_probe_attached{probe=\"services\",state=\"attached\"} 1") {
+        assert!(page.contains("weir_service_processes{service=\"appview\"} 0\n"), "{page}");
+    } else {
+        skip("a service without processes", "the probe is not attached");
+        assert!(!page.contains("weir_service_processes{"), "{page}");
+    }
+    for metric in
+        ["weir_service_requests_total{", "weir_service_cpu_seconds_total{", "weir_request_cpu_seconds_"]
+    {
+        assert!(!page.contains(metric), "{metric}: unknown is not 0:\n{page}");
+    }
 }
 
 #[test]

@@ -100,6 +100,9 @@ fn reserve(telemetry: &ProbesTelemetry, settings: &Settings) {
     for namespace in &settings.namespaces {
         telemetry.reserve("namespace", &namespace.name);
     }
+    for service in &settings.services {
+        telemetry.reserve("service", &service.name);
+    }
     telemetry.reserve("source", "127.0.0.0/8");
 }
 

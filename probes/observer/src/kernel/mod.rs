@@ -2,7 +2,7 @@
 //! is in its [`ProbeStatus`]: nothing here is fatal.
 //!
 //! - [`probe`]: the table of probes; a module for each: [`transitions`], [`errors`], [`flows`], [`bypass`], [`work`],
-//!   [`requests`]
+//!   [`requests`], [`services`], [`witness`]
 //! - [`pardon`]: who may talk to storage; [`past`]: what processes did that have ended
 //! - [`machine`]: the kernels it works on; [`tracefs`]: where tracepoints are described
 //! - [`maps`]: what the programs are told, and how they are read; [`lost`]: what they could not keep
@@ -24,12 +24,14 @@ pub mod probe;
 pub mod record;
 pub mod refusal;
 pub mod requests;
+pub mod services;
 pub mod tracefs;
 pub mod transitions;
+pub mod witness;
 pub mod work;
 
 use crate::host::Host;
-use crate::picture::{Picture, ProbeState, ProbeStatus};
+use crate::picture::{Destination, Picture, ProbeState, ProbeStatus};
 use crate::rights;
 use crate::settings::Watch;
 use aya::{Ebpf, EbpfLoader};
@@ -39,6 +41,7 @@ use probe::{PROBES, Probe};
 use record::Patch;
 use refusal::Refusal;
 use rustix::thread::CapabilitySet;
+use services::{Followed, Service};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -55,6 +58,10 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Program files of weir, for the probe `requests`.
     pub weirs: Vec<PathBuf>,
+    /// Services whose threads are timed, for the probe `services`; the first 16 of them.
+    pub services: Vec<Service>,
+    /// weir's own processes, for the probe `witness`.
+    pub own: Pardon,
 }
 
 impl Options {
@@ -100,6 +107,11 @@ pub struct Kernel {
     pardoned: BTreeSet<u32>,
     bypassed: bypass::Ended,
     worked: work::Ended,
+    services: Vec<Service>,
+    followed: Followed,
+    own: Pardon,
+    /// Processes that the programs know as weir's own.
+    owned: BTreeSet<u32>,
     /// What was done to the machine on the way, for the operator to read.
     pub notes: Vec<String>,
 }
@@ -112,7 +124,9 @@ impl Kernel {
         std::thread::scope(|scope| {
             let loader = std::thread::Builder::new().name("weir-probes-load".to_owned());
             let load = || {
-                let kernel = Kernel::load_here(options);
+                let mut kernel = Kernel::load_here(options);
+                kernel.services.clone_from(&options.services);
+                kernel.own.clone_from(&options.own);
                 // Taking down its mount namespace keeps it in the list of threads for a while after it was joined.
                 let _ = rights::keep(CapabilitySet::empty()); // it ends anyway
                 kernel
@@ -158,6 +172,12 @@ impl Kernel {
         {
             picture.errors = Some(seen);
         }
+        if self.is_attached(&services::PROBE)
+            && let Ok((times, totals)) = services::read(ebpf, &self.services, &self.followed)
+        {
+            picture.request_times = Some(times);
+            picture.services = Some(totals);
+        }
         if costs::are_counted() {
             picture.programs = costs::read(ebpf);
         }
@@ -166,11 +186,20 @@ impl Kernel {
     /// Looks after the maps: takes the entries of processes that have ended out, so that there is room for others, and tells
     /// the programs who may talk to storage now. To be called as often as the maps are read; what fails is tried again then.
     pub fn tend(&mut self, pardon: &Pardon) {
-        let attached = [&bypass::PROBE, &work::PROBE, &requests::PROBE].map(|probe| self.is_attached(probe));
+        let probes = [&bypass::PROBE, &work::PROBE, &requests::PROBE, &services::PROBE, &witness::PROBE];
+        let [bypass, work, requests, services, witness] = probes.map(|probe| self.is_attached(probe));
         let Some(ebpf) = &mut self.ebpf else { return };
-        let [bypass, work, requests] = attached;
+        let proc = Path::new("/proc");
         if bypass || work {
-            let _ = pardon::tell(ebpf, &mut self.pardoned, pardon.processes(Path::new("/proc")));
+            let meant = pardon.processes(proc);
+            let _ = pardon::tell(ebpf, pardon::PARDONED_MAP, &mut self.pardoned, meant);
+        }
+        if witness {
+            let own = self.own.processes(proc).into_iter().take(weir_probes_abi::witness::OWN as usize);
+            let _ = pardon::tell(ebpf, witness::OWN, &mut self.owned, own.collect());
+        }
+        if services {
+            let _ = self.followed.tell(ebpf, &self.services, proc);
         }
         if bypass {
             let _ = bypass::sweep(ebpf, &mut self.bypassed);
@@ -181,6 +210,13 @@ impl Kernel {
         if requests {
             let _ = requests::sweep(ebpf);
         }
+    }
+
+    /// Connections that weir's own processes opened to watched destinations; `None` while nothing tells.
+    #[must_use]
+    pub fn opened(&self) -> Option<Vec<(Destination, u64)>> {
+        let ebpf = self.ebpf.as_ref().filter(|_| self.is_attached(&witness::PROBE))?;
+        witness::read(ebpf).ok()
     }
 
     /// What the probes of storage traffic have seen.
@@ -252,6 +288,10 @@ impl Kernel {
             pardoned: BTreeSet::new(),
             bypassed: bypass::Ended::default(),
             worked: work::Ended::default(),
+            services: Vec::new(),
+            followed: Followed::default(),
+            own: Pardon::default(),
+            owned: BTreeSet::new(),
             notes: Vec::new(),
         }
     }

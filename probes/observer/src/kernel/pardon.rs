@@ -55,16 +55,24 @@ impl Pardon {
     }
 }
 
-/// Tells the kernel's side what has changed since `told`.
+/// The map of processes that are pardoned.
+pub const PARDONED_MAP: &str = "PARDONED";
+
+/// Tells the kernel's side, in the map of that name, what has changed since `told`.
 ///
 /// # Errors
 ///
 /// When the map cannot be changed.
-pub fn tell(ebpf: &mut Ebpf, told: &mut BTreeSet<u32>, meant: BTreeSet<u32>) -> Result<(), MapError> {
+pub fn tell(
+    ebpf: &mut Ebpf,
+    map: &str,
+    told: &mut BTreeSet<u32>,
+    meant: BTreeSet<u32>,
+) -> Result<(), MapError> {
     if *told == meant {
         return Ok(());
     }
-    let mut map = maps::hash_mut::<u32, u32>(ebpf, "PARDONED")?;
+    let mut map = maps::hash_mut::<u32, u32>(ebpf, map)?;
     for gone in told.difference(&meant) {
         map.remove(&Raw(*gone))?;
     }

@@ -3,13 +3,21 @@
 use super::machine::Machine;
 use super::record::Patch;
 use super::refusal::Refusal;
-use super::{Options, bypass, errors, flows, requests, transitions, work};
-use aya::Ebpf;
-use aya::programs::{Program, TracePoint};
+use super::{Options, bypass, errors, flows, requests, services, transitions, witness, work};
+use aya::programs::{BtfTracePoint, Program, TracePoint};
+use aya::{Btf, Ebpf};
 
 /// Every probe, in the order that they are loaded and shown.
-pub const PROBES: &[Probe] =
-    &[transitions::PROBE, errors::PROBE, flows::PROBE, bypass::PROBE, work::PROBE, requests::PROBE];
+pub const PROBES: &[Probe] = &[
+    transitions::PROBE,
+    errors::PROBE,
+    flows::PROBE,
+    bypass::PROBE,
+    work::PROBE,
+    requests::PROBE,
+    services::PROBE,
+    witness::PROBE,
+];
 
 /// One probe: what it is, what it needs, and how it is loaded.
 #[derive(Debug)]
@@ -53,6 +61,22 @@ pub fn tracepoint(ebpf: &mut Ebpf, program: &str, category: &str, name: &str) ->
         found.try_into().map_err(|error| Refusal::of_program(program, &error))?;
     tracepoint.load().map_err(|error| Refusal::of_program(program, &error))?;
     tracepoint.attach(category, name).map_err(|error| Refusal::of_program(program, &error))?;
+    Ok(())
+}
+
+/// Loads one program and attaches it to a tracepoint by the kernel's types.
+///
+/// # Errors
+///
+/// As [`tracepoint`], and where the kernel does not tell its types.
+pub fn btf_tracepoint(ebpf: &mut Ebpf, program: &str, name: &str) -> Result<(), Refusal> {
+    let types = Btf::from_sys_fs()
+        .map_err(|error| Refusal::Unsupported(format!("the kernel's types cannot be read: {error}")))?;
+    let found = ebpf.program_mut(program).ok_or_else(|| missing(program))?;
+    let hooked: &mut BtfTracePoint =
+        found.try_into().map_err(|error| Refusal::of_program(program, &error))?;
+    hooked.load(name, &types).map_err(|error| Refusal::of_program(program, &error))?;
+    hooked.attach().map_err(|error| Refusal::of_program(program, &error))?;
     Ok(())
 }
 

@@ -5,14 +5,13 @@ use super::btf::KernelTypes;
 use super::machine::Machine;
 use super::maps::{self, Slots};
 use super::past::{Name, Past, comm, lives};
-use super::probe::{Probe, TO_LIVE, TO_LOAD, missing};
+use super::probe::{Probe, TO_LIVE, TO_LOAD, btf_tracepoint};
 use super::record::{Patch, Raw};
 use super::refusal::Refusal;
 use super::requests::sizes;
 use crate::picture::{BypassWork, Process};
+use aya::Ebpf;
 use aya::maps::MapError;
-use aya::programs::BtfTracePoint;
-use aya::{Btf, Ebpf};
 use rustix::time::{ClockId, clock_gettime};
 use weir_probes_abi::work::{SendFields, Work, WorkKey};
 use weir_probes_abi::{lost, requests};
@@ -34,7 +33,7 @@ pub const PROBE: Probe = Probe {
     maps: &["WORK"],
     lost: &[lost::WORK],
     prepare,
-    attach: |ebpf, _| attach(ebpf),
+    attach: |ebpf, _| btf_tracepoint(ebpf, PROGRAM, HOOK),
 };
 
 fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
@@ -59,19 +58,6 @@ fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
         zero: 0,
     };
     Ok(vec![Patch::of("SEND_FIELDS", fields)])
-}
-
-fn attach(ebpf: &mut Ebpf) -> Result<(), Refusal> {
-    let types = Btf::from_sys_fs()
-        .map_err(|error| Refusal::Unsupported(format!("the kernel's types cannot be read: {error}")))?;
-    let program: &mut BtfTracePoint = ebpf
-        .program_mut(PROGRAM)
-        .ok_or_else(|| missing(PROGRAM))?
-        .try_into()
-        .map_err(|error| Refusal::of_program(PROGRAM, &error))?;
-    program.load(HOOK, &types).map_err(|error| Refusal::of_program(PROGRAM, &error))?;
-    program.attach().map_err(|error| Refusal::of_program(PROGRAM, &error))?;
-    Ok(())
 }
 
 /// Work of processes that have ended.

@@ -2,6 +2,7 @@
 
 use super::{Destination, Process, Sizes};
 use serde::Serialize;
+use std::time::Duration;
 
 /// Connections of a process that goes past weir.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,15 +38,28 @@ pub struct BypassWork {
     pub unseen: u64,
 }
 
-/// What threads of a chosen service spent on requests.
+/// What threads of a chosen service spent on requests, of those requests that map to a thread.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RequestTimes {
     /// The service, as the operator named it.
     pub service: String,
     /// Seconds on a processor, by request.
     pub on_cpu: Sizes,
-    /// Seconds off the processor meanwhile.
+    /// Seconds off the processor meanwhile, waiting for one included.
     pub blocked: Sizes,
+}
+
+/// A chosen service as a whole, whether its requests map to threads or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServiceTotals {
+    /// The service, as the operator named it.
+    pub service: String,
+    /// Its processes that are followed now: running, the ports they listen on known.
+    pub processes: u64,
+    /// Requests that they received. `None` before there was such a process.
+    pub requests: Option<u64>,
+    /// Processor time of all their threads, whatever they did, since each of them was found. `None` likewise.
+    pub on_cpu: Option<Duration>,
 }
 
 /// How far weir's word is from the kernel's.

@@ -36,6 +36,8 @@ pub struct Stat {
     pub is_zombie: bool,
     /// When it started, in ticks of the clock since boot.
     pub start: u64,
+    /// Processor time of all its threads, of those that have ended too, in ticks.
+    pub ticks: u64,
 }
 
 /// The rest. What may not be read is `None`.
@@ -149,7 +151,8 @@ fn socket_inode(table: &OwnedFd, link: &CStr) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// `PID (COMM) STATE ...`, where the name may hold anything, a `)` included; the start is field 22.
+/// `PID (COMM) STATE ...`, where the name may hold anything, a `)` included; the processor times are fields 14 and 15,
+/// the start is field 22.
 fn parse_stat(line: &[u8]) -> Option<Stat> {
     let open = line.iter().position(|byte| *byte == b'(')?;
     let close = line.iter().rposition(|byte| *byte == b')')?;
@@ -157,8 +160,10 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
-    let start = fields.nth(18)?.parse().ok()?;
-    Some(Stat { comm, is_zombie, start })
+    let user: u64 = fields.nth(10)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let start = fields.nth(6)?.parse().ok()?;
+    Some(Stat { comm, is_zombie, start, ticks: user.saturating_add(system) })
 }
 
 /// The second of the four numbers after `Uid:`.
@@ -194,6 +199,7 @@ mod tests {
             b"4242 (a) R (b) S 1 4242 4242 0 -1 4194304 120 0 0 0 1 2 0 0 20 0 1 0 987654 1000 1 184 0\n";
         let stat = parse_stat(line).expect("a process");
         assert_eq!((stat.comm.as_str(), stat.is_zombie, stat.start), ("a) R (b", false, 987_654));
+        assert_eq!(stat.ticks, 3);
         let dead = b"7 (x) Z 1 7 7 0 -1 4194304 120 0 0 0 1 2 0 0 20 0 1 0 5 0 0\n";
         assert!(parse_stat(dead).expect("a process").is_zombie);
         let cut: [&[u8]; 4] = [b"", b"7 (x", b"7 (x) S 1 2", b"7 )x( S"];

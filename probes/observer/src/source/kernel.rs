@@ -2,9 +2,13 @@
 
 use super::Source;
 use crate::kernel::pardon::Pardon;
-use crate::kernel::{Kernel, Options, bypass, errors, flows, requests, transitions, work};
+use crate::kernel::services::Service;
+use crate::kernel::{
+    Kernel, Options, bypass, errors, flows, requests, services, transitions, witness as opened, work,
+};
 use crate::picture::Picture;
 use crate::settings::{ProcessName, Settings};
+use crate::witness::{self, Witness};
 
 pub(super) const NAME: &str = "kernel";
 
@@ -19,16 +23,21 @@ const BY_DEFAULT: &[&str] =
 struct Programs {
     kernel: Kernel,
     pardon: Pardon,
+    witness: Option<Witness>,
 }
 
 pub(super) fn make(settings: &Settings) -> Box<dyn Source> {
-    Box::new(Programs { kernel: Kernel::load(&options(settings)), pardon: pardon(settings) })
+    Box::new(Programs {
+        kernel: Kernel::load(&options(settings)),
+        pardon: named(settings.own.iter().chain(&settings.allow)),
+        witness: Witness::of(&settings.weir_metrics, &settings.watch),
+    })
 }
 
-/// weir's own processes and those that may go past it.
-fn pardon(settings: &Settings) -> Pardon {
+/// Processes as the kernel's side looks for them.
+fn named<'a>(processes: impl IntoIterator<Item = &'a ProcessName>) -> Pardon {
     let mut pardon = Pardon::default();
-    for process in settings.own.iter().chain(&settings.allow).cloned() {
+    for process in processes.into_iter().cloned() {
         match process {
             ProcessName::Pid(pid) => pardon.processes.push(pid),
             ProcessName::Short(name) => pardon.names.push(name),
@@ -38,8 +47,21 @@ fn pardon(settings: &Settings) -> Pardon {
     pardon
 }
 
-/// Counting requests
-/// costs each write to storage something, so it is asked for; a weir is followed where its program file is known.
+/// Each service once, with all that were named as its processes.
+fn chosen(settings: &Settings) -> Vec<Service> {
+    let mut services: Vec<Service> = Vec::new();
+    for one in &settings.services {
+        if services.iter().all(|service| service.name != one.name) {
+            let of_it = settings.services.iter().filter(|other| other.name == one.name);
+            let processes = named(of_it.map(|one| &one.process));
+            services.push(Service { name: one.name.clone(), processes });
+        }
+    }
+    services
+}
+
+/// Counting requests costs each write to storage something, and timing services each switch between threads, so both are
+/// asked for; a weir is followed where its program file is known.
 fn options(settings: &Settings) -> Options {
     let mut options = Options::default();
     for process in &settings.own {
@@ -49,7 +71,12 @@ fn options(settings: &Settings) -> Options {
     }
     let counted = settings.work.then_some(work::PROBE.name);
     let followed = (!options.weirs.is_empty()).then_some(requests::PROBE.name);
-    options.probes = BY_DEFAULT.iter().copied().chain(counted).chain(followed).map(str::to_owned).collect();
+    options.services = chosen(settings);
+    options.own = named(&settings.own);
+    let timed = (!options.services.is_empty()).then_some(services::PROBE.name);
+    let compared = (!settings.weir_metrics.is_empty()).then_some(opened::PROBE.name);
+    let asked_for = [counted, followed, timed, compared].into_iter().flatten();
+    options.probes = BY_DEFAULT.iter().copied().chain(asked_for).map(str::to_owned).collect();
     options.watch(&settings.watch);
     options
 }
@@ -61,6 +88,13 @@ impl Source for Programs {
 
     fn look(&mut self, picture: &mut Picture) {
         self.kernel.tend(&self.pardon);
+        let Programs { kernel, witness, .. } = self;
+        let asked = witness
+            .as_mut()
+            .map(|witness| witness.look(|| kernel.opened().map(|opened| witness::total(&opened))));
+        let (disagreement, status) = asked.unwrap_or_else(|| (None, witness::off()));
+        picture.probes.push(status);
+        picture.disagreements = disagreement.map(|one| vec![one]);
         self.kernel.read(picture);
     }
 }
@@ -68,7 +102,7 @@ impl Source for Programs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Protocol, Watch};
+    use crate::settings::{NamedService, Protocol, Watch};
 
     #[test]
     fn an_address_is_a_destination_and_a_port_is_watched_everywhere() {
@@ -92,7 +126,26 @@ mod tests {
         let own = vec![ProcessName::Executable("/usr/bin/weir".into()), ProcessName::Pid(7)];
         let all = options(&Settings { work: true, own, ..Settings::default() });
         assert_eq!(all.probes[BY_DEFAULT.len()..], ["work", "requests"]);
+        let weir_metrics = vec!["127.0.0.1:9464".to_owned()];
+        let compared = options(&Settings { weir_metrics, ..Settings::default() });
+        assert_eq!(compared.probes[BY_DEFAULT.len()..], ["witness"]);
+        assert_eq!(compared.own.names, ["weir"]);
         assert_eq!(all.weirs, [std::path::PathBuf::from("/usr/bin/weir")]);
+    }
+
+    #[test]
+    fn a_service_is_all_that_bears_its_name() {
+        let of = |name: &str, process| NamedService { name: name.to_owned(), process };
+        let services = vec![
+            of("b", ProcessName::Pid(7)),
+            of("a", ProcessName::Short("node".to_owned())),
+            of("b", ProcessName::Pid(8)),
+        ];
+        let options = options(&Settings { services, ..Settings::default() });
+        let found: Vec<_> = options.services.iter().map(|one| (one.name.as_str(), one)).collect();
+        let [("b", b), ("a", a)] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((b.processes.processes.as_slice(), a.processes.names.len()), ([7, 8].as_slice(), 1));
+        assert_eq!(options.probes[BY_DEFAULT.len()..], ["services"]);
     }
 
     #[test]
@@ -101,7 +154,7 @@ mod tests {
             allow: vec![ProcessName::Pid(7), ProcessName::Executable("/bin/backup".into())],
             ..Settings::default()
         };
-        let pardon = pardon(&settings);
+        let pardon = named(settings.own.iter().chain(&settings.allow));
         assert_eq!((pardon.processes, pardon.names), (vec![7], vec!["weir".to_owned()]));
         assert_eq!(pardon.programs, ["/bin/backup".parse::<std::path::PathBuf>().unwrap()]);
     }

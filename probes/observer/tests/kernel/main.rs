@@ -7,8 +7,11 @@ mod flows;
 mod namespace;
 mod requests;
 mod rights;
+mod services;
 mod traffic;
 mod transitions;
+mod weir;
+mod witness;
 mod work;
 
 use weir_probes::kernel::{Kernel, Options};

@@ -175,6 +175,12 @@ pub fn picture() -> Picture {
             on_cpu: sizes(SECONDS, &[1, 2], 0.0625),
             blocked: sizes(SECONDS, &[0, 3], 0.125),
         }]),
+        services: Some(vec![ServiceTotals {
+            service: "appview".to_owned(),
+            processes: 1,
+            requests: Some(5),
+            on_cpu: Some(Duration::from_millis(250)),
+        }]),
         requests: None,
         disagreements: Some(vec![Disagreement { what: "opens", share: 0.25 }]),
         programs: Some(vec![ProgramCost {

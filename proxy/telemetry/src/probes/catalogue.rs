@@ -173,9 +173,15 @@ declare! {
 
     // Per request inside weir and chosen services, and weir's word against the kernel's.
     REQUEST_CPU = Histogram "weir_request_cpu_seconds" [SERVICE]
-        "Processor time of the thread that carried out a request, while it did";
+        "Processor time of the thread that carried out a request, from its first bytes to the first of the answer; only of requests that map to a thread";
     REQUEST_BLOCKED = Histogram "weir_request_blocked_seconds" [SERVICE]
-        "Time that thread was off the processor meanwhile";
+        "Time that thread was off the processor meanwhile, waiting for one included";
+    SERVICE_PROCESSES = Gauge "weir_service_processes" [SERVICE]
+        "Processes of a service that are followed: running, and the ports they listen on known";
+    SERVICE_REQUESTS = Counter "weir_service_requests_total" [SERVICE]
+        "Requests that a service received on the ports it listens on, whether they map to a thread or not";
+    SERVICE_CPU = Counter "weir_service_cpu_seconds_total" [SERVICE]
+        "Processor time of a service's processes, whatever they did: per request of weir_service_requests_total an average, and no request's own";
     WITNESS_DISAGREEMENT = Gauge "weir_witness_disagreement" [label("what", Values::Configured(WORDS))]
         "How far what weir says it did is from what the kernel saw, as a share of the larger; 0 when they agree";
 
