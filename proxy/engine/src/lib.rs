@@ -31,6 +31,7 @@ mod naming;
 pub mod queue;
 mod readers;
 mod reload;
+mod retry_budget;
 pub mod route;
 pub mod settings;
 mod settle;

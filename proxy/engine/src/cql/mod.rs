@@ -12,7 +12,7 @@
 //! `lists` has what a list of many markers is split in.
 //! A large reply is passed on while it arrives (`stream_through`); a statement a node forgot is prepared again (`repairs`).
 //! Around them: `lifecycle` (turns, time-outs), `lanes`
-//! (connections come and go), `failover` (what they leave behind, with `budget`), `reload` (new settings),
+//! (connections come and go), `failover` (what they leave behind, with `retry_budget`), `reload` (new settings),
 //! `topology` (nodes come and go; `placement` is where data lies, `tablets` what nodes tell of it), `naming` (names that arrive after the first requests),
 //! `pools` and `principals` (clients whose requests go upstream under their own users).
 //!
@@ -21,7 +21,6 @@
 mod answers;
 mod ask;
 mod batches;
-mod budget;
 mod cache;
 mod chunks;
 mod client;
@@ -91,9 +90,9 @@ use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::CutCause;
 use crate::naming::Naming;
 use crate::readers::Reader;
+use crate::retry_budget::RetryBudget;
 use crate::settings::{Backend, ClusterSettings, Settings};
 use crate::units::{ClientId, ClusterId, Instant, LaneId, ListenerId};
-use budget::RetryBudget;
 use cache::Cache;
 use client::Client;
 use flight::{FlightCounts, Flights};

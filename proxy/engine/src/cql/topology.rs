@@ -5,7 +5,6 @@
 //! Bounds: `nodes_max` nodes, [`SHARDS_MAX`] shards of a node. A node or connection that is gone leaves its place to
 //! the next one, so that a cluster whose addresses change for years costs no more than at its widest moment.
 
-use super::budget::RetryBudget;
 use super::cache::Cache;
 use super::failover::FailoverCause;
 use super::flight::FlightCounts;
@@ -18,6 +17,7 @@ use super::target::Tables;
 use super::{Cluster, CqlEngine};
 use crate::multiplex::LaneState;
 use crate::queue::FairQueue;
+use crate::retry_budget::RetryBudget;
 use crate::settings::{Address, ClusterSettings};
 use crate::units::{ClusterId, Instant, LaneId};
 use std::num::{NonZeroU16, NonZeroUsize};

@@ -1,14 +1,14 @@
-//! How often requests may be sent once more: a share of what was sent lately, so that a cluster in trouble is not asked
+//! How often requests may be sent once more: a share of what was sent lately, so that a backend in trouble is not asked
 //! twice for everything, and so that a good past does not pay for a bad present.
 
 use crate::units::{Instant, Span};
 
 /// The window over which requests and retries are counted.
-pub(super) const WINDOW: Span = Span::secs(10);
+pub(crate) const WINDOW: Span = Span::secs(10);
 /// Parts of the window; the oldest leaves at once.
 const SLOTS: usize = 10;
 /// Retries within the window that are allowed whatever the share.
-pub(super) const RETRIES_FREE: u64 = 10;
+pub(crate) const RETRIES_FREE: u64 = 10;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
@@ -18,7 +18,7 @@ struct Slot {
 
 /// Requests and retries of the last [`WINDOW`].
 #[derive(Debug, Default)]
-pub(super) struct RetryBudget {
+pub(crate) struct RetryBudget {
     slots: [Slot; SLOTS],
     sum: Slot,
     /// The slot in use, counted from the beginning of time.
@@ -27,14 +27,14 @@ pub(super) struct RetryBudget {
 
 impl RetryBudget {
     /// A request was sent.
-    pub(super) fn asked(&mut self, now: Instant) {
+    pub(crate) fn asked(&mut self, now: Instant) {
         self.turn(now);
         self.slots[self.at as usize % SLOTS].requests += 1;
         self.sum.requests += 1;
     }
 
     /// Whether one may be sent again; charges it. `percent` of the requests, and [`RETRIES_FREE`].
-    pub(super) fn take(&mut self, percent: u32, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, percent: u32, now: Instant) -> bool {
         self.turn(now);
         let most = RETRIES_FREE + self.sum.requests.saturating_mul(percent.into()) / 100;
         if self.sum.retries >= most {
