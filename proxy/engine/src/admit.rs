@@ -48,7 +48,7 @@ impl LimitState {
     }
 
     /// How long until the rate bucket is out of debt.
-    fn debt(&self, now: Instant) -> Span {
+    pub(crate) fn debt(&self, now: Instant) -> Span {
         let now_ns = now.0.saturating_mul(1_000);
         Span(self.tat_ns.load(Relaxed).saturating_sub(now_ns).div_ceil(1_000))
     }

@@ -103,11 +103,15 @@ pub enum Rejected {
     ValueTooLarge,
     /// weir shut down before it was answered.
     Draining,
+    /// An operator switched its method off for a while (RPC).
+    Denied,
+    /// As many calls as may be were under way at its service (RPC).
+    CallsMax,
 }
 
 impl Rejected {
     /// How many there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 8;
 
     /// Every reason, in the order of [`Rejected::index`].
     pub const ALL: [Rejected; Rejected::COUNT] = [
@@ -117,6 +121,8 @@ impl Rejected {
         Rejected::LineTooLong,
         Rejected::ValueTooLarge,
         Rejected::Draining,
+        Rejected::Denied,
+        Rejected::CallsMax,
     ];
 
     /// Position in [`Rejected::ALL`].
@@ -135,6 +141,8 @@ impl Rejected {
             Rejected::LineTooLong => "line_too_long",
             Rejected::ValueTooLarge => "value_too_large",
             Rejected::Draining => "draining",
+            Rejected::Denied => "denied",
+            Rejected::CallsMax => "calls_max",
         }
     }
 

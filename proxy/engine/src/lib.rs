@@ -7,7 +7,7 @@
 //! connections) -> `gather` (answers back) -> `settle` and `ledger` (what it cost).
 //! Around them: `lifecycle` (turns, time-outs), `readers` (who does not read), `lanes` (connections come and go),
 //! `reload` (new settings), `naming` (names that arrive after the first requests), `waiting` (what waits, per server and
-//! caller). `cql` is the same for the Cassandra native protocol.
+//! caller). `cql` is the same for the Cassandra native protocol, `rpc` for calls between services.
 
 pub mod admit;
 pub mod buffer;
@@ -33,6 +33,7 @@ mod readers;
 mod reload;
 mod retry_budget;
 pub mod route;
+pub mod rpc;
 pub mod settings;
 mod settle;
 mod snapshot;

@@ -1,7 +1,7 @@
 //! What an operator may choose, already checked: no impossible value is left. Each field is a bound or a switch with a
 //! config key of the same name (docs/configuration.md); the defaults here are the ones the reference documents.
 
-use crate::units::{Bytes, ClusterId, ListenerId, Operations, PoolId, Span};
+use crate::units::{Bytes, ClusterId, ListenerId, Operations, PoolId, ServiceId, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ pub struct Settings {
     pub pools: Vec<PoolSettings>,
     /// Clusters, addressed by [`ClusterId`].
     pub clusters: Vec<ClusterSettings>,
+    /// Services, addressed by [`ServiceId`].
+    pub services: Vec<ServiceSettings>,
     /// Listeners, addressed by [`ListenerId`].
     pub listeners: Vec<ListenerSettings>,
     /// Limits of callers that the file names.
@@ -33,6 +35,7 @@ impl Default for Settings {
         Settings {
             pools: Vec::new(),
             clusters: Vec::new(),
+            services: Vec::new(),
             listeners: Vec::new(),
             callers: BTreeMap::new(),
             undeclared: CallerLimits::default(),
@@ -50,6 +53,8 @@ pub enum Backend {
     Pool(PoolId),
     /// Nodes that speak CQL.
     Cluster(ClusterId),
+    /// Servers that answer calls (gRPC, Connect, HTTP).
+    Service(ServiceId),
 }
 
 impl Backend {
@@ -58,7 +63,7 @@ impl Backend {
     pub fn pool(self) -> Option<PoolId> {
         match self {
             Backend::Pool(pool) => Some(pool),
-            Backend::Cluster(_) => None,
+            Backend::Cluster(_) | Backend::Service(_) => None,
         }
     }
 
@@ -66,14 +71,14 @@ impl Backend {
     #[must_use]
     pub fn cluster(self) -> Option<ClusterId> {
         match self {
-            Backend::Pool(_) => None,
+            Backend::Pool(_) | Backend::Service(_) => None,
             Backend::Cluster(cluster) => Some(cluster),
         }
     }
 }
 
 impl Settings {
-    /// The name of a pool or cluster; `?` where there is none.
+    /// The name of a pool, cluster or service; `?` where there is none.
     #[must_use]
     pub fn backend_name(&self, backend: Backend) -> Arc<str> {
         let name = match backend {
@@ -81,11 +86,14 @@ impl Settings {
             Backend::Cluster(cluster) => {
                 self.clusters.get(cluster.0 as usize).map(|cluster| cluster.name.clone())
             }
+            Backend::Service(service) => {
+                self.services.get(service.0 as usize).map(|service| service.name.clone())
+            }
         };
         name.unwrap_or_else(|| "?".into())
     }
 
-    /// The pool behind a listener; `None` when a cluster is.
+    /// The pool behind a listener; `None` when something else is.
     #[must_use]
     pub fn pool_of(&self, listener: ListenerId) -> Option<PoolId> {
         self.listeners[listener.0 as usize].backend.pool()
@@ -171,10 +179,12 @@ impl PoolSettings {
 
 mod cluster;
 mod rule;
+mod service;
 mod shard_ports;
 
 pub use cluster::{ClientSignIn, ClusterSettings, RateRefusal, TlsVerify, UpstreamTls};
 pub use rule::{RULES_MAX, Rule, SplitChoice, Subject};
+pub use service::ServiceSettings;
 pub use shard_ports::ShardPorts;
 
 /// One memcached server.

@@ -73,6 +73,8 @@ impl Full {
 pub fn farewell(protocol: Protocol, text: &str) -> Vec<u8> {
     match protocol {
         Protocol::Memcached => format!("SERVER_ERROR {text}\r\n").into_bytes(),
+        // HTTP has no answer before a question
+        Protocol::Rpc => Vec::new(),
         Protocol::Cql => {
             let mut bytes = Vec::new();
             let error = ErrorBody::plain(ErrorCode::OVERLOADED, text);

@@ -3,22 +3,24 @@
 //! Handles are resolved once per identity. Besides the metrics, each worker keeps one [`Row`] per identity for the
 //! control socket (totals, the last second, the last minute): at most [`ROWS_MAX`], later identities share `_other`.
 
+pub mod rpc;
 pub mod window;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use weir_engine::caller::Identity;
-use weir_engine::cql;
 use weir_engine::error::{LimitKind as EngineLimit, Rejected};
 use weir_engine::ledger::{FlushEnd, IdentityTally, Method, Tally};
+use weir_engine::rpc::MethodNumber;
 use weir_engine::settings::{Backend, FlushPolicy, LimitMode as EngineMode, Settings};
 use weir_engine::units::{Instant, ListenerId, Span};
+use weir_engine::{cql, rpc as calls};
 use weir_memcached::Verb;
 use weir_telemetry::labels::OTHER;
 use weir_telemetry::{
-    BackendMetrics, CallerMetrics, Event, Example, FlushResult, LimitKind, LimitMode, LookupResult,
-    MethodDelta, MethodIdx, NamingResult, Observed, PoolMetrics, ProtocolLabels, RejectReason, Severity,
-    Telemetry,
+    BackendMetrics, CallerMetrics, Event, Example, FlushResult, GrowingNames, LimitKind, LimitMode,
+    LookupResult, MethodDelta, MethodIdx, MethodNames, NamingResult, Observed, PoolMetrics, ProtocolLabels,
+    RejectReason, Severity, Telemetry,
 };
 use window::{Largest, Window, Work};
 
@@ -30,13 +32,16 @@ pub const INTERVAL: Span = Span::millis(20);
 /// Identities with a row of their own.
 pub const ROWS_MAX: usize = 1_024;
 
-/// What a listener speaks: an index into [`PROTOCOLS`].
+/// What a listener speaks: an index into [`PROTOCOLS`], where calls have one entry for each of
+/// [`weir_engine::rpc::Protocol`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// memcached, text and meta.
     Memcached,
     /// The Cassandra native protocol.
     Cql,
+    /// Calls between services: gRPC, Connect and other HTTP.
+    Rpc,
 }
 
 impl Protocol {
@@ -46,24 +51,40 @@ impl Protocol {
         match backend {
             Backend::Pool(_) => Protocol::Memcached,
             Backend::Cluster(_) => Protocol::Cql,
+            Backend::Service(_) => Protocol::Rpc,
         }
     }
 
     /// The label of one of its methods.
     #[must_use]
     pub fn method(self, method: Method) -> &'static str {
-        PROTOCOLS[self as usize].methods.get(method.index()).copied().unwrap_or(OTHER)
+        let number = match self {
+            Protocol::Memcached | Protocol::Cql => method.index(),
+            Protocol::Rpc => MethodNumber::of(method).index(), // by the same names, whatever the call is spoken in
+        };
+        PROTOCOLS[self as usize].methods.get(number)
     }
 }
 
-/// Each protocol's name in labels, and its methods in the order of [`Verb::index`] and [`cql::Method::index`].
-pub static PROTOCOLS: LazyLock<[ProtocolLabels; 2]> = LazyLock::new(|| {
+/// Names of the methods of calls, by [`MethodNumber`].
+pub static RPC_METHODS: GrowingNames = GrowingNames::new();
+
+/// Each protocol's name in labels, and its methods in the order of [`Verb::index`] and [`cql::Method::index`]; those of
+/// calls in the order of the ledger's numbers.
+pub static PROTOCOLS: LazyLock<[ProtocolLabels; 2 + calls::Protocol::COUNT]> = LazyLock::new(|| {
     static VERBS: LazyLock<[&str; Verb::COUNT]> = LazyLock::new(|| Verb::ALL.map(Verb::name));
     static METHODS: LazyLock<[&str; cql::Method::COUNT]> =
         LazyLock::new(|| cql::Method::ALL.map(cql::Method::name));
+    let [grpc, connect, http] = calls::Protocol::ALL.map(|protocol| ProtocolLabels {
+        name: protocol.label(),
+        methods: MethodNames::Growing(&RPC_METHODS),
+    });
     [
-        ProtocolLabels { name: "memcached", methods: &*VERBS },
-        ProtocolLabels { name: "cql", methods: &*METHODS },
+        ProtocolLabels { name: "memcached", methods: MethodNames::Fixed(&*VERBS) },
+        ProtocolLabels { name: "cql", methods: MethodNames::Fixed(&*METHODS) },
+        grpc,
+        connect,
+        http,
     ]
 });
 
@@ -360,9 +381,14 @@ fn node<'n>(
     &nodes[address]
 }
 
-fn fold_method(caller: &CallerMetrics, protocol: Protocol, method: Method, tally: &Tally, now: Instant) {
+/// The telemetry's index of a method of the ledger.
+fn index_of(protocol: Protocol, method: Method) -> MethodIdx {
     let before: usize = PROTOCOLS[..protocol as usize].iter().map(|earlier| earlier.methods.len()).sum();
-    let method = MethodIdx(u16::try_from(before + method.index()).unwrap_or(u16::MAX));
+    MethodIdx(u16::try_from(before + method.index()).unwrap_or(u16::MAX))
+}
+
+fn fold_method(caller: &CallerMetrics, protocol: Protocol, method: Method, tally: &Tally, now: Instant) {
+    let method = index_of(protocol, method);
     let example = tally
         .exemplar
         .map(|largest| Example { operations: largest.operations, request_id: largest.request.0 });
@@ -409,6 +435,8 @@ pub fn shown_reason(why: Rejected) -> RejectReason {
         Rejected::LineTooLong => RejectReason::LineTooLong,
         Rejected::ValueTooLarge => RejectReason::ValueTooLarge,
         Rejected::Draining => RejectReason::Draining,
+        Rejected::Denied => RejectReason::Denied,
+        Rejected::CallsMax => RejectReason::CallsMax,
     }
 }
 
@@ -451,5 +479,21 @@ mod tests {
         for verb in Verb::ALL {
             assert_eq!(Protocol::Memcached.method(verb.into()), verb.name());
         }
+    }
+
+    #[test]
+    fn calls_have_the_numbers_of_the_ledger() {
+        RPC_METHODS.name(7, "test.Service/Seven");
+        assert_eq!(calls::METHODS_MAX, weir_telemetry::method_names::GROWING_MAX);
+        let telemetry = Telemetry::new(weir_telemetry::TelemetryConfig::new(&*PROTOCOLS, 0));
+        for protocol in calls::Protocol::ALL {
+            let method = MethodNumber(7).in_ledger(protocol);
+            assert_eq!(Protocol::Rpc.method(method), "test.Service/Seven");
+            assert_eq!(
+                telemetry.method_index(protocol.label(), "test.Service/Seven"),
+                Some(index_of(Protocol::Rpc, method))
+            );
+        }
+        assert_eq!(Protocol::Rpc.method(MethodNumber(0).in_ledger(calls::Protocol::Http)), OTHER);
     }
 }

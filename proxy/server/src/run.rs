@@ -329,6 +329,11 @@ fn ready_line(config: &Config, admin: &[AdminListener]) -> String {
                     settings.clusters.get(cluster.0 as usize).map(|cluster| cluster.contacts.as_slice());
                 ("cql", contacts.unwrap_or_default().iter().map(ToString::to_string).collect())
             }
+            Backend::Service(service) => {
+                let servers =
+                    settings.services.get(service.0 as usize).map(|service| service.servers.as_slice());
+                ("http", servers.unwrap_or_default().iter().map(ToString::to_string).collect())
+            }
         };
         parts.push(format!("{protocol} {} -> {}", listener.address, servers.join(",")));
     }

@@ -150,11 +150,13 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
         let _entered = runtime.enter();
         for (protocol, setup) in setup.by_protocol() {
             let (handle, mailbox) = WorkerHandle::pair();
-            handles.push((protocol, handle));
-            loops.push(match protocol {
+            let task = match protocol {
                 Protocol::Memcached => Loop::Memcached(Box::new(Worker::new(setup, mailbox)?)),
                 Protocol::Cql => Loop::Cql(Box::new(Worker::new(setup, mailbox)?)),
-            });
+                Protocol::Rpc => continue, // the edge serves these, not a worker
+            };
+            handles.push((protocol, handle));
+            loops.push(task);
         }
     }
     let thread = std::thread::Builder::new().name(name).spawn(move || {

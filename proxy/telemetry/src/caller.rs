@@ -7,6 +7,7 @@ use crate::delta::MethodDelta;
 use crate::families::Families;
 use crate::histogram::{AtomicHistogram, BucketExemplar};
 use crate::labels::Label;
+use crate::method_names::MethodNames;
 use crate::rolling_max::RollingMaxGauge;
 use crate::telemetry::ProtocolLabels;
 use crate::vocabulary::{Direction, FlushResult, LimitKind, LimitMode, Outcome, RejectReason, SizeClass};
@@ -46,7 +47,8 @@ pub struct CallerMetrics {
     name: Label,
     families: Arc<Families>,
     protocols: &'static [ProtocolLabels],
-    methods: Box<[OnceLock<MethodMetrics>]>,
+    // Boxed: there may be hundreds of them, and a caller uses few.
+    methods: Box<[OnceLock<Box<MethodMetrics>>]>,
     // By protocol: the methods of a protocol share their size classes.
     operations_by_class: Box<[OnceLock<[Counter; SizeClass::COUNT]>]>,
     backend_operations: Box<[OnceLock<Counter>]>,
@@ -93,7 +95,7 @@ impl CallerMetrics {
     /// The handles of one method. An index beyond the lists given at construction is the last method.
     pub fn method(&self, index: MethodIdx) -> &MethodMetrics {
         let index = usize::from(index.0).min(self.methods.len() - 1);
-        self.methods[index].get_or_init(|| self.make_method(index))
+        self.methods[index].get_or_init(|| Box::new(self.make_method(index)))
     }
 
     /// Operations sent to a backend for this caller: one atomic add.
@@ -153,12 +155,20 @@ impl CallerMetrics {
     }
 
     /// Makes the series a configured caller starts with, all zero: `rate()` and `increase()` see nothing of a series
-    /// that is born with its first burst already in it.
+    /// that is born with its first burst already in it. Not those of described methods: they would be hundreds for each
+    /// caller, of which it uses few.
     pub(crate) fn start_at_zero(&self) {
-        for index in 0..self.methods.len() {
-            let method = self.method(MethodIdx(u16::try_from(index).unwrap_or(u16::MAX)));
-            method.outcome(Outcome::Ok);
-            method.outcome(Outcome::Refused);
+        let mut first = 0;
+        for protocol in self.protocols {
+            let count = protocol.methods.len();
+            if let MethodNames::Fixed(_) = protocol.methods {
+                for index in first..first + count {
+                    let method = self.method(MethodIdx(u16::try_from(index).unwrap_or(u16::MAX)));
+                    method.outcome(Outcome::Ok);
+                    method.outcome(Outcome::Refused);
+                }
+            }
+            first += count;
         }
     }
 
@@ -170,7 +180,7 @@ impl CallerMetrics {
             at += 1;
         }
         let protocol = &self.protocols[at];
-        let method = protocol.methods[index - first];
+        let method = protocol.methods.get(index - first);
         let by_class = self.operations_by_class[at].get_or_init(|| {
             std::array::from_fn(|class| {
                 let class = SizeClass::ALL[class].name();

@@ -8,8 +8,8 @@
 use crate::vocabulary::{
     AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause,
     FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult,
-    Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason, RouteResult, SignInResult, SizeClass,
-    TabletForgotten, TabletTold,
+    Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason, RetryResult, RouteResult,
+    SignInResult, SizeClass, TabletForgotten, TabletTold,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -24,6 +24,10 @@ pub const PRINCIPALS: usize = 64;
 pub const POOLS: usize = 64;
 /// Clusters that become label values.
 pub const CLUSTERS: usize = 64;
+/// Services that become label values.
+pub const SERVICES: usize = 64;
+/// Methods of services that become label values, the shared `_other` not counted.
+pub const RPC_METHODS: usize = 255;
 /// Causes of log lines or of invalid requests that become label values, each.
 pub const CAUSES: usize = 48;
 /// Overrides shown at once.
@@ -114,13 +118,17 @@ const CALLER: LabelInfo = label("caller", Values::Capped(CALLERS));
 const PROTOCOL: LabelInfo = label("protocol", Values::Given("protocols"));
 const METHOD: LabelInfo = label(
     "method",
-    Values::Given("verbs of the protocol, and `unknown` for a refused line that begins with none"),
+    Values::Given(
+        "verbs of the protocol, and `unknown` for a refused line that begins with none; of calls between services (grpc, connect, http) the 255 first described methods, then `_other`",
+    ),
 );
 const BACKEND: LabelInfo = label("backend", Values::Configured(BACKENDS));
 const LISTENER: LabelInfo = label("listener", Values::Configured(LISTENERS));
 const PRINCIPAL: LabelInfo = label("principal", Values::Capped(PRINCIPALS));
 const POOL: LabelInfo = label("pool", Values::Configured(POOLS));
 const CLUSTER: LabelInfo = label("cluster", Values::Configured(CLUSTERS));
+const SERVICE: LabelInfo = label("service", Values::Configured(SERVICES));
+const RPC_METHOD: LabelInfo = label("method", Values::Configured(RPC_METHODS));
 const WORKER: LabelInfo = label("worker", Values::Configured(WORKERS));
 const MODE: LabelInfo = label("mode", Values::Listed(LimitMode::NAMES));
 const CAUSE: LabelInfo = label("cause", Values::Configured(CAUSES));
@@ -131,6 +139,8 @@ const CAPPED_LABELS: &[&str] = &[
     "principal",
     "pool",
     "cluster",
+    "service",
+    "method",
     "cause",
     "log_cause",
     "override",
@@ -300,6 +310,36 @@ catalogue! {
         "Times they were read";
     CQL_PLACEMENT_FAILURES = Counter "weir_cql_placement_failures_total" [CLUSTER, label("cause", Values::Listed(PlacementFailure::NAMES))]
         "Times they could not be read, by cause";
+
+    // Calls between services (gRPC, Connect, HTTP).
+    RPC_CALLS = Gauge "weir_rpc_calls" [SERVICE]
+        "Calls under way, those that wait included (at most calls_max)";
+    RPC_CALLS_IN_FLIGHT = Gauge "weir_rpc_calls_in_flight" [SERVICE]
+        "Calls passed on whole that servers work on (at most calls_in_flight)";
+    RPC_CALLS_WAITING = Gauge "weir_rpc_calls_waiting" [SERVICE]
+        "Calls that wait in weir to be passed on whole";
+    RPC_SPLITS = Counter "weir_rpc_splits_total" [SERVICE, label("outcome", Values::Listed(Outcome::NAMES))]
+        "Calls for many keys that were carried out in parts, by how they ended";
+    RPC_UNSPLIT = Counter "weir_rpc_unsplit_total" [CAUSE]
+        "Calls for more than chunk_keys keys that went whole, by cause";
+    RPC_CHUNKS = Counter "weir_rpc_chunks_total" [SERVICE]
+        "Parts of split calls that were sent";
+    RPC_CHUNKS_IN_FLIGHT = Gauge "weir_rpc_chunks_in_flight" [SERVICE]
+        "Parts that servers work on, those nobody waits for any more included (at most chunks_in_flight per server)";
+    RPC_CHUNK_KEYS_WAITING = Gauge "weir_rpc_chunk_keys_waiting" [SERVICE]
+        "Keys of split calls that wait in weir for their turn";
+    RPC_GATHERED_BYTES = Gauge "weir_rpc_gathered_bytes" [SERVICE]
+        "Answers of parts held until the whole answer has left (gather_bytes_max)";
+    RPC_ORPHANS = Gauge "weir_rpc_orphans" [SERVICE]
+        "Calls and parts servers work on although nobody waits for them any more";
+    RPC_RETRIES = Counter "weir_rpc_retries_total" [SERVICE, label("result", Values::Listed(RetryResult::NAMES))]
+        "Idempotent calls and parts that a server failed: sent once more, or refused because retry_percent of the last ten seconds was spent";
+    RPC_REPLY_KEYS = Histogram "weir_rpc_reply_keys" [RPC_METHOD]
+        "Keys of an answer (elements of the repeated fields that are described): a small request may have a large one";
+    RPC_SPLIT_STOPPED = Counter "weir_rpc_split_stopped_total" [RPC_METHOD]
+        "Times a method was not split any more, until the next reload, because an answer had a field that is not described";
+    DENIED = Counter "weir_denied_total" [RPC_METHOD]
+        "Calls refused because an operator had switched their method off (weir deny)";
 
     // Clients.
     CLIENT_CONNECTIONS = Gauge "weir_client_connections" [LISTENER]

@@ -79,12 +79,18 @@ pub fn wants_openmetrics(accept: &str) -> bool {
 }
 
 pub(crate) fn method_name(protocols: &'static [ProtocolLabels], index: u64) -> &'static str {
-    let index = usize::try_from(index).unwrap_or(usize::MAX);
-    protocols.iter().flat_map(|protocol| protocol.methods).nth(index).copied().unwrap_or("unknown")
+    let mut index = usize::try_from(index).unwrap_or(usize::MAX);
+    for protocol in protocols {
+        match index.checked_sub(protocol.methods.len()) {
+            None => return protocol.methods.get(index),
+            Some(rest) => index = rest,
+        }
+    }
+    "unknown"
 }
 
 /// Exemplars by the series they belong to, spelt as prometheus-client spells it. A label set of an exemplar may have
-/// at most 128 characters; the rule for names keeps these below.
+/// at most 128 characters: long methods are cut.
 fn exemplars(
     callers: &[Arc<CallerMetrics>],
     protocols: &'static [ProtocolLabels],
@@ -99,7 +105,7 @@ fn exemplars(
             let text = format!(
                 " # {{caller=\"{}\",method=\"{}\",request_id=\"{:016x}\"}} {}.0 {}.0",
                 caller.name(),
-                method_name(protocols, exemplar.method),
+                short(method_name(protocols, exemplar.method), caller.name()),
                 exemplar.request_id,
                 exemplar.value,
                 started_unix_seconds.saturating_add(exemplar.at),
@@ -108,6 +114,14 @@ fn exemplars(
         }
     }
     by_series
+}
+
+/// A method's name without its service, and no more of it than an exemplar has room for.
+fn short<'m>(method: &'m str, caller: &str) -> &'m str {
+    const SET_MAX: usize = 128;
+    const OTHERS: usize = "caller".len() + "method".len() + "request_id".len() + 16;
+    let last = method.rsplit('/').next().unwrap_or(method);
+    &last[..last.floor_char_boundary(SET_MAX - OTHERS - caller.len().min(SET_MAX - OTHERS))]
 }
 
 fn with_exemplars(encoded: String, exemplars: &HashMap<String, String>) -> String {
@@ -164,5 +178,14 @@ mod tests {
         assert!(!wants_openmetrics("text/plain, application/openmetrics-text;q=0.5"));
         assert!(!wants_openmetrics("*/*"));
         assert!(!wants_openmetrics(";;,,=q=;"));
+    }
+
+    #[test]
+    fn an_exemplar_never_has_more_than_it_may() {
+        assert_eq!(short("bsky.Service/GetPostRecords", "appview"), "GetPostRecords");
+        assert_eq!(short("get", "appview"), "get");
+        let (method, caller) = ("m".repeat(200), "c".repeat(64));
+        let set = ["caller", &caller, "method", short(&method, &caller), "request_id", "00000000000000ab"];
+        assert_eq!(set.concat().len(), 128);
     }
 }

@@ -8,7 +8,7 @@
 //! - [`probes`]: the same of the second binary, `weir-probes`, which hands over what it saw in whole readings
 //! - [`delta`]: plain numbers a worker collected during one turn of its loop, without atomics
 //! - [`histogram`], [`rolling_max`], [`counters`]: the shared, atomic side
-//! - [`caller`], [`backend`], [`cluster`], [`listener`]: handles, resolved once per caller, backend, cluster or connection
+//! - [`caller`], [`backend`], [`cluster`], [`rpc`], [`listener`]: handles, resolved once per caller, backend, cluster or connection
 //! - [`telemetry`]: owns all of it
 //! - [`process`]: what the kernel says about this process, read at scrape time
 //! - [`exposition`]: OpenMetrics and classic text
@@ -31,11 +31,13 @@ mod families;
 pub mod histogram;
 pub mod labels;
 pub mod listener;
+pub mod method_names;
 pub mod page;
 pub mod principal;
 pub mod probes;
 pub mod process;
 pub mod rolling_max;
+pub mod rpc;
 pub mod telemetry;
 pub mod vocabulary;
 
@@ -49,14 +51,16 @@ pub use delta::{Example, MethodDelta, Observed};
 pub use events::{Event, EventFormat, EventLog, Severity};
 pub use exposition::Exposition;
 pub use listener::{ClientConnection, ListenerMetrics, TlsHandshake};
+pub use method_names::{GrowingNames, MethodNames};
 pub use principal::PrincipalMetrics;
 pub use probes::{PROBES, ProbesTelemetry, Reading};
+pub use rpc::{RpcMethodMetrics, ServiceMetrics};
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
     AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause,
     FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult,
-    Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason, RouteResult, SignInResult, SizeClass,
-    TabletForgotten, TabletTold,
+    Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason, RetryResult, RouteResult,
+    SignInResult, SizeClass, TabletForgotten, TabletTold,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

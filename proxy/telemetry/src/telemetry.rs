@@ -11,8 +11,10 @@ use crate::exposition::{self, Exposition};
 use crate::families::Families;
 use crate::labels::{BoundedNames, INVALID, Label, OTHER};
 use crate::listener::ListenerMetrics;
+use crate::method_names::MethodNames;
 use crate::principal::PrincipalMetrics;
 use crate::process::ProcessCollector;
+use crate::rpc::{RpcMethodMetrics, ServiceMetrics};
 use crate::vocabulary::{AskResult, CqlBound, NamingResult};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -20,12 +22,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The label values of one protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct ProtocolLabels {
     /// `protocol`, for example `memcached`.
     pub name: &'static str,
-    /// `method`: every verb, at least one.
-    pub methods: &'static [&'static str],
+    /// `method`: at least one.
+    pub methods: MethodNames,
 }
 
 /// What has to be known before anything is counted.
@@ -89,6 +91,9 @@ pub struct Telemetry {
     pools: BoundedNames<PoolMetrics>,
     principals: BoundedNames<PrincipalMetrics>,
     clusters: BoundedNames<ClusterMetrics>,
+    services: BoundedNames<ServiceMetrics>,
+    rpc_methods: BoundedNames<RpcMethodMetrics>,
+    rpc_unsplit: BoundedNames<Counter>,
     opaque_statements: BoundedNames<Counter>,
     unsplit: BoundedNames<Counter>,
     seen: Mutex<BTreeSet<String>>,
@@ -157,6 +162,13 @@ impl Telemetry {
         );
         let cluster = Arc::new(ClusterMetrics::new(&OTHER.into(), &families));
         let clusters = BoundedNames::new(catalogue::CLUSTERS, cluster, None, families.overflow("cluster"));
+        let service = Arc::new(ServiceMetrics::new(&OTHER.into(), &families));
+        let services = BoundedNames::new(catalogue::SERVICES, service, None, families.overflow("service"));
+        let method = Arc::new(RpcMethodMetrics::new(&OTHER.into(), &families));
+        let rpc_methods =
+            BoundedNames::new(catalogue::RPC_METHODS, method, None, families.overflow("method"));
+        let whole = Arc::new(families.rpc_unsplit.series([OTHER.into()]));
+        let rpc_unsplit = BoundedNames::new(catalogue::CAUSES, whole, None, families.overflow("cause"));
         let opaque = Arc::new(families.cql_opaque_statements.series([OTHER.into()]));
         let opaque_statements =
             BoundedNames::new(catalogue::CAUSES, opaque, None, families.overflow("cause"));
@@ -181,6 +193,9 @@ impl Telemetry {
             pools,
             principals,
             clusters,
+            services,
+            rpc_methods,
+            rpc_unsplit,
             opaque_statements,
             unsplit,
             seen: Mutex::default(),
@@ -279,6 +294,22 @@ impl Telemetry {
         self.clusters.resolve(name, |label, _| ClusterMetrics::new(&label, &self.families))
     }
 
+    /// The handles of a service, by its configured name. Takes a lock.
+    pub fn service(&self, name: &str) -> Arc<ServiceMetrics> {
+        self.services.resolve(name, |label, _| ServiceMetrics::new(&label, &self.families))
+    }
+
+    /// The handles of a described method of a service. Takes a lock: once per fold and method.
+    pub fn rpc_method(&self, name: &str) -> Arc<RpcMethodMetrics> {
+        self.rpc_methods.resolve(name, |label, _| RpcMethodMetrics::new(&label, &self.families))
+    }
+
+    /// Calls for many keys that went whole; `cause` is a fixed word of the engine. Takes a lock: once per look.
+    pub fn rpc_unsplit(&self, cause: &'static str, count: u64) {
+        let make = |_, _| self.families.rpc_unsplit.series([cause.into()]);
+        self.rpc_unsplit.resolve(cause, make).inc_by(count);
+    }
+
     /// Statements passed on without being understood; `cause` is a fixed word of the codec. Takes a lock: once per fold.
     pub fn opaque_statements(&self, cause: &'static str, count: u64) {
         let make = |_, _| self.families.cql_opaque_statements.series([cause.into()]);
@@ -307,9 +338,10 @@ impl Telemetry {
     /// The index of a method, for [`CallerMetrics::method`].
     #[must_use]
     pub fn method_index(&self, protocol: &str, method: &str) -> Option<MethodIdx> {
-        let methods = self.protocols.iter().flat_map(|p| p.methods.iter().map(|m| (p.name, *m)));
-        let index = methods.enumerate().find(|(_, names)| *names == (protocol, method))?.0;
-        u16::try_from(index).ok().map(MethodIdx)
+        let at = self.protocols.iter().position(|labels| labels.name == protocol)?;
+        let before: usize = self.protocols[..at].iter().map(|labels| labels.methods.len()).sum();
+        let (number, _) = self.protocols[at].methods.iter().find(|(_, name)| *name == method)?;
+        u16::try_from(before + number).ok().map(MethodIdx)
     }
 
     /// The name of a method, for log lines and exemplars.

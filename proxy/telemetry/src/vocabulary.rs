@@ -123,6 +123,10 @@ vocabulary! {
         CommandPolicy = "command_policy",
         /// weir shut down before it was answered (`drain_timeout`).
         Draining = "draining",
+        /// An operator switched its method off for a while (`weir deny`).
+        Denied = "denied",
+        /// As many calls as may be were under way at its service.
+        CallsMax = "calls_max",
     }
 }
 
@@ -355,6 +359,16 @@ vocabulary! {
         Topology = "topology",
         /// Its table or keyspace was changed or dropped.
         Schema = "schema",
+    }
+}
+
+vocabulary! {
+    /// What became of a call or part that a server failed and that may be sent again.
+    RetryResult {
+        /// It was sent again.
+        Sent = "sent",
+        /// `retry_percent` of the last ten seconds was spent.
+        Refused = "refused",
     }
 }
 

@@ -93,7 +93,7 @@ impl Method {
 
 impl From<Method> for LedgerMethod {
     fn from(method: Method) -> LedgerMethod {
-        LedgerMethod(method as u8)
+        LedgerMethod(method as u16)
     }
 }
 

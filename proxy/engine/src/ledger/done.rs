@@ -7,13 +7,15 @@
 use super::entry::Entry;
 use std::hint::black_box;
 
-/// Which list of methods the low byte of the argument `method` counts in.
+/// Which list of methods the argument `method` counts in; the low byte is the position in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodSpace {
     /// [`weir_memcached::Verb::index`].
     Memcached = 0x000,
     /// [`crate::cql::Method::index`].
     Cql = 0x100,
+    /// [`crate::rpc::methods`]: gRPC; 0x300 is Connect, 0x400 other HTTP.
+    Rpc = 0x200,
 }
 
 /// A caller as a number: FNV-1a (64 bits) of its name in labels, so that anybody can compute it.

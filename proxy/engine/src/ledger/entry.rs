@@ -6,11 +6,11 @@ use std::fmt;
 /// What a request did, by its number in its protocol's list of methods: each protocol names its own (for memcached in the
 /// order of [`weir_memcached::Verb::index`]). A ledger serves one protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Method(pub u8);
+pub struct Method(pub u16);
 
 impl Method {
-    /// Methods a protocol may have.
-    pub const MAX: usize = 32;
+    /// Methods a ledger may have: three protocols of RPC with 256 each ([`crate::rpc::Protocol`]).
+    pub const MAX: usize = 768;
 
     /// Its number.
     #[must_use]
@@ -21,7 +21,7 @@ impl Method {
 
 impl From<weir_memcached::Verb> for Method {
     fn from(verb: weir_memcached::Verb) -> Method {
-        Method(verb.index() as u8)
+        Method(verb.index() as u16)
     }
 }
 

@@ -203,13 +203,17 @@ impl FlushEnd {
     const COUNT: usize = 3;
 }
 
+/// One bit per method.
+const DIRTY_WORDS: usize = Method::MAX.div_ceil(64);
+
 /// Numbers of one identity since the last fold.
 #[derive(Debug, Default)]
 pub struct IdentityTally {
-    /// By [`Method::index`]; a box is made when the method is first used and kept while the identity has connections.
-    methods: [Option<Box<Tally>>; Method::MAX],
-    /// One bit per verb whose tally is not empty.
-    dirty: u32,
+    /// By [`Method::index`], as far as the last one that was used; a box is made when the method is first used and kept
+    /// while the identity has connections.
+    methods: Vec<Option<Box<Tally>>>,
+    /// One bit per method whose tally is not empty.
+    dirty: [u64; DIRTY_WORDS],
     over_limit: [[u64; MODES.len()]; LimitKind::ALL.len()],
     rejected: [u64; Rejected::COUNT],
     /// By [`FlushEnd`].
@@ -222,9 +226,12 @@ pub struct IdentityTally {
 impl IdentityTally {
     /// The verbs used since the last fold.
     pub fn tallies(&self) -> impl Iterator<Item = (Method, &Tally)> {
-        let used =
-            (0..Method::MAX as u8).map(Method).filter(|method| self.dirty & (1 << method.index()) != 0);
-        used.filter_map(|method| Some((method, self.methods[method.index()].as_deref()?)))
+        let words = self.dirty.iter().enumerate().filter(|(_, bits)| **bits != 0);
+        let used = words.flat_map(|(word, bits)| {
+            let set = (0..64).filter(move |bit| bits & (1 << bit) != 0);
+            set.map(move |bit| Method((word * 64 + bit) as u16))
+        });
+        used.filter_map(|method| Some((method, self.methods.get(method.index())?.as_deref()?)))
     }
 
     /// Requests that were over a limit: (limit, mode it was in, requests), zeroes left out.
@@ -256,7 +263,9 @@ impl IdentityTally {
     /// Whether nothing was counted since the last fold.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.dirty == 0 && self.flushes == [0; FlushEnd::COUNT] && self.over_limits().next().is_none()
+        self.dirty == [0; DIRTY_WORDS]
+            && self.flushes == [0; FlushEnd::COUNT]
+            && self.over_limits().next().is_none()
     }
 
     /// Adds what was counted for a connection before its name was known.
@@ -273,9 +282,11 @@ impl IdentityTally {
     }
 
     pub(crate) fn method(&mut self, method: Method) -> &mut Tally {
-        const { assert!(Method::MAX <= 32, "`dirty` has one bit per method") };
         let index = method.index().min(Method::MAX - 1);
-        self.dirty |= 1 << index;
+        self.dirty[index / 64] |= 1 << (index % 64);
+        if index >= self.methods.len() {
+            self.methods.resize_with(index + 1, || None);
+        }
         self.methods[index].get_or_insert_default()
     }
 
@@ -293,11 +304,13 @@ impl IdentityTally {
 
     /// Empties it and keeps its boxes.
     pub(crate) fn reset(&mut self) {
-        while self.dirty != 0 {
-            let method = self.dirty.trailing_zeros() as usize;
-            self.dirty &= self.dirty - 1;
-            if let Some(tally) = &mut self.methods[method] {
-                **tally = Tally::default();
+        for (word, bits) in self.dirty.iter_mut().enumerate() {
+            while *bits != 0 {
+                let method = word * 64 + bits.trailing_zeros() as usize;
+                *bits &= *bits - 1;
+                if let Some(Some(tally)) = self.methods.get_mut(method) {
+                    **tally = Tally::default();
+                }
             }
         }
         self.over_limit = Default::default();

@@ -364,7 +364,7 @@ impl Bench {
         let mut sum = (0, 0);
         self.engine.fold(|_, _, tally| {
             for (found, tally) in tally.tallies() {
-                if found.0 == method as u8 {
+                if found == method.into() {
                     sum.0 += tally.requests.iter().sum::<u64>();
                     sum.1 += tally.operations;
                 }

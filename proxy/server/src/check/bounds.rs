@@ -90,6 +90,11 @@ pub fn bounds(config: &Config) -> String {
                 show_bytes(Bytes(listener.line_max as u64)),
                 show_bytes(Bytes(listener.value_max as u64))
             ),
+            Backend::Service(id) => {
+                let service = config.settings.services.get(id.0 as usize);
+                let calls = service.map_or(0, |service| service.calls_max);
+                format!("{} calls under way", show_count(calls.into()))
+            }
             Backend::Cluster(id) => {
                 let cluster = config.settings.clusters.get(id.0 as usize);
                 format!("requests of {}", cluster.map_or_else(String::new, |own| show_bytes(own.request_max)))

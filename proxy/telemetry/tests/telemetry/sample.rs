@@ -7,8 +7,8 @@ use weir_telemetry::*;
 
 /// The verbs the memcached listener hands over, shortened.
 pub static PROTOCOLS: [ProtocolLabels; 2] = [
-    ProtocolLabels { name: "memcached", methods: &["get", "gets", "set", "delete"] },
-    ProtocolLabels { name: "other", methods: &["read", "write"] },
+    ProtocolLabels { name: "memcached", methods: MethodNames::Fixed(&["get", "gets", "set", "delete"]) },
+    ProtocolLabels { name: "other", methods: MethodNames::Fixed(&["read", "write"]) },
 ];
 
 /// When the sample's process started.

@@ -53,6 +53,7 @@ pub(super) fn check(
     let settings = Settings {
         pools,
         clusters,
+        services: Vec::new(),
         listeners,
         callers: shape.callers.iter().map(|draft| (draft.name.clone(), draft.held.limits.clone())).collect(),
         undeclared: shape.undeclared.held,
