@@ -40,6 +40,7 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule { package: "weir-memcached", never: &[IMPURE, &["prometheus-client"]], may_reach: &[] },
     Rule { package: "weir-cql", never: &[IMPURE, &["prometheus-client"]], may_reach: &[] },
+    Rule { package: "weir-rpc", never: &[IMPURE, &["prometheus-client"]], may_reach: &[] },
     Rule {
         package: "weir-engine",
         never: &[IMPURE, &["prometheus-client"]],
@@ -73,6 +74,7 @@ const BANS: &[(&str, &[&str])] = &[
     ("proxy/engine", &["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn"]),
     ("proxy/memcached", &["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn"]),
     ("proxy/cql", &["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn"]),
+    ("proxy/rpc", &["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn"]),
 ];
 
 /// Checks every rule.

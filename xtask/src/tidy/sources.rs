@@ -19,7 +19,7 @@ struct Ban {
 }
 
 const LIBRARIES: &[&str] =
-    &["proxy/memcached/src/", "proxy/cql/src/", "proxy/engine/src/", "proxy/telemetry/src/"];
+    &["proxy/memcached/src/", "proxy/cql/src/", "proxy/rpc/src/", "proxy/engine/src/", "proxy/telemetry/src/"];
 const PRODUCT: &[&str] = &["proxy/"];
 
 const BANS: &[Ban] = &[
