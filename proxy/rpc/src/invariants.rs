@@ -44,6 +44,13 @@ pub fn pieces<'m>(mut message: &'m [u8], cuts: &[u8]) -> Vec<&'m [u8]> {
     pieces
 }
 
+/// One byte with the number of cuts (at most 15), the cuts, then the message.
+pub fn fuzz_message(input: &[u8]) {
+    let Some((cuts, rest)) = input.split_first() else { return };
+    let (cuts, message) = rest.split_at(usize::from(cuts & 15).min(rest.len()));
+    check_message(cuts, message);
+}
+
 /// A message that came over the network, cut at places that `cuts` chooses.
 pub fn check_message(cuts: &[u8], message: &[u8]) {
     let pieces = pieces(message, cuts);
