@@ -38,6 +38,14 @@ impl<'a> Keys<'a> {
         Ok(Keys { line: trim_spaces(rest), at: 0, left })
     }
 
+    /// The keys of a line, none of which was taken, but the first one.
+    pub(crate) fn without_first(&self) -> Keys<'a> {
+        debug_assert_eq!(self.at, 0, "they are counted from the start");
+        let first = next_key(self.line, 0);
+        let line = first.map_or(&[][..], |(_, next)| trim_spaces(&self.line[next..]));
+        Keys { line, at: 0, left: self.left.saturating_sub(1) }
+    }
+
     /// How many keys are still to come: all of them before the first `next`.
     pub fn len(&self) -> usize {
         self.left

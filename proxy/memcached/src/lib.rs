@@ -13,9 +13,11 @@
 //!
 //! The way of a command: [`decode`] (where does it end?) -> `line` (which command?) -> [`keys`] or [`meta`]
 //! (its arguments) -> [`request`] (what the engine gets), or [`rejection`] (what the client gets).
+//! [`correlation`] finds the id of the request that a command is a part of.
 #![forbid(unsafe_code)]
 
 pub mod binary;
+pub mod correlation;
 pub mod decode;
 #[doc(hidden)]
 pub mod invariants;
