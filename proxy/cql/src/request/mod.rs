@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod execute;
 pub mod handshake;
+pub mod id;
 pub mod parameters;
 pub mod prepare;
 pub mod query;
@@ -20,6 +21,7 @@ use crate::version::{Dialect, Version};
 pub use batch::{Batch, BatchEdit, BatchHead, BatchKind, BatchPart, BatchStatement};
 pub use execute::{Execute, ExecuteEdit};
 pub use handshake::{AuthResponse, Register, Startup};
+pub use id::{IdTaken, REQUEST_ID, take_request_id};
 pub use parameters::{Change, ParameterEdit, Parameters, Placed, QueryFlags};
 pub use prepare::Prepare;
 pub use query::Query;
