@@ -44,6 +44,14 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Whether its commands may say which request they are a part of.
+    #[must_use]
+    pub fn says_request_ids(&self, settings: &Settings) -> bool {
+        settings.listeners[self.listener.0 as usize].trusted_request_ids.contains(&self.principal)
+    }
+}
+
 /// Longest name of a caller, a pool or a listener, bytes.
 pub const NAME_MAX: usize = 64;
 
@@ -61,6 +69,8 @@ pub(crate) struct Known {
     /// Its name for tracers ([`crate::ledger::done`]).
     pub(crate) hash: u64,
     pub(crate) limits: CallerLimits,
+    /// Its request ids are looked for and taken.
+    pub(crate) request_ids: bool,
     /// Shared between workers: limits hold per process.
     pub(crate) state: Arc<LimitState>,
     /// Principal as a small number: the unit of fairness and of shared results.

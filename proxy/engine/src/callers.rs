@@ -60,6 +60,7 @@ impl Callers {
         let known = Known {
             identity: identity.clone(),
             hash: caller_hash(&identity.name),
+            request_ids: identity.says_request_ids(settings),
             state: self.budgets.of(&budget.key),
             limits: budget.limits,
             principal,
@@ -125,6 +126,13 @@ impl Callers {
                     }
                 }
             }
+        }
+    }
+
+    /// Whose request ids are taken under these settings.
+    pub(crate) fn trust_request_ids(&mut self, settings: &Settings) {
+        for known in &mut self.known {
+            known.request_ids = known.identity.says_request_ids(settings);
         }
     }
 

@@ -5,6 +5,7 @@
 //! [`Bulk`]); the ones behind it wait as raw bytes.
 
 use crate::buffer::{InputBuffer, OutBuffer};
+use crate::correlate::CorrelationId;
 use crate::error::Failure;
 use crate::ledger::Outcome;
 use crate::ledger::held::HELD;
@@ -89,6 +90,8 @@ pub(crate) struct Asked {
     pub(crate) coalesced: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    /// Which request of a service it is a part of.
+    pub(crate) correlation: Option<Box<CorrelationId>>,
 }
 
 /// What admission booked for a request and must be returned.
@@ -124,6 +127,7 @@ impl Asked {
             coalesced: 0,
             bytes_in,
             bytes_out: 0,
+            correlation: None,
         }
     }
 }
@@ -184,6 +188,8 @@ pub(crate) struct Client {
     pub(crate) held_since: Option<Instant>,
     /// The request at the front of `input` was admitted already.
     pub(crate) granted: Option<Held>,
+    /// The id that the command that is looked at says; of a held one it is found again.
+    pub(crate) correlation: Option<Box<CorrelationId>>,
     /// Estimated reply bytes of the reads under way.
     pub(crate) expected: u64,
     /// The request at the front of `input` is to be answered with this.
@@ -225,6 +231,7 @@ impl Client {
             queued: None,
             held_since: None,
             granted: None,
+            correlation: None,
             expected: 0,
             doomed: None,
             stale: None,

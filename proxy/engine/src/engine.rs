@@ -6,6 +6,7 @@ use crate::admit::Budgets;
 use crate::caller::Identity;
 use crate::callers::Callers;
 use crate::client::{Asked, Client, ClientSummary, CloseHow};
+use crate::correlate::{Correlator, Feed};
 use crate::invalid::Invalid;
 use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::{CutCause, KeysWork, Lane, Owner, Server};
@@ -54,6 +55,8 @@ pub struct Engine {
     /// What was passed on to the servers that left.
     pub(crate) operations_of_gone: u64,
     pub(crate) ledger: Ledger,
+    /// What requests with an id did, until it is handed over.
+    pub(crate) feed: Feed,
     #[expect(
         clippy::vec_box,
         reason = "they are handed to lanes and back as boxes: moving 300 bytes instead costs more"
@@ -109,6 +112,7 @@ impl Engine {
             free_lanes: Vec::new(),
             operations_of_gone: 0,
             ledger: Ledger::new(seed),
+            feed: Feed::default(),
             spare_keys: Vec::new(),
             dirty_clients: Vec::new(),
             dirty_lanes: Vec::new(),
@@ -137,6 +141,11 @@ impl Engine {
             engine.pools.push(pool);
         }
         engine
+    }
+
+    /// Where the workers of a process put together what requests with an id did. Without it nothing is noted of them.
+    pub fn share_correlator(&mut self, correlator: &Arc<Correlator>) {
+        self.feed.share(correlator);
     }
 
     /// A new client connection.
@@ -329,6 +338,7 @@ impl Engine {
 
     /// Visits and resets what each identity did since the last call, and frees identities nobody bears any more.
     pub fn fold(&mut self, f: impl FnMut(u32, &Arc<Identity>, &IdentityTally)) {
+        self.feed.hand_over_all();
         self.callers.fold(&mut self.ledger, f);
     }
 

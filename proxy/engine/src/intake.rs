@@ -3,6 +3,7 @@
 
 use crate::admit::{Ask, Verdict, admit, book};
 use crate::client::{Asked, Held, Hold, StaleDelete, Target};
+use crate::correlate::CorrelationId;
 use crate::engine::Engine;
 use crate::error::{Failure, Rejected, refusal};
 use crate::ledger::{FlushEnd, Outcome};
@@ -85,7 +86,12 @@ impl Engine {
                 Step::Incomplete { .. } => break,
                 Step::Swallowed { consumed } => at += consumed,
                 Step::Request { request, consumed } => {
-                    if self.accept(id, &request, consumed, now) == Fate::Held {
+                    let fate = if self.callers.known[client.known as usize].request_ids {
+                        self.accept_correlated(id, request, consumed, now)
+                    } else {
+                        self.accept(id, &request, consumed, now)
+                    };
+                    if fate == Fate::Held {
                         break;
                     }
                     at += consumed;
@@ -138,6 +144,7 @@ impl Engine {
         let arrived = client.held_since.take().unwrap_or(now);
         let mut asked = Asked::new(client.known, verb, arrived, operations, bytes_in as u64);
         asked.outcome = outcome;
+        asked.correlation = client.correlation.take();
         let seq = self.ask(id, asked);
         let client = &mut self.clients[id.slot as usize];
         self.reply_bytes += client.answer(seq, line);
@@ -148,6 +155,34 @@ impl Engine {
             None => self.finish(Target { client: id, seq }, now),
         }
         self.mark_client(id);
+    }
+
+    /// The same for a principal whose word is taken for which request a command is a part of.
+    fn accept_correlated(
+        &mut self,
+        id: ClientId,
+        mut request: Request<'_>,
+        consumed: usize,
+        now: Instant,
+    ) -> Fate {
+        let (mut correlation, mut nothing_left) = (None, false);
+        match &mut request {
+            Request::Meta(meta) => correlation = meta.request_id(),
+            Request::Retrieve(retrieve) => {
+                if let Some((id, rest)) = retrieve.split_request_id() {
+                    nothing_left = rest.keys.is_empty();
+                    (correlation, *retrieve) = (Some(id), rest);
+                }
+            }
+            _ => {}
+        }
+        self.clients[id.slot as usize].correlation = correlation.map(|id| Box::new(CorrelationId(id)));
+        if nothing_left {
+            self.hold_account(id, 0, now);
+            self.local(id, request.verb(), 0, text::END, Outcome::Ok, consumed, now);
+            return Fate::Taken;
+        }
+        self.accept(id, &request, consumed, now)
     }
 
     fn accept(&mut self, id: ClientId, request: &Request<'_>, consumed: usize, now: Instant) -> Fate {

@@ -274,6 +274,7 @@ impl Engine {
         let arrived = client.held_since.unwrap_or(passing.now);
         let mut asked = Asked::new(client.known, verb, arrived, operations, passing.bytes_in);
         asked.held = client.granted.take();
+        asked.correlation = client.correlation.take();
         asked
     }
 

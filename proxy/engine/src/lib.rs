@@ -7,13 +7,15 @@
 //! connections) -> `gather` (answers back) -> `settle` and `ledger` (what it cost).
 //! Around them: `lifecycle` (turns, time-outs), `readers` (who does not read), `lanes` (connections come and go),
 //! `reload` (new settings), `naming` (names that arrive after the first requests), `waiting` (what waits, per server and
-//! caller). `cql` is the same for the Cassandra native protocol, `rpc` for calls between services.
+//! caller), `correlate` (what one request of a service came to on every leg). `cql` is the same for the Cassandra native
+//! protocol, `rpc` for calls between services.
 
 pub mod admit;
 pub mod buffer;
 pub mod caller;
 mod callers;
 mod client;
+pub mod correlate;
 pub mod cql;
 mod engine;
 pub mod error;

@@ -32,6 +32,7 @@ impl Engine {
             self.mark_lane(lane);
         }
         self.watch_input();
+        self.feed.hand_over();
         if self.next_scan == Instant(0) && self.may_time_out() {
             self.next_scan = now.after(SCAN);
         }

@@ -108,6 +108,7 @@ impl Engine {
             self.unhook(*id, now);
         }
         self.settings = settings;
+        self.callers.trust_request_ids(&self.settings);
         for index in 0..self.callers.known.len() {
             self.new_limits(index as u32);
         }

@@ -285,6 +285,9 @@ pub struct ListenerSettings {
     pub max_connections_per_principal: u32,
     /// Names (process names, here) that may select a limit of their own; other names only refine labels.
     pub trusted_names: Vec<Arc<str>>,
+    /// Principals whose word is taken for which request a command is a part of ([`crate::correlate`]); nobody else's is
+    /// looked for.
+    pub trusted_request_ids: Vec<Arc<str>>,
     /// Another weir in front of the same cluster, which drivers are shown as a second node (CQL).
     pub second_weir: Option<SocketAddr>,
     /// What an operator switched off for this listener for a while (`weir switch`).
@@ -327,6 +330,7 @@ impl ListenerSettings {
             max_connections: 20_000,
             max_connections_per_principal: 20_000,
             trusted_names: Vec::new(),
+            trusted_request_ids: Vec::new(),
             second_weir: None,
             switches: Switches::default(),
         }

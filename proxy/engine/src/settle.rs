@@ -2,6 +2,7 @@
 //! gets back what it booked, and answers leave in the order of the questions.
 
 use crate::client::Target;
+use crate::correlate::{Leg, Work};
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::ledger::done::{MethodSpace, request_done};
@@ -121,6 +122,10 @@ impl Engine {
             }
         }
         request_done(known.hash, MethodSpace::Memcached, &entry);
+        if let Some(correlation) = self.clients[slot].asked[index].correlation.take() {
+            let service = &known.identity.principal;
+            self.feed.push(|| Work::new(*correlation, Leg::Cache, service, &entry));
+        }
         match self.clients[slot].held {
             Some(account) => self.ledger.record_held(account, &entry, None),
             None => self.ledger.record(&entry, &known.identity.name, listener),

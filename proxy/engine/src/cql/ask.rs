@@ -12,11 +12,14 @@ use super::prepared::Key;
 use super::request::{Purpose, Request, Stage};
 use super::statements::{Known, tables};
 use super::target::{Finder, First, Target};
+use crate::correlate::CorrelationId;
 use crate::ledger::{self, Outcome};
 use crate::units::{ClientId, Instant, Operations};
 use std::sync::Arc;
-use weir_cql::envelope::{Header, Opcode};
-use weir_cql::request::{Batch, Change, Execute, ParameterEdit, Prepare, Query, Request as Message};
+use weir_cql::envelope::{Flags, Header, Opcode};
+use weir_cql::request::{
+    Batch, Change, Execute, ParameterEdit, Prepare, Query, Request as Message, take_request_id,
+};
 use weir_cql::response::{ErrorBody, ErrorCode, ErrorDetail};
 use weir_cql::statement::{self, Body};
 use weir_cql::{Dialect, Version, own, write};
@@ -38,6 +41,8 @@ pub(super) struct Draft {
     pub(super) operations: Operations,
     /// The version it is sent in, where that is not the client's.
     pub(super) version: Version,
+    /// Which request of a service it is a part of.
+    pub(super) correlation: Option<Box<CorrelationId>>,
 }
 
 impl Draft {
@@ -55,6 +60,7 @@ impl Draft {
             ordered: false,
             operations: Operations(1),
             version: header.version,
+            correlation: None,
         }
     }
 }
@@ -82,6 +88,26 @@ pub(super) fn message_of(request: &Request) -> Option<(Message, &[u8])> {
 
 impl CqlEngine {
     pub(super) fn ask(&mut self, id: ClientId, header: Header, body: &[u8], now: Instant) {
+        let known = self.clients[id.slot as usize].known;
+        if header.flags.has(Flags::CUSTOM_PAYLOAD)
+            && self.callers.known[known as usize].request_ids
+            && let Some(taken) = take_request_id(&header, body)
+        {
+            let correlation = Some(Box::new(CorrelationId(taken.id)));
+            return self.ask_as(id, taken.header, &taken.body, correlation, now);
+        }
+        self.ask_as(id, header, body, None, now);
+    }
+
+    /// The same as a part of this request of a service.
+    fn ask_as(
+        &mut self,
+        id: ClientId,
+        header: Header,
+        body: &[u8],
+        correlation: Option<Box<CorrelationId>>,
+        now: Instant,
+    ) {
         let dialect = self.clients[id.slot as usize].dialect();
         let message = match Message::locate(&header, body, dialect) {
             Ok(message) => message,
@@ -95,7 +121,7 @@ impl CqlEngine {
             _ => return self.bad_message(id, header, "not a statement", now),
         };
         match draft {
-            Ok(Some(draft)) => self.submit(id, &header, draft, now),
+            Ok(Some(draft)) => self.submit(id, &header, Draft { correlation, ..draft }, now),
             Ok(None) => {}
             Err(refusal) => self.refuse(id, &header, &refusal, now),
         }
@@ -481,6 +507,7 @@ impl CqlEngine {
             bytes_out: 0,
             outcome: Outcome::Ok,
             coalesced: false,
+            correlation: draft.correlation,
         };
         let (known, bytes) = (request.known, request.envelope.len());
         let request = self.requests.insert(request);

@@ -38,6 +38,7 @@ impl CqlEngine {
         }
         self.close_segments();
         self.watch_input();
+        self.feed.hand_over();
         if self.next_scan == Instant(0) && self.may_time_out() {
             self.next_scan = now.after(SCAN);
         }

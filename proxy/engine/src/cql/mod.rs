@@ -85,6 +85,7 @@ use crate::admit::Budgets;
 use crate::caller::Identity;
 use crate::callers::Callers;
 use crate::client::{ClientSummary, CloseHow};
+use crate::correlate::{Correlator, Feed};
 use crate::invalid::Invalid;
 use crate::ledger::{IdentityTally, Ledger};
 use crate::multiplex::CutCause;
@@ -160,6 +161,8 @@ pub struct CqlEngine {
     workers: u64,
     callers: Callers,
     ledger: Ledger,
+    /// What requests with an id did, until it is handed over.
+    feed: Feed,
     naming: Naming,
     clients: Vec<Client>,
     free: Vec<u32>,
@@ -226,6 +229,7 @@ impl CqlEngine {
             workers: u64::from(workers.max(1)),
             callers: Callers::new(budgets),
             ledger: Ledger::new(seed),
+            feed: Feed::default(),
             naming: Naming::default(),
             clients: Vec::new(),
             free: Vec::new(),
@@ -272,6 +276,11 @@ impl CqlEngine {
             engine.clusters.push(cluster);
         }
         engine
+    }
+
+    /// Where the workers of a process put together what requests with an id did. Without it nothing is noted of them.
+    pub fn share_correlator(&mut self, correlator: &Arc<Correlator>) {
+        self.feed.share(correlator);
     }
 
     /// A new client connection; `dialled` is the address it reached, which it is shown as the node's.
@@ -466,6 +475,7 @@ impl CqlEngine {
 
     /// Visits and resets what each identity did since the last call, and frees identities nobody bears any more.
     pub fn fold(&mut self, f: impl FnMut(u32, &Arc<Identity>, &IdentityTally)) {
+        self.feed.hand_over_all();
         self.callers.fold(&mut self.ledger, f);
     }
 

@@ -18,6 +18,7 @@ impl CqlEngine {
     pub fn apply(&mut self, settings: Arc<Settings>, now: Instant) {
         self.order_clusters(&settings);
         self.settings = settings;
+        self.callers.trust_request_ids(&self.settings);
         self.new_budgets();
         for index in 0..self.settings.clusters.len() {
             self.tune(ClusterId(index as u32), self.settings.clusters[index].clone(), now);

@@ -7,6 +7,7 @@ use super::flight::{Answered, Succession};
 use super::method::Method;
 use super::repairs::Needs;
 use super::request::{Purpose, Request, RequestId, Stage};
+use crate::correlate::{Leg, Work};
 use crate::ledger::done::{MethodSpace, request_done};
 use crate::ledger::{Entry, Outcome};
 use crate::units::{Bytes, ClientId, Instant, Operations, Span};
@@ -218,6 +219,10 @@ impl CqlEngine {
             known.learn(request.bytes_out, request.operations);
         }
         request_done(known.hash, MethodSpace::Cql, &entry);
+        if let Some(correlation) = &request.correlation {
+            let service = &known.identity.principal;
+            self.feed.push(|| Work::new(**correlation, Leg::Database, service, &entry));
+        }
         let statement = request.named.as_ref();
         match account {
             Some(account) => self.ledger.record_held(account, &entry, statement),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cache;
+mod correlation;
 mod face;
 mod faults;
 mod flight;

@@ -1,0 +1,234 @@
+//! What one request of a service came to in storage, across the doors it went through: keys asked of an RPC, cache
+//! operations, misses, database operations, bytes.
+//!
+//! A request has an id ([`CorrelationId`]). The RPC edge makes it and says when the request begins and ends; the service
+//! hands it to the storage doors, which take it from principals that the listener trusts with it
+//! (`trusted_request_ids`). Each worker keeps what it has to tell in a [`Feed`] and hands it over at the end of its turn, if
+//! nobody else is at the [`Correlator`] just then; a worker never waits for another.
+//!
+//! Bounds: `correlated_requests_max` requests, each for [`KEPT_FOR`]; the oldest leave first ([`Counts::evicted`]).
+//! [`feed::WORKS_MAX`] notes per worker and [`RPC_NOTES_MAX`] of the edge wait to be taken in; more are dropped and counted.
+//! [`totals::CALLERS_MAX`] callers have sums of their own; [`largest::KEPT`] of the largest requests are remembered for
+//! [`largest::KEPT_LONGER`].
+
+pub mod feed;
+pub mod id;
+pub mod largest;
+pub mod totals;
+mod tracked;
+
+pub use feed::{Feed, Leg, Work};
+pub use id::CorrelationId;
+pub use totals::{CallerSums, Origin, Sums};
+pub use tracked::{LegSums, Rpc, RpcEnd, Tracked};
+
+use crate::units::{Instant, Span};
+use largest::Largest;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use totals::Totals;
+use tracked::Table;
+
+/// How long a request is remembered after it was first heard of.
+pub const KEPT_FOR: Span = Span::secs(30);
+/// Beginnings and ends of RPCs that wait to be taken in.
+pub const RPC_NOTES_MAX: usize = 16_384;
+/// So many of them are taken in at once, so that none waits for long where no storage work follows.
+const RPC_NOTES: usize = 256;
+
+/// What the workers and the edge of a process know together about requests with an id.
+#[derive(Debug)]
+pub struct Correlator {
+    state: Mutex<State>,
+    /// Read by the edge only, in between: it never waits for those who take in.
+    notes: Mutex<Vec<(CorrelationId, RpcNote)>>,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    table: Table,
+    totals: Totals,
+    largest: Largest,
+}
+
+/// News of the edge.
+#[derive(Clone, Debug)]
+enum RpcNote {
+    Began { caller: Arc<str>, method: Arc<str>, keys: u64, at: Instant },
+    Ended(RpcEnd),
+}
+
+/// How full it is, and what was lost. Totals since the start but for the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests remembered now.
+    pub tracked: u64,
+    /// Requests forgotten before their time because there were too many.
+    pub evicted: u64,
+    /// Notes that found no room and are in no sum.
+    pub dropped: u64,
+}
+
+impl Correlator {
+    /// Nothing is known yet. At most `max` requests are remembered; `seed` keeps senders of ids from choosing where they lie.
+    #[must_use]
+    pub fn new(max: usize, seed: u64) -> Correlator {
+        let state =
+            State { table: Table::new(max, seed), totals: Totals::default(), largest: Largest::default() };
+        Correlator { state: Mutex::new(state), notes: Mutex::default(), dropped: AtomicU64::new(0) }
+    }
+
+    /// Another bound: what is too much leaves at once.
+    pub fn set_max(&self, max: usize) {
+        let mut state = self.lock();
+        let State { table, largest, .. } = &mut *state;
+        table.set_max(max, |gone| largest.offer(gone));
+    }
+
+    /// The edge admitted a request: who asks what, and for how many keys. Before the service hears of it, so that nothing
+    /// the service does on its behalf is ahead of it. One id may be that of several RPCs: they are added up.
+    pub fn rpc_began(
+        &self,
+        id: CorrelationId,
+        caller: &Arc<str>,
+        method: &Arc<str>,
+        keys: u64,
+        now: Instant,
+    ) {
+        self.note(id, RpcNote::Began { caller: caller.clone(), method: method.clone(), keys, at: now });
+    }
+
+    /// It was answered, or given up.
+    pub fn rpc_ended(&self, id: CorrelationId, end: RpcEnd) {
+        self.note(id, RpcNote::Ended(end));
+    }
+
+    fn note(&self, id: CorrelationId, note: RpcNote) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() >= RPC_NOTES_MAX {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        notes.push((id, note));
+        let many = notes.len() >= RPC_NOTES;
+        drop(notes);
+        if many && let Some(mut state) = self.try_lock() {
+            self.take_notes(&mut state);
+        }
+    }
+
+    /// Takes in what a worker noted, unless somebody is at it just now; whether it did.
+    fn take_in(&self, works: &mut Vec<Work>) -> bool {
+        let Some(mut state) = self.try_lock() else { return false };
+        self.take_all(&mut state, works);
+        true
+    }
+
+    /// The same, and waits.
+    fn take_in_waiting(&self, works: &mut Vec<Work>) {
+        self.take_all(&mut self.lock(), works);
+    }
+
+    fn take_all(&self, state: &mut State, works: &mut Vec<Work>) {
+        self.take_notes(state); // what the edge began is known before what came of it
+        let State { table, totals, largest } = state;
+        for work in works.drain(..) {
+            let tracked = table.of(work.id, work.at, |gone| largest.offer(gone));
+            let first = tracked.is_new();
+            tracked.add(&work);
+            let (caller, origin) = match &tracked.rpc {
+                Some(rpc) => (&rpc.caller, Origin::Rpc),
+                None => (&work.service, Origin::Service),
+            };
+            totals.of(caller, origin).add(&work, first && origin == Origin::Service);
+        }
+    }
+
+    fn take_notes(&self, state: &mut State) {
+        let notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        let State { table, totals, largest } = state;
+        for (id, note) in notes {
+            match note {
+                RpcNote::Began { caller, method, keys, at } => {
+                    totals.of(&caller, Origin::Rpc).began(keys);
+                    table.of(id, at, |gone| largest.offer(gone)).rpc_began(caller, method, keys, at);
+                }
+                RpcNote::Ended(end) => {
+                    // one that was forgotten is not begun anew by its end
+                    if let Some(tracked) = table.get_mut(id) {
+                        tracked.rpc_ended(&end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is known about a request: for [`KEPT_FOR`], of the largest for longer.
+    #[must_use]
+    pub fn find(&self, id: CorrelationId, now: Instant) -> Option<Tracked> {
+        let mut state = self.lock();
+        self.take_notes(&mut state);
+        let State { table, largest, .. } = &mut *state;
+        table.expire(now, |gone| largest.offer(gone));
+        table.get_mut(id).cloned().or_else(|| largest.find(id, now).cloned())
+    }
+
+    /// The requests with the most storage work of late, most first: at most [`largest::KEPT`].
+    #[must_use]
+    pub fn largest(&self, now: Instant) -> Vec<Tracked> {
+        let mut state = self.lock();
+        self.take_notes(&mut state);
+        let State { table, largest, .. } = &mut *state;
+        table.expire(now, |gone| largest.offer(gone));
+        largest.with(table.iter(), now)
+    }
+
+    /// What each caller came to since the start, in no order.
+    #[must_use]
+    pub fn sums(&self) -> Vec<CallerSums> {
+        let mut state = self.lock();
+        self.take_notes(&mut state);
+        state.totals.list()
+    }
+
+    /// Visits what was added to each caller's sums since the last call.
+    pub fn fold(&self, f: impl FnMut(&Arc<str>, Origin, &Sums)) {
+        let mut state = self.lock();
+        self.take_notes(&mut state);
+        state.totals.fold(f);
+    }
+
+    /// How full it is, and what was lost.
+    #[must_use]
+    pub fn counts(&self, now: Instant) -> Counts {
+        let mut state = self.lock();
+        let State { table, largest, .. } = &mut *state;
+        table.expire(now, |gone| largest.offer(gone));
+        Counts {
+            tracked: table.len() as u64,
+            evicted: table.evicted(),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    fn drop_works(&self, works: u64) {
+        self.dropped.fetch_add(works, Ordering::Relaxed);
+    }
+
+    // What it guards are counts: whole enough after a panic elsewhere.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
