@@ -41,6 +41,8 @@ pub enum Command {
     Top(TopArgs),
     /// Everything about one caller, and the commands that cap it.
     Explain(ExplainArgs),
+    /// What one request of a service came to: keys, cache operations, misses, database operations, bytes.
+    Request(RequestArgs),
     /// Limits that end by themselves.
     Limits(LimitsArgs),
     /// Switch a feature off for a while.
@@ -189,6 +191,27 @@ pub struct ExplainArgs {
     /// The caller, as `weir top` or an alert names it.
     #[arg(value_name = "CALLER")]
     pub caller: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the running weir is.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// `weir request`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Requests are remembered for 30 s, the 64 with the most storage work of late for 10 min.
+
+Examples:
+  weir request 4bf92f3577b34da6a3ce929d0e0e4736
+  weir request 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 --json
+  weir request                                          the largest of late")]
+pub struct RequestArgs {
+    /// Its id: 32 hex digits, a traceparent, or the 22 characters that clients send. Without it, the largest of late.
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -446,6 +469,8 @@ mod tests {
             "weir check weir.toml --against unix:/b",
             "weir top --once --json",
             "weir explain importer",
+            "weir request 4bf92f3577b34da6a3ce929d0e0e4736 --json",
+            "weir request",
             "weir limits set importer --operations-per-request 500 --mode refuse --for 1h",
             "weir limits set a --bytes-in-flight 8MiB --class batch --operations-in-flight none --for 2h",
             "weir limits list",

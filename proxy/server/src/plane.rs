@@ -3,9 +3,10 @@
 //! A change is decided and posted without waiting: it is either in force for all workers or was never begun. Looking
 //! waits for the workers at most [`PATIENCE`]; one that does not answer is left out.
 
+mod amplification;
 mod merge;
 
-use crate::admin::model::{ConfigReport, LimitsReport, Snapshot};
+use crate::admin::model::{ConfigReport, LimitsReport, RequestReport, Snapshot};
 use crate::admin::{Answer, Audit, Change, ControlError, Exposition, Outcome, Plane};
 use crate::caps::Caps;
 use crate::clock::{Clock, seconds, unix_now};
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use weir_engine::correlate::{CorrelationId, Correlator};
 use weir_engine::error::LimitKind as EngineLimit;
 use weir_engine::settings::{CallerLimits, Settings};
 use weir_engine::units::Span;
@@ -41,6 +43,7 @@ pub struct RunningPlane {
     telemetry: Arc<Telemetry>,
     board: Arc<Board>,
     caps: Arc<Caps>,
+    correlator: Arc<Correlator>,
     /// How many workers there are.
     threads: usize,
     /// The ways to them: one per worker and protocol, a worker's one after the other.
@@ -61,19 +64,28 @@ struct Shown {
     overrides: BTreeSet<(&'static str, String)>,
 }
 
+/// What it shares with the rest of the process.
+#[derive(Debug)]
+pub struct Around {
+    /// The process's clock.
+    pub clock: Clock,
+    /// Its metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// What is in force.
+    pub board: Arc<Board>,
+    /// Connection caps.
+    pub caps: Arc<Caps>,
+    /// What requests with an id did.
+    pub correlator: Arc<Correlator>,
+}
+
 impl RunningPlane {
     /// A plane over these workers. Not ready before [`RunningPlane::set_started`].
     #[must_use]
-    pub fn new(
-        clock: Clock,
-        telemetry: Arc<Telemetry>,
-        board: Arc<Board>,
-        caps: Arc<Caps>,
-        threads: usize,
-        workers: Vec<WorkerHandle>,
-        desk: Desk,
-    ) -> RunningPlane {
+    pub fn new(around: Around, threads: usize, workers: Vec<WorkerHandle>, desk: Desk) -> RunningPlane {
+        let Around { clock, telemetry, board, caps, correlator } = around;
         let plane = RunningPlane {
+            correlator,
             clock,
             telemetry,
             board,
@@ -200,6 +212,7 @@ impl RunningPlane {
     fn show_config(&self, config: &Config) {
         self.telemetry.configure_callers(config.settings.callers.keys().map(|name| &**name));
         self.telemetry.config_loaded(&config.hash.to_string(), seconds(self.clock.now()));
+        self.correlator.set_max(config.process.correlated_requests_max as usize);
         let share = self.caps.share_files(&config.settings, self.threads);
         for (name, value) in merge::bounds(config, share) {
             self.telemetry.set_bound(name, value);
@@ -300,9 +313,19 @@ impl Plane for RunningPlane {
                 posted: self.board.posted(),
                 caps: &self.caps,
                 desk: &desk,
+                correlator: &self.correlator,
                 not_ready: self.ready().err(),
             };
             merge::snapshot(&view, &looks)
+        })
+    }
+
+    fn request(&self, id: CorrelationId) -> Answer<'_, Option<RequestReport>> {
+        Box::pin(async move {
+            // what the workers know is handed over first
+            gather(self.workers.iter().filter_map(WorkerHandle::fold).collect()).await;
+            let found = self.correlator.find(id, self.clock.now());
+            found.map(|tracked| amplification::report(&tracked, self.clock))
         })
     }
 
@@ -310,6 +333,7 @@ impl Plane for RunningPlane {
         let accept = accept.map(str::to_owned);
         Box::pin(async move {
             gather(self.workers.iter().filter_map(WorkerHandle::fold).collect()).await;
+            amplification::show(&self.correlator, &self.telemetry, self.clock.now());
             let page = self.telemetry.render(accept.as_deref(), seconds(self.clock.now()));
             Exposition { content_type: page.content_type, body: page.body.into_bytes() }
         })

@@ -26,6 +26,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
+use weir_engine::correlate::Correlator;
 use weir_engine::cql::Writes;
 use weir_engine::cql::principals::Principals;
 use weir_engine::settings::{Address, Backend, Settings};
@@ -92,7 +93,10 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     };
     let (sign_in, asks) = SignInDesk::new();
     let principals = Arc::new(Principals::default());
+    let tracked = process.correlated_requests_max as usize;
+    let correlator = Arc::new(Correlator::new(tracked, seed(workers)));
     let parts = Parts {
+        correlator: correlator.clone(),
         sign_in,
         principals: principals.clone(),
         workers,
@@ -116,7 +120,8 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     runtime.spawn(topology.run());
     let desk_of_users = sign_in::Around { board: board.clone(), telemetry: telemetry.clone(), principals };
     runtime.spawn(sign_in::serve(asks, handles.clone(), desk_of_users, clock));
-    let plane = Arc::new(RunningPlane::new(clock, telemetry, board, caps, workers as usize, handles, desk));
+    let around = crate::plane::Around { clock, telemetry, board, caps, correlator };
+    let plane = Arc::new(RunningPlane::new(around, workers as usize, handles, desk));
     for listener in admin {
         let plane: Arc<dyn Plane> = plane.clone();
         runtime.spawn(serve(listener, plane));
@@ -147,6 +152,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
 
 /// What every worker shares.
 struct Parts {
+    correlator: Arc<Correlator>,
     sign_in: SignInDesk,
     principals: Arc<Principals>,
     workers: u32,
@@ -178,6 +184,7 @@ impl Parts {
                 budgets: budgets.clone(),
                 writes: writes.clone(),
                 principals: self.principals.clone(),
+                correlator: self.correlator.clone(),
                 sign_in: self.sign_in.clone(),
                 caps: self.caps.clone(),
                 attribution: self.attribution.clone(),

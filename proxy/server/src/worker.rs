@@ -56,6 +56,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, unconstrained};
 use weir_engine::admit::Budgets;
+use weir_engine::correlate::Correlator;
 use weir_engine::cql::CqlEngine;
 use weir_engine::cql::Writes;
 use weir_engine::cql::principals::Principals;
@@ -96,6 +97,8 @@ pub struct Setup {
     pub writes: Arc<Writes>,
     /// Users with connections of their own (CQL), shared by all workers.
     pub principals: Arc<Principals>,
+    /// What requests with an id did, shared by all workers.
+    pub correlator: Arc<Correlator>,
     /// Where clients' credentials are checked.
     pub sign_in: SignInDesk,
     /// Connection caps, shared by all workers.
@@ -208,6 +211,7 @@ impl Setup {
                 budgets: self.budgets.clone(),
                 writes: self.writes.clone(),
                 principals: self.principals.clone(),
+                correlator: self.correlator.clone(),
                 sign_in: self.sign_in.clone(),
                 caps: self.caps.clone(),
                 attribution: self.attribution.clone(),
@@ -330,6 +334,7 @@ impl<P: DataPath> Worker<P> {
         engine.share_writes(&setup.writes);
         engine.tell_wall_clock(setup.clock.unix_micros_at_zero());
         engine.share_principals(&setup.principals);
+        engine.share_correlator(&setup.correlator);
         let arrivals_source = Source::new(&mailbox.ready, Token::Arrivals);
         let mut gates = Vec::new();
         for (index, doorway) in setup.doorways.into_iter().enumerate() {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use weir::admin::client::{Client, ClientError};
-use weir::admin::model::{CallerRow, ConfigReport, LimitsReport, Snapshot};
+use weir::admin::model::{CallerRow, ConfigReport, LimitsReport, RequestReport, Snapshot};
 use weir::admin::{AdminListener, Answer, Audit, Change, ControlError, Exposition, Outcome, Plane, serve};
 use weir::config::address::parse_address;
 use weir::overrides::Who;
+use weir_engine::correlate::CorrelationId;
 
 #[derive(Default)]
 struct Fake {
@@ -24,6 +25,11 @@ impl Plane for Fake {
         let row =
             CallerRow { caller: "importer\u{1b}<script>".to_owned(), operations: 7, ..CallerRow::default() };
         Box::pin(async move { Snapshot { callers: vec![row], ..Snapshot::default() } })
+    }
+    fn request(&self, id: CorrelationId) -> Answer<'_, Option<RequestReport>> {
+        let known = id == CorrelationId([7; 16]);
+        let report = RequestReport { id: id.to_string(), ..RequestReport::default() };
+        Box::pin(async move { known.then_some(report) })
     }
     fn metrics(&self, accept: Option<&str>) -> Answer<'_, Exposition> {
         let body = format!("# accept {}\n", accept.unwrap_or("nothing")).into_bytes();
@@ -128,6 +134,9 @@ async fn the_control_door_serves_every_page() {
         "/pools",
         "/config",
         "/limits",
+        "/amplification",
+        "/request?id=BwcHBwcHBwcHBwcHBwcHBw",
+        "/request?x=1&id=07070707070707070707070707070707",
     ] {
         let answer = server.get(path).await;
         assert_eq!(status(&answer), "200", "{path}: {answer}");
@@ -136,6 +145,10 @@ async fn the_control_door_serves_every_page() {
     assert!(answer.contains("\\u001b") && !answer.contains('\x1b'), "escaped where it leaves: {answer}");
     assert!(answer.contains("application/json") && answer.contains("nosniff"), "{answer}");
     assert_eq!(status(&server.get("/nothing").await), "404");
+    assert_eq!(status(&server.get("/request?id=00000000000000000000000000000001").await), "404");
+    for wrong in ["/request", "/request?id=", "/request?id=%00", "/request?di=07"] {
+        assert_eq!(status(&server.get(wrong).await), "400", "{wrong}");
+    }
 }
 
 #[tokio::test]
@@ -147,7 +160,17 @@ async fn the_metrics_door_serves_three_pages_and_no_more() {
     let answer = server.get("/readyz").await;
     assert_eq!(status(&answer), "503");
     assert!(answer.contains("no server is up"));
-    for path in ["/", "/callers", "/config", "/limits", "/snapshot", "/pools", "/expensive"] {
+    for path in [
+        "/",
+        "/callers",
+        "/config",
+        "/limits",
+        "/snapshot",
+        "/pools",
+        "/expensive",
+        "/request",
+        "/amplification",
+    ] {
         assert_eq!(status(&server.get(path).await), "404", "{path}");
     }
     for path in ["/reload", "/limits", "/switch"] {

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use weir::admin::model::{ConfigReport, LimitsReport, Snapshot};
+use weir::admin::model::{ConfigReport, LimitsReport, RequestReport, Snapshot};
 use weir::admin::{AdminListener, Answer, Audit, Change, ControlError, Exposition, Outcome, Plane, serve};
 use weir::check;
 use weir::cli::{CheckArgs, RunArgs};
 use weir::config::Config;
 use weir::config::address::parse_address;
 use weir::overrides::{Desk, Store, UnixTime, Who};
+use weir_engine::correlate::CorrelationId;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const FILE: &str = "\
@@ -27,6 +28,9 @@ struct Running(Mutex<Desk>);
 impl Plane for Running {
     fn snapshot(&self) -> Answer<'_, Snapshot> {
         Box::pin(async { Snapshot::default() })
+    }
+    fn request(&self, _id: CorrelationId) -> Answer<'_, Option<RequestReport>> {
+        Box::pin(async { None })
     }
     fn metrics(&self, _accept: Option<&str>) -> Answer<'_, Exposition> {
         Box::pin(async { Exposition::default() })

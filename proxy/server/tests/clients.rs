@@ -198,6 +198,75 @@ fn gomemcache_with_a_goroutine_per_key() {
     assert!(opened.is_some_and(|opened| opened <= 2.0), "few connections whatever clients do: {opened:?}");
 }
 
+/// The id that the clients below say, and how it stands in a key.
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const ID_KEY: &str = "__weir:S_kvNXezTaajzpKdDg5HNg";
+
+/// Each of these clients reads as a part of one request, as docs/amplification.md says how; what weir notes of it.
+fn reads_as_a_part(what: &str, reads: impl FnOnce(u16)) {
+    let Some(memcached) = Memcached::start() else { return };
+    memcached.wire().fill(&keys("key", MANY), b"x");
+    let weir = Weir::with_file(&support::file(&memcached, "", "trusted_request_ids = [\"cache\"]\n"));
+    reads(weir.port);
+    let page = weir.control(&format!("/request?id={TRACE}"));
+    let number = |key: &str| page["cache"][key].as_u64().expect("a number");
+    assert_eq!((number("operations"), number("hits")), (20_000, MANY as u64), "{what}: {page}");
+    assert_eq!(number("requests"), 1, "{what}: {page}");
+    // and it is a harmless miss where there is no weir
+    assert_eq!(memcached.wire().get(&[ID_KEY.to_owned(), "key:1".to_owned()]).found.len(), 1);
+}
+
+#[test]
+fn gomemcache_reads_as_a_part_of_a_request() {
+    let Some(go) = which("go") else { return skip("gomemcache with an id", "go is not installed") };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/gomemcache");
+    let program = target().join("e2e/gomemcache-requestid");
+    let go = |words: &[&str]| run(Command::new(&go).current_dir(&source).args(words), None, BUILD_LIMIT);
+    if !go(&["mod", "download"]).status.success() {
+        return skip("gomemcache with an id", "its module cannot be had");
+    }
+    let out = program.to_string_lossy().into_owned();
+    go(&["build", "-mod=readonly", "-buildvcs=false", "-o", &out, "./requestid"]).expect_success("go build");
+    reads_as_a_part("gomemcache", |port| {
+        let at = format!("127.0.0.1:{port}");
+        let done = run(Command::new(&program).args([&at, TRACE]), None, LIMIT).expect_success("requestid");
+        assert_eq!(done.stdout, format!("found {MANY}\n"));
+    });
+}
+
+#[test]
+fn the_memcache_crate_reads_as_a_part_of_a_request() {
+    reads_as_a_part("memcache crate", |port| {
+        let url = format!("memcache://127.0.0.1:{port}?timeout=20&tcp_nodelay=true&protocol=ascii");
+        let client = memcache::connect(url).expect("connected");
+        let names = keys("key", 20_000);
+        let mut asked = vec![ID_KEY];
+        asked.extend(names.iter().map(String::as_str));
+        assert_eq!(client.gets::<String>(&asked).expect("gets").len(), MANY);
+    });
+}
+
+#[test]
+fn pymemcache_reads_as_a_part_of_a_request() {
+    let Some(python) = python() else {
+        return skip("pymemcache with an id", "no python3 here can import it (cargo xtask test installs it)");
+    };
+    let script = "\
+import base64, sys
+from pymemcache.client.base import Client
+trace_id = sys.argv[2]
+client = Client(('127.0.0.1', int(sys.argv[1])), timeout=30)
+first = '__weir:' + base64.urlsafe_b64encode(bytes.fromhex(trace_id)).decode().rstrip('=')
+print('found', len(client.get_many([first] + [f'key:{n}' for n in range(20000)])))
+";
+    reads_as_a_part("pymemcache", |port| {
+        let mut command = Command::new(&python);
+        command.args(["-c", script, &port.to_string(), TRACE]);
+        let done = run(&mut command, None, LIMIT).expect_success("pymemcache");
+        assert_eq!(done.stdout, format!("found {MANY}\n"));
+    });
+}
+
 #[test]
 fn the_memcache_crate() {
     let Some(memcached) = Memcached::start() else { return };

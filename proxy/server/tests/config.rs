@@ -310,6 +310,35 @@ fn timestamps_for_batches_that_are_not_split_have_no_effect() {
 }
 
 #[test]
+fn who_may_say_request_ids() {
+    let door =
+        "[pool.main]\nservers = [\"10.0.0.1:11211\"]\n[listener.cache]\naddress = \"127.0.0.1:11311\"\n";
+    let told = |text: &str| {
+        let config = read(text).expect("good");
+        let trusted = config.settings.listeners[0].trusted_request_ids.clone();
+        let ours = config.warnings.iter().filter(|warning| warning.path.ends_with("trusted_request_ids"));
+        (trusted, ours.map(|warning| warning.what.to_string()).collect::<Vec<_>>())
+    };
+    let none: Vec<String> = Vec::new();
+    assert_eq!(told(door), (vec![], none.clone()));
+    let own = format!("{door}trusted_request_ids = [\"cache\"]\n");
+    assert_eq!(told(&own), (vec!["cache".into()], none.clone()));
+    let named = "[callers.appview]\nlistener = \"cache\"\n";
+    assert_eq!(told(&format!("{own}{named}")).1, ["no client of this listener is \"cache\""]);
+    let other = format!("{door}trusted_request_ids = [\"appview\"]\n");
+    assert_eq!(told(&other).1, ["no client of this listener is \"appview\""]);
+    assert_eq!(told(&format!("{other}{named}")).1, none);
+    // taken over by a reload
+    let (before, after) = (read(door).expect("good"), read(&own).expect("good"));
+    let all = effective::differences(&before, &after);
+    assert_eq!(
+        all.iter().map(|found| &*found.path).collect::<Vec<_>>(),
+        ["listener.cache.trusted_request_ids"]
+    );
+    assert!(!all.iter().any(effective::needs_restart), "{all:?}");
+}
+
+#[test]
 fn rules_are_taken_over_by_a_reload() {
     let rule = "[cluster.main.rule.hot]\ntable = \"shop.carts\"\n";
     let (without, with) = (read(CLUSTER).expect("good"), read(&format!("{CLUSTER}{rule}")).expect("good"));

@@ -9,6 +9,7 @@ mod go;
 #[path = "cql_drivers/java.rs"]
 mod java;
 mod support;
+mod support_cql;
 mod support_tls;
 #[path = "cql_drivers/tls.rs"]
 mod tls;
@@ -211,6 +212,63 @@ fn peers_of(pid: u32) -> BTreeSet<String> {
         }
     }
     peers
+}
+
+/// A program that reads 1,000 keys as a part of one request, in each of these versions: what weir notes of it.
+fn reads_as_a_part(name: &str, program: &Path, arguments: &[PathBuf], node: SocketAddr, versions: &[&str]) {
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let keyspace = format!("parts_{}", name.replace(|c: char| !c.is_alphanumeric(), "_"));
+    let file = format!(
+        "[cluster.main]\ncontacts = [\"{node}\"]\n\
+         [listener.cql]\naddress = \"127.0.0.1:{{port}}\"\ncluster = \"main\"\ntrusted_request_ids = [\"cql\"]\n"
+    );
+    for version in versions {
+        let weir = Weir::with_config(&file, &[]);
+        let mut cql =
+            support_cql::Cql::open(SocketAddr::from(([127, 0, 0, 1], weir.port)), weir_cql::Version::V4);
+        cql.query(&format!("DROP KEYSPACE IF EXISTS {keyspace}")).expect_result();
+        cql.query(&support_cql::create_keyspace(&keyspace)).expect_result();
+        cql.query(&format!("CREATE TABLE {keyspace}.t (k int PRIMARY KEY)")).expect_result();
+        for k in 0..20 {
+            cql.query(&format!("INSERT INTO {keyspace}.t (k) VALUES ({k})")).expect_result();
+        }
+        let port = weir.port.to_string();
+        let mut command = Command::new(program);
+        command.args(arguments).args(["127.0.0.1", &port, &keyspace, version, trace]);
+        let done = support::process::run(&mut command, None, LIMIT).expect_success(name);
+        assert_eq!(done.stdout, "found 20\n", "{name} {version}");
+        let page = weir.control(&format!("/request?id={trace}"));
+        let number = |key: &str| page["database"][key].as_u64().expect("a number");
+        assert_eq!((number("operations"), number("hits")), (1_000, 20), "{name} {version}: {page}");
+        assert!(number("chunks") > 1, "it was split all the same: {name} {version}: {page}");
+    }
+}
+
+#[test]
+fn drivers_read_as_a_part_of_a_request() {
+    let Some(node) = node("drivers with an id") else { return };
+    for (version, module, spoken) in [
+        ("v1", "github.com/gocql/gocql", ["4"].as_slice()),
+        ("v2", "github.com/apache/cassandra-gocql-driver/v2", &["5", "4"]),
+    ] {
+        if let Some(program) = go::build("request_id.go", version, module) {
+            reads_as_a_part(&format!("go_{version}"), &program, &[], node, spoken);
+        }
+    }
+    let installed = target().join("xtask/cql-python/bin/python3");
+    let named = std::env::var_os("WEIR_TEST_CQL_PYTHON").map(PathBuf::from);
+    match [named, Some(installed)].into_iter().flatten().find(|python| python.is_file()) {
+        Some(python) => {
+            reads_as_a_part("python", &python, &[source("python/request_id.py")], node, &["5", "4"]);
+        }
+        None => skip("cassandra-driver (Python) with an id", "not installed (cargo xtask test installs it)"),
+    }
+    match (which("node"), std::env::var_os("WEIR_TEST_NODE")) {
+        (Some(program), Some(_)) => {
+            reads_as_a_part("node", &program, &[source("node/request_id.js")], node, &["4"]);
+        }
+        _ => skip("cassandra-driver (Node) with an id", "node or its package is missing"),
+    }
 }
 
 #[test]

@@ -92,6 +92,14 @@ impl CallerMetrics {
         self.name.as_str()
     }
 
+    pub(crate) fn label(&self) -> Label {
+        self.name.clone()
+    }
+
+    pub(crate) fn families(&self) -> &Families {
+        &self.families
+    }
+
     /// The handles of one method. An index beyond the lists given at construction is the last method.
     pub fn method(&self, index: MethodIdx) -> &MethodMetrics {
         let index = usize::from(index.0).min(self.methods.len() - 1);

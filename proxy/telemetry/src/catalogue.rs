@@ -6,10 +6,10 @@
 //! `weir-probes` have a list of their own: [`crate::probes::catalogue`].
 
 use crate::vocabulary::{
-    AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause,
-    FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult,
-    Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason, RetryResult, RouteResult,
-    SignInResult, SizeClass, TabletForgotten, TabletTold,
+    AmplificationOrigin, AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CorrelationLost,
+    CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult,
+    NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason,
+    RetryResult, RouteResult, SignInResult, SizeClass, TabletForgotten, TabletTold,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -131,6 +131,7 @@ const SERVICE: LabelInfo = label("service", Values::Configured(SERVICES));
 const RPC_METHOD: LabelInfo = label("method", Values::Configured(RPC_METHODS));
 const WORKER: LabelInfo = label("worker", Values::Configured(WORKERS));
 const MODE: LabelInfo = label("mode", Values::Listed(LimitMode::NAMES));
+const ORIGIN: LabelInfo = label("origin", Values::Listed(AmplificationOrigin::NAMES));
 const CAUSE: LabelInfo = label("cause", Values::Configured(CAUSES));
 const CAPPED_LABELS: &[&str] = &[
     "caller",
@@ -188,6 +189,24 @@ catalogue! {
         "Time the first operation of a request waited in weir's queue before it was sent";
     CALLER_FIRST_SEEN = Gauge "weir_caller_first_seen_timestamp_seconds" [CALLER]
         "When this process first saw the caller, in seconds since 1970";
+
+    // Work across legs: requests of services whose id was handed on to storage (docs/amplification.md).
+    AMPLIFICATION_REQUESTS = Counter "weir_amplification_requests_total" [CALLER, ORIGIN]
+        "Requests with an id, by their caller: of RPCs that weir saw (origin rpc), or the service itself where it saw none (origin service)";
+    AMPLIFICATION_RPC_KEYS = Counter "weir_amplification_rpc_keys_total" [CALLER]
+        "Keys that RPCs asked for; divide the operations of origin rpc by it";
+    AMPLIFICATION_CACHE_OPERATIONS = Counter "weir_amplification_cache_operations_total" [CALLER, ORIGIN]
+        "Operations that requests with an id came to at memcached listeners";
+    AMPLIFICATION_CACHE_MISSES = Counter "weir_amplification_cache_misses_total" [CALLER, ORIGIN]
+        "Those of them that were not found";
+    AMPLIFICATION_DATABASE_OPERATIONS = Counter "weir_amplification_database_operations_total" [CALLER, ORIGIN]
+        "Operations that requests with an id came to at CQL listeners";
+    AMPLIFICATION_STORAGE_BYTES = Counter "weir_amplification_storage_bytes_total" [CALLER, ORIGIN]
+        "Bytes that storage answered to requests with an id";
+    CORRELATED_REQUESTS = Gauge "weir_correlated_requests" []
+        "Requests with an id that are remembered (each for 30 s, at most correlated_requests_max)";
+    CORRELATION_LOST = Counter "weir_correlation_lost_total" [label("cause", Values::Listed(CorrelationLost::NAMES))]
+        "Requests forgotten before their time because there were more than correlated_requests_max (evicted), and notes of storage work or RPCs that found no room and are in no sum (dropped)";
 
     // Limits.
     REJECTED = Counter "weir_rejected_total" [CALLER, label("reason", Values::Listed(RejectReason::NAMES)), MODE]

@@ -9,6 +9,7 @@
 //! - [`delta`]: plain numbers a worker collected during one turn of its loop, without atomics
 //! - [`histogram`], [`rolling_max`], [`counters`]: the shared, atomic side
 //! - [`caller`], [`backend`], [`cluster`], [`rpc`], [`listener`]: handles, resolved once per caller, backend, cluster or connection
+//! - [`amplification`]: what requests came to across legs
 //! - [`telemetry`]: owns all of it
 //! - [`process`]: what the kernel says about this process, read at scrape time
 //! - [`exposition`]: OpenMetrics and classic text
@@ -17,6 +18,7 @@
 //! The crate reads no clock: whoever calls passes [`Seconds`]. It starts no thread and no task. The fold path
 //! ([`caller::MethodMetrics::fold`]) takes no lock and hashes nothing.
 
+pub mod amplification;
 pub mod backend;
 pub mod caller;
 pub mod catalogue;
@@ -41,6 +43,7 @@ pub mod rpc;
 pub mod telemetry;
 pub mod vocabulary;
 
+pub use amplification::AmplificationDelta;
 pub use backend::{BackendConnection, BackendMetrics, PoolMetrics};
 pub use caller::{CallerMetrics, MethodIdx, MethodMetrics, ShownLimits};
 pub use catalogue::{CATALOGUE, MetricInfo};
@@ -57,10 +60,10 @@ pub use probes::{PROBES, ProbesTelemetry, Reading};
 pub use rpc::{RpcMethodMetrics, ServiceMetrics};
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
-    AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CqlBound, Direction, FailoverCause,
-    FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult, NamingResult, NodeState, OpenResult,
-    Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason, RetryResult, RouteResult,
-    SignInResult, SizeClass, TabletForgotten, TabletTold,
+    AmplificationOrigin, AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CorrelationLost,
+    CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult,
+    NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason,
+    RetryResult, RouteResult, SignInResult, SizeClass, TabletForgotten, TabletTold,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

@@ -456,6 +456,10 @@ impl Telemetry {
         )
     }
 
+    pub(crate) fn families(&self) -> &Families {
+        &self.families
+    }
+
     fn make_caller(&self, label: Label) -> CallerMetrics {
         let caller =
             CallerMetrics::new(label, self.families.clone(), self.protocols, catalogue::BACKENDS + 1);

@@ -500,6 +500,26 @@ vocabulary! {
     }
 }
 
+vocabulary! {
+    /// Whose work across legs it is.
+    AmplificationOrigin {
+        /// The caller's of an RPC that weir saw.
+        Rpc = "rpc",
+        /// The service's that handed the id on: weir saw no RPC with it.
+        Service = "service",
+    }
+}
+
+vocabulary! {
+    /// What was lost of work across legs.
+    CorrelationLost {
+        /// A request was forgotten before its time.
+        Evicted = "evicted",
+        /// A note found no room, and is in no sum.
+        Dropped = "dropped",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@
 //! Bounds: [`serve::CONNECTIONS_MAX`] connections per door, heads of 16 KiB, bodies of [`serve::BODY_MAX`], 10 s per
 //! request.
 
+pub mod amplification;
 pub mod client;
 pub mod listen;
 pub mod model;

@@ -31,7 +31,13 @@ pub struct Snapshot {
     pub pools: Vec<PoolRow>,
     /// Listeners.
     pub listeners: Vec<ListenerRow>,
+    /// What requests of services came to in storage.
+    pub amplification: Amplification,
 }
+
+pub use super::amplification::{
+    Amplification, AmplificationRow, LegReport, RequestReport, RpcReport, ServiceRow,
+};
 
 /// Which weir a snapshot is from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

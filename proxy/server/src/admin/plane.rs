@@ -1,10 +1,11 @@
 //! What the admin server asks of the rest of weir, and what it may change.
 
-use super::model::{ConfigReport, LimitsReport, Snapshot};
+use super::model::{ConfigReport, LimitsReport, RequestReport, Snapshot};
 use crate::overrides::{Feature, LimitPatch, Who};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::pin::Pin;
+use weir_engine::correlate::CorrelationId;
 
 /// A boxed future of an answer: the plane may have to ask its workers.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -16,6 +17,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Plane: Send + Sync + 'static {
     /// A look at everything that moves.
     fn snapshot(&self) -> Answer<'_, Snapshot>;
+    /// What one request of a service came to; nothing when its id is not known (any more).
+    fn request(&self, id: CorrelationId) -> Answer<'_, Option<RequestReport>>;
     /// The metrics in the form that `accept` (the header) prefers.
     fn metrics(&self, accept: Option<&str>) -> Answer<'_, Exposition>;
     /// Whether weir can serve.

@@ -11,6 +11,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use weir_engine::correlate::CorrelationId;
 
 type Reply = Response<Full<Bytes>>;
 
@@ -19,6 +20,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const INDEX: &str = "\
 /metrics /healthz /readyz
 /snapshot /callers /expensive /statements /pools /config
+/amplification /request?id=ID
 /limits (GET; POST sets, DELETE clears) /switch (POST) /reload (POST)
 ";
 
@@ -34,6 +36,8 @@ const PATHS: &[(&str, &[Method], bool)] = &[
     ("/statements", &[Method::GET], false),
     ("/pools", &[Method::GET], false),
     ("/config", &[Method::GET], false),
+    ("/amplification", &[Method::GET], false),
+    ("/request", &[Method::GET], false),
     ("/limits", &[Method::GET, Method::POST, Method::DELETE], false),
     ("/switch", &[Method::POST], false),
     ("/reload", &[Method::POST], false),
@@ -93,7 +97,25 @@ where
         "/pools" => json(&plane.snapshot().await.pools),
         "/config" => json(&plane.config()),
         "/limits" => json(&plane.limits()),
+        "/amplification" => json(&plane.snapshot().await.amplification),
+        "/request" => one_request(plane, request.uri().query().unwrap_or_default()).await,
         _ => reply(StatusCode::OK, TEXT, INDEX),
+    }
+}
+
+/// What one request of a service came to: `id=ID`.
+async fn one_request(plane: &Arc<dyn Plane>, query: &str) -> Reply {
+    let id = query.split('&').find_map(|pair| pair.strip_prefix("id="));
+    let Some(id) = id.and_then(CorrelationId::parse) else {
+        let why = "say id=ID: 32 hex digits, a traceparent, or the 22 characters that clients send";
+        return failure(StatusCode::BAD_REQUEST, "invalid", why);
+    };
+    match plane.request(id).await {
+        Some(report) => json(&report),
+        None => {
+            let why = "no request of this id is remembered (requests are for 30 s, the largest for 10 min)";
+            failure(StatusCode::NOT_FOUND, "not_found", why)
+        }
     }
 }
 

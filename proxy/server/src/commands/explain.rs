@@ -8,7 +8,10 @@ pub use advice::Advice;
 use super::statement::{asked as asked_for, brief};
 use super::text::{bytes, grouped, length, micros, rate, share, shell, utc};
 use super::{Failure, client, json_line, print};
-use crate::admin::model::{CallerRow, ExpensiveRow, HeavyRow, Largest, LimitsReport, Snapshot, StatementRow};
+use crate::admin::model::{
+    AmplificationRow, CallerRow, ExpensiveRow, HeavyRow, Largest, LimitsReport, ServiceRow, Snapshot,
+    StatementRow,
+};
 use crate::cli::ExplainArgs;
 use crate::config::problem::Escaped;
 use crate::overrides::{Class, Mode, Override, Target};
@@ -37,6 +40,10 @@ pub struct Explanation {
     pub expensive: Vec<ExpensiveRow>,
     /// Its statements with the most work of late, most first.
     pub statements: Vec<StatementRow>,
+    /// What its requests came to in storage, where they bear ids.
+    pub amplification: Vec<AmplificationRow>,
+    /// What it asked of storage in all, where it asked of both cache and database and its requests bear no ids.
+    pub without_ids: Option<ServiceRow>,
     /// Overrides of its limits.
     pub overrides: Vec<Override>,
     /// Commands to copy.
@@ -139,7 +146,17 @@ pub fn explain(
     let is_listener = !limits.callers.contains_key(caller)
         && own.first().is_some_and(|row| row.listener == caller && row.principal == caller);
     let above = if is_listener { above(caller, snapshot) } else { Vec::new() };
+    let legs = &snapshot.amplification;
+    let amplification: Vec<_> =
+        legs.callers.iter().filter(|row| row.requests > 0 && is_own(&row.caller)).cloned().collect();
+    let both = |row: &&ServiceRow| {
+        let its = row.service == caller || own.iter().any(|own| own.principal == row.service);
+        its && !row.says_ids && row.cache_operations > 0 && row.database_operations > 0
+    };
+    let without_ids = legs.services.iter().find(both).cloned();
     let mut found = Explanation {
+        amplification,
+        without_ids,
         limits_off,
         is_listener,
         above,
@@ -291,6 +308,19 @@ impl Explanation {
             let most = grouped(heavy.operations);
             field(&mut text, "by work", &format!("{least}{most} operations in the heavy-hitter list"));
         }
+        for row in &self.amplification {
+            field(&mut text, "across legs", &across_legs(row));
+        }
+        if let Some(row) = &self.without_ids {
+            let sums = format!(
+                "{} cache operations, {} misses, {} database operations in all; its requests bear no ids, so none can be \
+                 told apart",
+                grouped(row.cache_operations),
+                grouped(row.cache_misses),
+                grouped(row.database_operations),
+            );
+            field(&mut text, "across legs", &sums);
+        }
         for (index, row) in self.statements.iter().enumerate() {
             field(&mut text, if index == 0 { "statements" } else { "" }, &statement(row));
         }
@@ -422,6 +452,25 @@ fn since_start(row: &CallerRow) -> String {
         "{} operations in {} requests since the start{found}{sent}",
         grouped(row.operations),
         grouped(row.requests)
+    )
+}
+
+/// Keys of RPCs, cache operations, misses, database operations: in this order.
+fn across_legs(row: &AmplificationRow) -> String {
+    let per_key =
+        |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.2} per key)"));
+    let asked = match row.cache_operations_per_key {
+        Some(_) => format!("{} keys of {} RPCs", grouped(row.rpc_keys), grouped(row.requests)),
+        None => format!("{} requests with an id, whose RPCs weir did not see", grouped(row.requests)),
+    };
+    format!(
+        "{asked}: {} cache operations{}, {} misses, {} database operations{}, {} from storage",
+        grouped(row.cache_operations),
+        per_key(row.cache_operations_per_key),
+        grouped(row.cache_misses),
+        grouped(row.database_operations),
+        per_key(row.database_operations_per_key),
+        bytes(row.storage_bytes),
     )
 }
 

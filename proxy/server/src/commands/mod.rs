@@ -8,6 +8,7 @@
 mod explain;
 mod fingerprint;
 mod limits;
+mod request;
 mod statement;
 mod switch;
 mod tap;
@@ -17,6 +18,7 @@ mod top;
 pub use explain::{Explanation, explain};
 pub use fingerprint::line as fingerprint_line;
 pub use limits::list as limits_list;
+pub use request::{by_caller as amplification_text, one as request_text};
 pub use tap::line as tap_line;
 pub use top::render::{Look, render};
 
@@ -91,6 +93,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         }
         Command::Top(args) => top::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
+        Command::Request(args) => request::run(&args).await,
         Command::Limits(args) => match args.command {
             LimitsCommand::Set(args) => limits::set(&args).await,
             LimitsCommand::List(args) => limits::show(&args).await,

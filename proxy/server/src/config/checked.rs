@@ -80,6 +80,8 @@ pub struct ProcessConfig {
     pub attribution: Option<Address>,
     /// Callers that get a label value of their own; the rest is `_other`.
     pub max_callers: u32,
+    /// Requests with an id that are remembered at once.
+    pub correlated_requests_max: u32,
     /// Open files to ask the kernel for; without it, the hard limit.
     pub nofile: Option<u64>,
 }

@@ -248,7 +248,10 @@ pub fn is_fixed(section: &str, key: &str) -> bool {
             let fixed = ["address", "pool", "cluster", "mode", "group", "backlog", "principal"];
             fixed.contains(&key) || matches!(key, "tls_cert" | "tls_key" | "tls_client_ca")
         }
-        _ => !matches!(key, "drain_timeout" | "reply_bytes_max" | "input_bytes_max"),
+        _ => !matches!(
+            key,
+            "drain_timeout" | "correlated_requests_max" | "reply_bytes_max" | "input_bytes_max"
+        ),
     }
 }
 

@@ -102,6 +102,7 @@ pub fn default_process(host: &Host) -> ProcessDraft {
         busy_poll: Span(28),
         attribution: None,
         max_callers: 64,
+        correlated_requests_max: 65_536,
         nofile: None,
     };
     ProcessDraft { process, reply_bytes_max: bounds.reply_bytes_max, input_bytes_max: bounds.input_bytes_max }

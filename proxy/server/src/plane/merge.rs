@@ -3,6 +3,7 @@
 mod backends;
 mod statements;
 
+use super::amplification;
 use crate::admin::model::{
     CallerRow, ExpensiveRow, HeavyRow, Instance, Largest, Limited, LimitsView, ListenerRow, Snapshot, Totals,
 };
@@ -18,6 +19,7 @@ use crate::worker::orders::{InForce, Look};
 use std::collections::HashMap;
 use std::sync::Arc;
 use weir_engine::caller::Identity;
+use weir_engine::correlate::Correlator;
 use weir_engine::units::{Instant, ListenerId};
 use weir_telemetry::LimitMode;
 
@@ -34,6 +36,7 @@ pub(super) struct View<'a> {
     pub(super) posted: &'a Posted,
     pub(super) caps: &'a Caps,
     pub(super) desk: &'a Desk,
+    pub(super) correlator: &'a Correlator,
     pub(super) not_ready: Option<String>,
 }
 
@@ -65,6 +68,7 @@ pub(super) fn snapshot(view: &View<'_>, looks: &[Look]) -> Snapshot {
         heavy_hitters: heavy(looks),
         statements: statements::rows(view, looks, now),
         pools: backends::rows(&view.in_force.settings, view.posted, looks),
+        amplification: amplification::rows(view.correlator, view.clock, looks),
         callers,
         listeners,
     }
@@ -304,6 +308,7 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
         ("nofile", files.limit as f64),
         ("nofile_clients", files.clients as f64),
         ("nofile_reserved", files.reserved as f64),
+        ("correlated_requests_max", f64::from(config.process.correlated_requests_max)),
         ("max_callers", f64::from(config.process.max_callers)),
         ("drain_timeout", seconds(config.process.drain_timeout)),
         ("busy_poll", seconds(config.process.busy_poll)),

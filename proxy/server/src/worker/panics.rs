@@ -128,6 +128,7 @@ pub(super) mod tests {
             telemetry: telemetry.clone(),
             board: Arc::new(Board::new(InForce { settings, config: Arc::new(config), drain: None })),
             principals: Arc::default(),
+            correlator: Arc::new(weir_engine::correlate::Correlator::new(16, 1)),
             budgets: Arc::default(),
             writes: Arc::default(),
             caps: Arc::new(Caps::new(1)),

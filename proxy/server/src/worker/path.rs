@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
+use weir_engine::correlate::Correlator;
 use weir_engine::cql::credentials::Verdict;
 use weir_engine::cql::principals::Principals;
 use weir_engine::cql::signin::SignIn;
@@ -38,6 +39,9 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn share_writes(&mut self, _writes: &Arc<Writes>) {}
     /// What they know about users with connections of their own.
     fn share_principals(&mut self, _principals: &Arc<Principals>) {}
+
+    /// Where they put together what requests with an id did.
+    fn share_correlator(&mut self, correlator: &Arc<Correlator>);
 
     /// What the wall clock says: microseconds since 1970 at [`Instant`] zero.
     fn tell_wall_clock(&mut self, _unix_micros_at_zero: i64) {}
@@ -203,6 +207,9 @@ macro_rules! shared_calls {
     ($engine:ty) => {
         fn new(settings: Arc<Settings>, budgets: Arc<Budgets>, workers: u32, seed: u64) -> Self {
             <$engine>::new(settings, budgets, workers, seed)
+        }
+        fn share_correlator(&mut self, correlator: &Arc<Correlator>) {
+            <$engine>::share_correlator(self, correlator);
         }
         fn client_input(&mut self, id: ClientId, bytes: &[u8], now: Instant) {
             <$engine>::client_input(self, id, bytes, now);

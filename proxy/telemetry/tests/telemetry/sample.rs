@@ -111,6 +111,10 @@ pub fn full() -> Arc<Telemetry> {
     let caller = telemetry.caller("importer", now);
     Turn::default().ended(Outcome::Ok, 17_500).ended(Outcome::Ok, 1).fold(caller.method(MethodIdx(0)), now);
     caller.flushes(FlushResult::Refused, 1);
+    let came_to = AmplificationDelta { requests: 1, rpc_keys: 50, ..AmplificationDelta::default() };
+    caller.amplification(AmplificationOrigin::Rpc, &came_to);
+    telemetry.correlated_requests(1);
+    telemetry.correlation_lost(CorrelationLost::Evicted, 0);
     caller.rejected(RejectReason::OperationsPerRequest, LimitMode::Observe, 1);
 
     let backend = telemetry.backend("127.0.0.1:11211");

@@ -182,6 +182,18 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
     ),
     key!(
         ListenerDraft,
+        "trusted_request_ids",
+        settings.trusted_request_ids,
+        Kind::Names(256),
+        Absent::Default,
+        Tighter::Neither,
+        "Principals whose word is taken for which request of theirs a command is a part of (an id in the opaque of a meta \
+         command, in a first key `__weir:ID`, or in the custom payload of a CQL message; docs/amplification.md): the name \
+         of this listener, a section of `[callers]`, `\"uid:N\"`, a name in a certificate or a CQL user. Nobody else's \
+         commands are looked at for it."
+    ),
+    key!(
+        ListenerDraft,
         "max_connections",
         settings.max_connections,
         Kind::Count(1, 1_000_000),

@@ -108,6 +108,16 @@ pub static PROCESS: &[Key<ProcessDraft>] = &[
     ),
     key!(
         ProcessDraft,
+        "correlated_requests_max",
+        process.correlated_requests_max,
+        Kind::Count(1_024, 1_048_576),
+        Absent::Default,
+        Tighter::Neither,
+        "Requests with an id (`trusted_request_ids`) that are remembered at once, each for 30 s; the oldest leave first. About \
+         500 bytes each, taken when they are needed."
+    ),
+    key!(
+        ProcessDraft,
         "nofile",
         process.nofile,
         Kind::Count(64, 1 << 30),

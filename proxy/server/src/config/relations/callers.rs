@@ -4,7 +4,7 @@ use crate::config::checked::{Door, PrincipalKind, PrincipalRule};
 use crate::config::file::{Collector, Draft, FileShape, suggestion};
 use crate::config::keys::CallerDraft;
 use crate::config::problem::Problem;
-use weir_engine::settings::CallerLimits;
+use weir_engine::settings::{CallerLimits, ListenerSettings};
 use weir_engine::units::ListenerId;
 
 /// Limits that would have no effect.
@@ -116,6 +116,31 @@ fn rule(
         }
     };
     Some(PrincipalRule { uid, listener, caller: draft.name.clone() })
+}
+
+/// Names of `trusted_request_ids` that no client of a memcached listener can have: its ids would be taken from nobody. (CQL
+/// clients may sign in under any name.)
+pub(super) fn request_ids(
+    problems: &mut Collector<'_>,
+    shape: &FileShape,
+    listeners: &[ListenerSettings],
+    doors: &[Door],
+    rules: &[PrincipalRule],
+) {
+    for (at, (settings, door)) in listeners.iter().zip(doors).enumerate() {
+        if settings.backend.pool().is_none() || door.principal != PrincipalKind::Listener {
+            continue;
+        }
+        let own = rules.iter().find(|rule| rule.uid.is_none() && rule.listener == Some(door.listener));
+        let own = own.map_or(&settings.name, |rule| &rule.caller);
+        let Some(draft) = shape.listeners.get(at) else { continue };
+        for name in settings.trusted_request_ids.iter().filter(|name| *name != own) {
+            let path = format!("listener.{}.trusted_request_ids", settings.name);
+            let problem = Problem::warning(path, format!("no client of this listener is \"{name}\""))
+                .help(format!("all of them are \"{own}\""));
+            problems.add(draft.place("trusted_request_ids"), problem);
+        }
+    }
 }
 
 /// A section whose limits nobody could ever select.

@@ -45,6 +45,7 @@ pub(super) fn check(
     addresses(problems, &shape);
     callers::limits(problems, "undeclared", &shape.undeclared.held, &|key| shape.undeclared.place(key));
     let principals = callers::check(problems, &shape, &doors);
+    callers::request_ids(problems, &shape, &listeners, &doors, &principals);
     machine::check(problems, &shape, &pools, &clusters, host);
 
     if problems.errors() > 0 {

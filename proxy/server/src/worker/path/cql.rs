@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
 use weir_engine::caller::Identity;
+use weir_engine::correlate::Correlator;
 use weir_engine::cql::credentials::Verdict;
 use weir_engine::cql::principals::Principals;
 use weir_engine::cql::signin::SignIn;

@@ -1,0 +1,139 @@
+//! What the correlator knows, as the metrics and the control socket show it.
+
+use crate::admin::model::{Amplification, AmplificationRow, LegReport, RequestReport, RpcReport, ServiceRow};
+use crate::clock::{Clock, seconds};
+use crate::fold::Protocol;
+use crate::worker::orders::Look;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use weir_engine::correlate::{CallerSums, Correlator, LegSums, Origin, Tracked};
+use weir_engine::units::Instant;
+use weir_telemetry::{AmplificationDelta, AmplificationOrigin, CorrelationLost, Telemetry};
+
+/// Brings what is new into the metrics.
+pub(super) fn show(correlator: &Correlator, telemetry: &Telemetry, now: Instant) {
+    correlator.fold(|caller, origin, sums| {
+        let delta = AmplificationDelta {
+            requests: sums.requests,
+            rpc_keys: sums.rpc_keys,
+            cache_operations: sums.cache_operations,
+            cache_misses: sums.cache_misses,
+            database_operations: sums.database_operations,
+            storage_bytes: sums.storage_bytes,
+        };
+        telemetry.caller(caller, seconds(now)).amplification(shown_origin(origin), &delta);
+    });
+    let counts = correlator.counts(now);
+    telemetry.correlated_requests(counts.tracked);
+    telemetry.correlation_lost(CorrelationLost::Evicted, counts.evicted);
+    telemetry.correlation_lost(CorrelationLost::Dropped, counts.dropped);
+}
+
+fn shown_origin(origin: Origin) -> AmplificationOrigin {
+    match origin {
+        Origin::Rpc => AmplificationOrigin::Rpc,
+        Origin::Service => AmplificationOrigin::Service,
+    }
+}
+
+/// Callers, services and the largest requests.
+pub(super) fn rows(correlator: &Correlator, clock: Clock, looks: &[Look]) -> Amplification {
+    let now = clock.now();
+    let (sums, largest) = (correlator.sums(), correlator.largest(now));
+    let mut services = services(looks);
+    for service in &mut services {
+        let is_its = |sums: &CallerSums| sums.origin == Origin::Service && *sums.caller == *service.service;
+        let said = |request: &Tracked| request.service.as_deref() == Some(&*service.service);
+        service.says_ids = sums.iter().any(is_its) || largest.iter().any(said);
+    }
+    let mut callers: Vec<_> = sums.iter().map(row).collect();
+    callers.sort_by_key(|row| Reverse(row.cache_operations + row.database_operations));
+    let counts = correlator.counts(now);
+    Amplification {
+        callers,
+        services,
+        largest: largest.iter().map(|tracked| report(tracked, clock)).collect(),
+        tracked: counts.tracked,
+        evicted: counts.evicted,
+        dropped: counts.dropped,
+    }
+}
+
+fn row(of: &CallerSums) -> AmplificationRow {
+    let sums = &of.sums;
+    let per_key = |operations: u64| (sums.rpc_keys > 0).then(|| operations as f64 / sums.rpc_keys as f64);
+    AmplificationRow {
+        caller: of.caller.to_string(),
+        origin: of.origin.label().to_owned(),
+        requests: sums.requests,
+        rpc_keys: sums.rpc_keys,
+        cache_operations: sums.cache_operations,
+        cache_misses: sums.cache_misses,
+        database_operations: sums.database_operations,
+        database_rows: sums.database_rows,
+        storage_bytes: sums.storage_bytes,
+        cache_operations_per_key: per_key(sums.cache_operations),
+        database_operations_per_key: per_key(sums.database_operations),
+    }
+}
+
+/// What each principal asked of storage, with an id or without.
+fn services(looks: &[Look]) -> Vec<ServiceRow> {
+    let mut by_name: BTreeMap<&str, ServiceRow> = BTreeMap::new();
+    for look in looks {
+        for row in &look.rows {
+            let service = by_name.entry(&row.identity.principal).or_default();
+            match look.protocol {
+                Protocol::Memcached => {
+                    service.cache_operations += row.operations;
+                    service.cache_misses += row.misses;
+                }
+                Protocol::Cql => service.database_operations += row.operations,
+            }
+        }
+    }
+    let named = by_name.into_iter().map(|(name, row)| ServiceRow { service: name.to_owned(), ..row });
+    let mut rows: Vec<ServiceRow> = named.collect();
+    rows.sort_by_key(|row| Reverse(row.cache_operations + row.database_operations));
+    rows
+}
+
+/// One request.
+pub(super) fn report(tracked: &Tracked, clock: Clock) -> RequestReport {
+    let rpc = tracked.rpc.as_ref().map(|rpc| RpcReport {
+        caller: rpc.caller.to_string(),
+        method: rpc.method.to_string(),
+        calls: rpc.calls,
+        keys: rpc.keys,
+        outcome: rpc.end.map(|end| end.outcome.label().to_owned()),
+        chunks: rpc.end.map(|end| end.chunks),
+        bytes_in: rpc.end.map(|end| end.bytes_in),
+        bytes_out: rpc.end.map(|end| end.bytes_out),
+        took_us: rpc.end.map(|end| end.at.since(rpc.began).0),
+    });
+    RequestReport {
+        id: tracked.id.to_string(),
+        short_id: tracked.id.short(),
+        rpc,
+        service: tracked.service.as_ref().map(ToString::to_string),
+        cache: leg(&tracked.cache),
+        database: leg(&tracked.database),
+        first_seen_unix_ms: clock.unix_ms(tracked.first_seen),
+        seen_for_us: tracked.last_seen.since(tracked.first_seen).0,
+    }
+}
+
+fn leg(sums: &LegSums) -> LegReport {
+    LegReport {
+        requests: sums.requests,
+        failed: sums.failed,
+        operations: sums.operations,
+        backend_operations: sums.backend_operations,
+        hits: sums.hits,
+        misses: sums.misses,
+        coalesced: sums.coalesced,
+        chunks: sums.chunks,
+        bytes_in: sums.bytes_in,
+        bytes_out: sums.bytes_out,
+    }
+}
