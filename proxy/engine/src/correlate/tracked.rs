@@ -129,8 +129,7 @@ impl Tracked {
 
     pub(super) fn rpc_began(&mut self, caller: Arc<str>, method: Arc<str>, keys: u64, at: Instant) {
         self.last_seen = self.last_seen.max(at);
-        let rpc =
-            self.rpc.get_or_insert_with(|| Rpc { caller, method, calls: 0, keys: 0, began: at, end: None });
+        let rpc = self.rpc.get_or_insert(Rpc { caller, method, calls: 0, keys: 0, began: at, end: None });
         rpc.calls += 1;
         rpc.keys = rpc.keys.saturating_add(keys);
     }

@@ -110,7 +110,7 @@ pub fn by_caller(all: &Amplification) -> String {
     } else {
         let _ = writeln!(
             text,
-            "{} {} {} {} {} {} {} {}",
+            "{} {} {} {} {} {} {} per key: cache, database",
             left("caller", 24),
             left("seen as", 7),
             right("requests", 11),
@@ -118,7 +118,6 @@ pub fn by_caller(all: &Amplification) -> String {
             right("cache", 13),
             right("misses", 13),
             right("database", 13),
-            "per key: cache, database"
         );
     }
     for row in &all.callers {
