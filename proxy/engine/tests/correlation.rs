@@ -8,7 +8,7 @@ use std::sync::Arc;
 use support::{Bench, settings};
 use weir_engine::correlate::{CorrelationId, Correlator, Origin, Tracked};
 use weir_engine::settings::{CallerLimits, LimitMode, Settings};
-use weir_engine::units::Operations;
+use weir_engine::units::{Operations, Span};
 use weir_memcached::correlation::id_text;
 
 fn id(n: u8) -> CorrelationId {
@@ -154,6 +154,46 @@ fn work_of_an_rpc_is_its_caller_s() {
     assert_eq!(sums.len(), 1);
     assert_eq!((&*sums[0].caller, sums[0].origin), ("importer", Origin::Rpc));
     assert_eq!((sums[0].sums.rpc_keys, sums[0].sums.cache_operations, sums[0].sums.cache_misses), (2, 2, 1));
+}
+
+#[test]
+fn what_waits_for_its_turn_or_is_paced_keeps_its_id() {
+    let mut settings = trusting(1);
+    settings.pools[0].operations_in_flight = Operations(2);
+    settings.pools[0].bulk_keys_in_flight = Operations(2);
+    settings.pools[0].chunk_keys = 1;
+    settings.undeclared = CallerLimits {
+        operations_per_second: Some(Operations(100)),
+        mode: LimitMode::Pace,
+        pace_max_wait: Span::secs(5),
+        ..CallerLimits::default()
+    };
+    let (mut bench, correlator) = bench(settings);
+    let clients: Vec<_> = (1..5_u8).map(|n| (n, bench.open("service"))).collect();
+    for (n, client) in &clients {
+        let id = key(*n);
+        let one = format!("get {id} a\r\ngets {id}\r\nget {id} a b c\r\nget a\r\n");
+        bench.send(*client, one.repeat(8));
+    }
+    let mut read: Vec<String> = vec![String::new(); clients.len()];
+    for _ in 0..200 {
+        bench.settle();
+        for ((_, client), read) in clients.iter().zip(&mut read) {
+            read.push_str(&bench.read_text(*client));
+        }
+        bench.wait(Span::millis(50));
+    }
+    let single = "VALUE a 0 1\r\n1\r\nEND\r\n";
+    let want = format!("{single}END\r\nVALUE a 0 1\r\n1\r\nVALUE b 0 2\r\n22\r\nEND\r\n{single}").repeat(8);
+    for ((n, _), read) in clients.iter().zip(read) {
+        assert_eq!(read, want, "client {n}");
+        let cache = found(&correlator, *n, &bench).expect("noted").cache;
+        assert_eq!(
+            (cache.requests, cache.operations),
+            (24, 32),
+            "client {n}: the get at the end bears no id"
+        );
+    }
 }
 
 #[derive(Clone, Debug)]

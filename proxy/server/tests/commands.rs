@@ -1,6 +1,8 @@
 //! What `weir top`, `weir explain` and `weir limits list` show, as golden text; and that outside strings cannot leave
 //! their place on a terminal or in a shell.
 
+#[path = "commands/amplification.rs"]
+mod amplification;
 #[path = "commands/statements.rs"]
 mod statements;
 
