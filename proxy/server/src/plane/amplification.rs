@@ -80,7 +80,8 @@ fn row(of: &CallerSums) -> AmplificationRow {
 /// What each principal asked of storage, with an id or without.
 fn services(looks: &[Look]) -> Vec<ServiceRow> {
     let mut by_name: BTreeMap<&str, ServiceRow> = BTreeMap::new();
-    for look in looks {
+    // calls are not storage: what they cost is behind the services
+    for look in looks.iter().filter(|look| look.protocol != Protocol::Rpc) {
         for row in &look.rows {
             let service = by_name.entry(&row.identity.principal).or_default();
             match look.protocol {
@@ -89,6 +90,7 @@ fn services(looks: &[Look]) -> Vec<ServiceRow> {
                     service.cache_misses += row.misses;
                 }
                 Protocol::Cql => service.database_operations += row.operations,
+                Protocol::Rpc => {}
             }
         }
     }
