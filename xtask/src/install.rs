@@ -53,6 +53,19 @@ const PACKAGES: &[Package] = &[
         wanted_by: "the Python client suite, cargo-deny",
     },
     Package {
+        name: "cmake",
+        program: "cmake",
+        service: None,
+        wanted_by: "building weir itself (zlib-ng, which pingora brings)",
+    },
+    Package {
+        name: "gcc",
+        program: "cc",
+        service: None,
+        wanted_by: "building weir itself (ring, zlib-ng, zstd)",
+    },
+    Package { name: "curl", program: "curl", service: None, wanted_by: "the edge's HTTP/1.1 tests" },
+    Package {
         name: "iproute2",
         program: "ip",
         service: None,

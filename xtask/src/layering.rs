@@ -46,6 +46,12 @@ const RULES: &[Rule] = &[
         never: &[IMPURE, &["prometheus-client"]],
         may_reach: &["weir-cql", "weir-memcached"],
     },
+    // The only crate that names pingora. Nothing of the metrics: it counts, and its owner reads.
+    Rule {
+        package: "weir-edge",
+        never: &[&["prometheus*", "scylla*"]],
+        may_reach: &["weir-cql", "weir-engine", "weir-memcached"],
+    },
     Rule { package: "weir-telemetry", never: &[&["tokio", "mio", "hyper", "pingora*"]], may_reach: &[] },
     // Asks the kernel by system calls, and waits by itself: whoever uses it brings the thread.
     Rule {

@@ -1,0 +1,283 @@
+//! The edge: one listener's worth of RPC and HTTP, inside the life of the process that owns it.
+//!
+//! Pingora's own `Server` is not run: it takes the signals, sleeps out a fixed grace period and ends the process. Here the
+//! owner says when to drain, and on which runtime to run; of pingora there is the HTTP proxy, one instance for each edge,
+//! whose connections come from the accept loop in `listen.rs`.
+
+use crate::body::HeldBytes;
+use crate::client::{Client, Peer, Plain, Socket};
+use crate::exchange::Shared;
+use crate::gate::Gate;
+use crate::listen::{self, Door};
+use crate::open::{self, Opened};
+use crate::service::Service;
+use crate::settings::{Settings, SettingsError};
+use crate::stats::{Count, Counted, Held, Stats};
+use crate::trace::TraceIds;
+use crate::upstream::Upstream;
+use pingora_core::apps::{HttpServerApp as _, HttpServerOptions, ServerApp as _};
+use pingora_core::protocols::Stream as PingoraStream;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::{HttpProxy, http_proxy};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+/// How long requests of cut connections have to tell their gate.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// An edge. It lives on one runtime, whose tasks its connections are: on a runtime of one thread nothing of it is
+/// shared between threads. For more threads run more edges; each has its own connections to the service.
+///
+/// Dropping it closes the connections to the service. Clients' connections live as long as [`Edge::run`].
+#[derive(Clone)]
+pub struct Edge {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    shared: Arc<Shared>,
+    proxy: Arc<HttpProxy<Service>>,
+    /// Connections that may still be accepted.
+    places: Arc<Semaphore>,
+    /// A connection ended.
+    ended: Arc<Notify>,
+}
+
+/// What was left when an edge ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Connections that were cut because their requests did not end in time.
+    pub cut: u64,
+}
+
+impl Edge {
+    /// Makes an edge and begins to dial its service. Must be called inside the runtime it will live on.
+    ///
+    /// # Errors
+    /// With the first value in `settings` that cannot be used.
+    pub fn new(settings: Settings, gate: Arc<dyn Gate>) -> Result<Edge, SettingsError> {
+        settings.check()?;
+        let stats = Arc::new(Stats::default());
+        let upstream = Upstream::start(settings.upstream.clone(), stats.clone())?;
+        let held = HeldBytes::new(settings.requests.held_bytes);
+        let clients = settings.clients.clone();
+        let shared = Arc::new(Shared { settings, gate, upstream, stats, held, traces: TraceIds::default() });
+        let upgrades = Arc::new(Semaphore::new(clients.max_connections.min(Semaphore::MAX_PERMITS)));
+        let service = Service { shared: shared.clone(), upgrades };
+        let conf = ServerConf {
+            threads: 1,
+            // A try is a try; what may be sent again is decided in `upstream`.
+            max_retries: 1,
+            upstream_keepalive_pool_size: 1,
+            ..ServerConf::default()
+        };
+        let mut proxy = http_proxy(&Arc::new(conf), service);
+        let mut options = HttpServerOptions::default();
+        options.keepalive_request_limit = Some(clients.requests_per_connection);
+        options.h2_idle_timeout = Some(clients.idle_timeout);
+        proxy.server_options = Some(options);
+        let mut http2 = H2Options::new();
+        http2
+            .max_concurrent_streams(clients.max_streams)
+            .max_header_list_size(header_bytes(&shared.settings))
+            .initial_window_size(clients.stream_window)
+            .initial_connection_window_size(clients.connection_window)
+            .max_send_buffer_size(clients.send_buffer);
+        proxy.h2_options = Some(http2);
+        let places = Arc::new(Semaphore::new(clients.max_connections.min(Semaphore::MAX_PERMITS)));
+        let inner = Inner { shared, proxy: Arc::new(proxy), places, ended: Arc::default() };
+        Ok(Edge { inner: Arc::new(inner) })
+    }
+
+    /// Accepts and serves until `drain` becomes true, and then until every request has ended, `drain_timeout` at most.
+    /// The doors close when draining begins: who waits in front of them is still let in.
+    ///
+    /// Cancel-safe only in that dropping it closes the doors; connections go on.
+    pub async fn run(&self, doors: Vec<Door>, drain: watch::Receiver<bool>) -> Drained {
+        let mut accepting = tokio::task::JoinSet::new();
+        for door in doors {
+            accepting.spawn(listen::accept(self.clone(), door, drain.clone()));
+        }
+        let mut draining = drain;
+        // A dropped sender means that nobody is left to say it: then too.
+        let _ = draining.wait_for(|drain| *drain).await;
+        while accepting.join_next().await.is_some() {}
+        // Wakes clients that have asked for nothing; those with a request are told after it.
+        self.inner.proxy.cleanup().await;
+        let deadline = Instant::now() + self.inner.shared.settings.requests.drain_timeout;
+        let stats = &self.inner.shared.stats;
+        let all_ended = async |until: Instant, count: fn(&Stats) -> &Count| {
+            while count(stats).get() > 0 {
+                // Registered before looking, and looked again soon in any case.
+                let ended = self.inner.ended.notified();
+                if count(stats).get() == 0 {
+                    break;
+                }
+                let soon = (Instant::now() + Duration::from_millis(20)).min(until);
+                if timeout_at(soon, ended).await.is_err() && Instant::now() >= until {
+                    break;
+                }
+            }
+        };
+        // Each connection cuts itself at the deadline; a moment later all have.
+        let last = deadline + LAST_WORDS;
+        all_ended(last, |stats| &stats.client_connections_now).await;
+        all_ended(last, |stats| &stats.requests_now).await;
+        Drained { cut: stats.clients_cut.get() }
+    }
+
+    /// Serves one accepted connection in a task of its own. It is closed at once when there are `max_connections`.
+    pub(crate) fn take(
+        &self,
+        plain: Plain,
+        peer: Peer,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        drain: watch::Receiver<bool>,
+    ) {
+        let inner = self.inner.clone();
+        let stats = &inner.shared.stats;
+        stats.client_connections.add();
+        let Ok(place) = inner.places.clone().try_acquire_owned() else {
+            stats.clients_over_cap.add();
+            return;
+        };
+        let open = OpenConnection {
+            _counted: Count::hold(stats, |stats| &stats.client_connections_now),
+            ended: inner.ended.clone(),
+        };
+        tokio::spawn(async move {
+            inner.connection(plain, peer, tls, drain).await;
+            drop(open);
+            drop(place);
+        });
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        self.inner.shared.stats.read()
+    }
+
+    /// Bytes of requests' bodies that are held now.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.inner.shared.held.now()
+    }
+
+    /// One sentence for each address of the service that is not connected, or that the health check judges bad.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        self.inner.shared.upstream.troubles()
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.inner.shared.stats
+    }
+}
+
+/// A connection among those that are open.
+struct OpenConnection {
+    _counted: Held,
+    ended: Arc<Notify>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.ended.notify_one();
+    }
+}
+
+/// HTTP/2's own bound on headers, a little above ours: those in between get an answer that says what is wrong.
+fn header_bytes(settings: &Settings) -> u32 {
+    // The list's size counts 32 bytes for each header (RFC 9113, 6.5.2).
+    let bytes =
+        settings.requests.header_bytes.saturating_mul(2).saturating_add(32 * settings.requests.headers);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+impl Inner {
+    /// One client's connection, from its first byte to its end.
+    async fn connection(
+        &self,
+        plain: Plain,
+        peer: Peer,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        mut drain: watch::Receiver<bool>,
+    ) {
+        let limits = &self.shared.settings.clients;
+        let opening = open::open(plain, tls, limits.opening_timeout);
+        let drained = drain.clone();
+        let opened = tokio::select! {
+            biased;
+            opened = opening => opened,
+            // Who has sent nothing by then has asked for nothing.
+            () = over(drained, self.shared.settings.requests.drain_timeout.min(LAST_WORDS)) => None,
+        };
+        let Some(Opened { stream, front, http2, certificate, over_tls }) = opened else {
+            self.shared.stats.clients_not_opened.add();
+            return;
+        };
+        let client = Arc::new(Client::new(peer, over_tls, certificate));
+        let socket = Box::new(Socket::new(stream, front, http2, client.clone()));
+        let leaving = client.leaving();
+        let served = async {
+            match http2 {
+                true => drop(self.proxy.process_new(socket, &leaving).await),
+                false => self.http1(socket, &leaving).await,
+            }
+        };
+        let end = async {
+            let _ = drain.wait_for(|drain| *drain).await;
+            client.leave();
+            sleep(self.shared.settings.requests.drain_timeout).await;
+        };
+        // Whichever ends first ends the connection; dropping the rest closes the socket.
+        tokio::select! {
+            () = served => {}
+            () = end => self.shared.stats.clients_cut.add(),
+            () = self.head_too_slow(&client) => self.shared.stats.clients_not_opened.add(),
+        }
+    }
+
+    /// HTTP/1.1: one request after the other.
+    async fn http1(&self, socket: PingoraStream, leaving: &watch::Receiver<bool>) {
+        let limits = &self.shared.settings.clients;
+        let mut session = ServerSession::new_http1(socket);
+        session.set_keepalive((!*leaving.borrow()).then_some(limits.idle_timeout.as_secs()));
+        session.set_keepalive_reuses_remaining(Some(limits.requests_per_connection.saturating_sub(1)));
+        // What a client sends ahead waits for its turn, and is not taken for a client that misbehaves.
+        session.set_pipelining_enabled(true);
+        let mut reused = self.proxy.process_new_http(session, leaving).await;
+        while let Some((stream, settings)) = reused.map(|reused| reused.consume()) {
+            let mut session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            reused = self.proxy.process_new_http(session, leaving).await;
+        }
+    }
+
+    /// Ends when the head of an HTTP/1.1 request has taken too long: pingora bounds each read, and not their sum.
+    async fn head_too_slow(&self, client: &Client) {
+        let most = self.shared.settings.clients.opening_timeout;
+        loop {
+            let next = match client.head_takes() {
+                Some(takes) if takes >= most => return,
+                Some(takes) => most - takes,
+                None => most,
+            };
+            sleep_until(Instant::now() + next.max(Duration::from_millis(10))).await;
+        }
+    }
+}
+
+/// Ends some time after draining began.
+async fn over(mut drain: watch::Receiver<bool>, time: Duration) {
+    let _ = drain.wait_for(|drain| *drain).await;
+    sleep(time).await;
+}

@@ -1,0 +1,90 @@
+//! The body before the service: read to its end, bounded in bytes and in time, while the gate looks at it as it comes.
+
+use super::Exchange;
+use crate::answer::{Reason, Refusal};
+use crate::body::{Body, HeldShare};
+use http::{StatusCode, Version, header};
+use pingora_http::ResponseHeader;
+use tokio::time::timeout_at;
+
+/// What came of it.
+pub(super) enum Hold {
+    /// The body, and its share of what may be held.
+    Whole(Body, HeldShare),
+    Refuse(Refusal),
+    /// The client broke off.
+    Gone,
+}
+
+impl Exchange<'_> {
+    pub(super) async fn hold(&mut self) -> Hold {
+        let limits = &self.shared.settings.requests;
+        if announced(&self.head).is_some_and(|length| length > limits.body_bytes) {
+            return Hold::Refuse(too_large(limits.body_bytes));
+        }
+        let mut body = Body::default();
+        let mut share = self.shared.held.share();
+        if self.session.is_body_empty() {
+            return Hold::Whole(body, share);
+        }
+        if !self.go_ahead().await {
+            return Hold::Gone;
+        }
+        let slow = self.ending.start() + limits.body_timeout;
+        let deadline = self.deadline.for_head();
+        let until = deadline.map_or(slow, |deadline| deadline.min(slow));
+        loop {
+            let part = match timeout_at(until, self.session.read_request_body()).await {
+                Ok(Ok(Some(part))) => part,
+                Ok(Ok(None)) => return Hold::Whole(body, share),
+                Ok(Err(error)) if *error.etype() == pingora_core::ErrorType::ReadTimedout => {
+                    return Hold::Refuse(slow_body());
+                }
+                Ok(Err(_)) => return Hold::Gone,
+                Err(_) if until < slow => {
+                    return Hold::Refuse(Refusal::new(Reason::Deadline, "the request's time is over"));
+                }
+                Err(_) => return Hold::Refuse(slow_body()),
+            };
+            let length = part.len() as u64;
+            self.ending.read(length);
+            if body.len() + length > limits.body_bytes {
+                return Hold::Refuse(too_large(limits.body_bytes));
+            }
+            if !share.take(length) {
+                let most = limits.held_bytes;
+                let message = format!("weir holds {most} bytes of requests already");
+                return Hold::Refuse(Refusal::new(Reason::Overloaded, message));
+            }
+            if let Some(call) = self.ending.call()
+                && let Err(refusal) = call.part(&part)
+            {
+                return Hold::Refuse(refusal);
+            }
+            body.push(part);
+        }
+    }
+
+    /// Tells a client that waits for it to send its body. `false` when the client is gone.
+    pub(super) async fn go_ahead(&mut self) -> bool {
+        let expects = self.head.headers.get(header::EXPECT);
+        let waits = expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if !waits || self.head.version != Version::HTTP_11 {
+            return true;
+        }
+        let Ok(head) = ResponseHeader::build(StatusCode::CONTINUE, Some(0)) else { return true };
+        self.session.downstream_session.write_response_header(Box::new(head)).await.is_ok()
+    }
+}
+
+fn announced(head: &http::request::Parts) -> Option<u64> {
+    head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_large(most: u64) -> Refusal {
+    Refusal::new(Reason::BodyTooLarge, format!("the request is larger than the {most} bytes that weir holds"))
+}
+
+fn slow_body() -> Refusal {
+    Refusal::new(Reason::SlowBody, "the request's body did not come in time")
+}

@@ -1,0 +1,87 @@
+//! Writing to the client: pingora's session, with the ends of streams where they belong.
+
+use super::{Done, Exchange};
+use crate::answer::{self, Reason, Refusal};
+use crate::gate::Outcome;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+/// The client did not take it: it left, or did not read in time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused;
+
+/// The head. With `end` it is all there is: one HEADERS frame with END_STREAM, which clients of gRPC ask of an answer
+/// without a message.
+pub(super) async fn head(session: &mut Session, head: ResponseHeader, end: bool) -> Result<(), Refused> {
+    let written = match &mut *session.downstream_session {
+        ServerSession::H2(http2) => http2.write_response_header(Box::new(head), end),
+        http1 => match http1.write_response_header(Box::new(head)).await {
+            Ok(()) if end => http1.finish_body().await,
+            written => written,
+        },
+    };
+    written.map_err(|_| Refused)
+}
+
+/// A part of the body. Waits while the client does not read, `write_timeout` at most.
+pub(super) async fn part(session: &mut Session, part: Bytes) -> Result<(), Refused> {
+    session.downstream_session.write_response_body(part, false).await.map_err(|_| Refused)
+}
+
+/// The trailers, and the end. An HTTP/1.1 client gets the end only.
+pub(super) async fn trailers(session: &mut Session, trailers: HeaderMap) -> Result<(), Refused> {
+    let written = match &mut *session.downstream_session {
+        ServerSession::H2(http2) => http2.write_trailers(trailers),
+        http1 => http1.finish_body().await,
+    };
+    written.map_err(|_| Refused)
+}
+
+/// The end of a body without trailers.
+pub(super) async fn end(session: &mut Session) -> Result<(), Refused> {
+    session.downstream_session.finish_body().await.map_err(|_| Refused)
+}
+
+/// What a request came to that ended for this reason.
+pub(super) fn outcome_of(reason: Reason) -> Outcome {
+    match reason {
+        Reason::Deadline => Outcome::Deadline,
+        Reason::Unreachable => Outcome::Unreachable,
+        Reason::Broken => Outcome::Broken,
+        _ => Outcome::Refused,
+    }
+}
+
+impl Exchange<'_> {
+    /// Answers a client that has got nothing yet.
+    pub(super) async fn refuse(&mut self, refusal: &Refusal) -> Done {
+        let outcome = outcome_of(refusal.reason);
+        if outcome == Outcome::Refused {
+            self.shared.stats.refused.add();
+        }
+        let content_type = self.head.headers.get(header::CONTENT_TYPE);
+        let answer = answer::whole(refusal, self.protocol, content_type);
+        self.ending.set(outcome, answer.status.as_u16());
+        self.ending.grpc_status(&answer.headers);
+        let Ok(response) = http::Response::builder().status(answer.status).body(()) else {
+            return Done::Abort;
+        };
+        let mut parts = response.into_parts().0;
+        parts.headers = answer.headers;
+        let end = answer.body.is_empty() || self.head.method == http::Method::HEAD;
+        let written = async {
+            head(self.session, ResponseHeader::from(parts), end).await?;
+            if !end {
+                let length = answer.body.len() as u64;
+                part(self.session, answer.body).await?;
+                self.ending.wrote(length);
+                self.session.downstream_session.finish_body().await.map_err(|_| Refused)?;
+            }
+            Ok::<(), Refused>(())
+        };
+        if written.await.is_ok() { Done::Written } else { Done::Abort }
+    }
+}

@@ -1,0 +1,224 @@
+//! Where the edge asks what to do. The edge carries requests; whether one may pass, what it counts and what becomes of it
+//! is decided behind [`Gate`].
+//!
+//! One request is asked about three times: at its head ([`Gate::open`]), when its body is there and the service has seen
+//! nothing of it yet ([`Call::whole`]), and when it is over ([`Call::end`], always and once). In between the gate sees
+//! the bytes of both directions as they pass.
+
+use crate::answer::Refusal;
+use crate::body::Body;
+use crate::client::Client;
+use crate::protocol::Protocol;
+use crate::trace::TraceId;
+use http::{HeaderMap, Method};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// Decides about requests. One for a listener.
+pub trait Gate: Send + Sync + 'static {
+    /// A request's head is here. Must not block.
+    fn open(&self, head: &Head<'_>) -> Opening;
+}
+
+/// What is known of a request when its head is here.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Head<'a> {
+    /// The connection it came on.
+    pub client: &'a Client,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path, without the query. Of an RPC: `/package.Service/Method`.
+    pub path: &'a str,
+    /// Its query, empty where there is none.
+    pub query: &'a str,
+    /// Its authority (`Host`).
+    pub authority: &'a str,
+    /// Its headers, as the client sent them, `x-weir-caller` included.
+    pub headers: &'a HeaderMap,
+    /// The id that ties together all that comes of it: the client's own (traceparent) or a new one.
+    pub trace: TraceId,
+}
+
+/// The answer to a head.
+pub enum Opening {
+    /// It goes on.
+    Pass(Plan),
+    /// It ends here.
+    Refuse(Refusal),
+}
+
+/// How a request goes on.
+pub struct Plan {
+    /// What becomes of its body.
+    pub body: BodyPlan,
+    /// It may be sent again when it is unknown whether the service has carried it out.
+    pub idempotent: bool,
+    /// How long it may take where the client says nothing.
+    pub timeout: TimeoutPlan,
+    /// The service sees the client's `x-weir-caller`. Without it that header is removed.
+    pub trusts_caller: bool,
+    /// Asked from here on.
+    pub call: Box<dyn Call>,
+}
+
+impl Plan {
+    /// What is done with a request nobody has an opinion about: passed as it comes, sent again only when its HTTP method
+    /// says that it may be, its caller's name removed.
+    #[must_use]
+    pub fn pass(method: &Method, call: Box<dyn Call>) -> Plan {
+        Plan {
+            body: BodyPlan::Stream,
+            idempotent: method.is_idempotent(),
+            timeout: TimeoutPlan::Default,
+            trusts_caller: false,
+            call,
+        }
+    }
+}
+
+/// What becomes of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyPlan {
+    /// It is held until it is there as a whole and [`Call::whole`] has admitted it; the service sees nothing before,
+    /// not even the head.
+    Hold,
+    /// It passes as it comes: methods that stream, and what is not counted. [`Call::whole`] is not asked.
+    Stream,
+}
+
+/// How long a request may take whose client names no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeoutPlan {
+    /// As the listener says.
+    Default,
+    /// This long.
+    Of(Duration),
+    /// Without an end: subscriptions.
+    None,
+}
+
+/// One request on its way.
+pub trait Call: Send + Sync {
+    /// A part of the request's body has come.
+    ///
+    /// # Errors
+    /// To refuse the request without waiting for the rest. (Where the body is not held, the service may have seen what
+    /// came before; it sees the request cut.)
+    fn part(&mut self, part: &[u8]) -> Result<(), Refusal> {
+        let _ = part;
+        Ok(())
+    }
+
+    /// The whole body is there. The answer may take its time (pacing); the client's deadline goes on, and a client that
+    /// leaves drops the question.
+    fn whole<'a>(&'a mut self, body: &'a Body) -> Decision<'a> {
+        let _ = body;
+        Box::pin(std::future::ready(Verdict::Admit))
+    }
+
+    /// The head of the reply passes.
+    fn reply_head(&mut self, status: http::StatusCode, headers: &HeaderMap) {
+        let _ = (status, headers);
+    }
+
+    /// A part of the reply passes.
+    fn reply_part(&mut self, part: &[u8]) {
+        let _ = part;
+    }
+
+    /// The request is over. Called once, whatever happened.
+    fn end(&mut self, end: &End) {
+        let _ = end;
+    }
+}
+
+/// An answer that may wait.
+pub type Decision<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
+/// What becomes of a request whose body is there.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// To the service.
+    Admit,
+    /// It ends here.
+    Refuse(Refusal),
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct End {
+    /// In a word.
+    pub outcome: Outcome,
+    /// The HTTP status that the client got; 0 where it got none.
+    pub status: u16,
+    /// The gRPC status in the reply, where there was one.
+    pub grpc_status: Option<u32>,
+    /// Bytes of the request's body that were read.
+    pub request_bytes: u64,
+    /// Bytes of the reply's body that were written.
+    pub reply_bytes: u64,
+    /// From the head to the end.
+    pub took: Duration,
+    /// From handing it to the service to the head of its reply; zero where it was not handed over.
+    pub service: Duration,
+    /// How often it was sent again.
+    pub retries: u32,
+}
+
+/// How a request ended, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The service answered, and the client has its whole answer.
+    Answered,
+    /// The gate or a bound of the edge refused it.
+    Refused,
+    /// Its time was over.
+    Deadline,
+    /// The client left.
+    ClientGone,
+    /// The service could not be reached: it has seen nothing.
+    Unreachable,
+    /// The service broke off: what it did is unknown.
+    Broken,
+    /// It was turned into another protocol (a WebSocket), which has ended.
+    Upgraded,
+}
+
+impl Outcome {
+    /// The name of a label's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Answered => "answered",
+            Outcome::Refused => "refused",
+            Outcome::Deadline => "deadline",
+            Outcome::ClientGone => "client_gone",
+            Outcome::Unreachable => "unreachable",
+            Outcome::Broken => "broken",
+            Outcome::Upgraded => "upgraded",
+        }
+    }
+}
+
+/// A gate that lets everything pass as it comes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AdmitAll;
+
+impl Gate for AdmitAll {
+    fn open(&self, head: &Head<'_>) -> Opening {
+        Opening::Pass(Plan::pass(head.method, Box::new(Silent)))
+    }
+}
+
+/// A call about which nobody asks anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Call for Silent {}

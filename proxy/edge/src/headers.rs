@@ -1,0 +1,154 @@
+//! What of a head goes on. Headers of one connection end with it (RFC 9110, 7.6.1); a caller's name that nobody vouches
+//! for is removed; the rest passes as it came.
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
+
+/// The name that a caller gives itself.
+pub(crate) const CALLER: &str = "x-weir-caller";
+
+/// Bound on names in `Connection`: more than a client ever needs.
+const NOMINATED_MAX: usize = 16;
+
+/// What ends at the edge, in either direction. (`te` is looked at by itself.)
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// Bytes of all names and values.
+pub(crate) fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
+/// The headers of a request for the service. `None` when `Connection` names what it must not, or too much.
+pub(crate) fn to_service(from: &HeaderMap, trusts_caller: bool) -> Option<HeaderMap> {
+    let mut headers = from.clone();
+    let te_trailers = from.get_all(header::TE).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii() == b"trailers")
+    });
+    remove_nominated(&mut headers, from)?;
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(header::TE);
+    if te_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    // The edge reads the body itself.
+    headers.remove(header::EXPECT);
+    headers.remove(header::HOST);
+    if !trusts_caller {
+        headers.remove(CALLER);
+    }
+    Some(headers)
+}
+
+/// The headers of a reply for the client.
+pub(crate) fn to_client(headers: &mut HeaderMap) {
+    let from = headers.clone();
+    // A service that names too much gets its names ignored, not its reply lost.
+    let _ = remove_nominated(headers, &from);
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(header::TE);
+}
+
+fn remove_nominated(headers: &mut HeaderMap, from: &HeaderMap) -> Option<()> {
+    let mut left = NOMINATED_MAX;
+    for value in from.get_all(header::CONNECTION) {
+        for name in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if name.is_empty() {
+                continue;
+            }
+            left = left.checked_sub(1)?;
+            let name = HeaderName::from_bytes(name).ok()?;
+            // What frames or routes the message cannot be taken out of it by naming it.
+            let protected =
+                [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::AUTHORIZATION];
+            if protected.contains(&name) {
+                return None;
+            }
+            headers.remove(name);
+        }
+    }
+    Some(())
+}
+
+/// A reply with this status to this method has no body.
+pub(crate) fn is_bodiless(method: &http::Method, status: StatusCode) -> bool {
+    method == http::Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+}
+
+/// A body of unknown length is sent in chunks, where the client's version knows them.
+pub(crate) fn frame_for(version: Version, headers: &mut HeaderMap) {
+    if version == Version::HTTP_11 && !headers.contains_key(header::CONTENT_LENGTH) {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut map = HeaderMap::new();
+        pairs.for_each(|(name, value)| {
+            map.append(name, value);
+        });
+        map
+    }
+
+    #[test]
+    fn headers_of_the_connection_end_here() {
+        let from = map(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "keep-alive"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("te", "gzip, trailers"),
+            ("expect", "100-continue"),
+            ("host", "h"),
+            ("x-weir-caller", "me"),
+            ("content-type", "application/grpc"),
+            ("x-kept", "1"),
+            ("x-kept", "2"),
+        ]);
+        let kept = to_service(&from, false).expect("well-formed");
+        let wanted = map(&[
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("x-kept", "1"),
+            ("x-kept", "2"),
+        ]);
+        assert_eq!(kept, wanted);
+        assert_eq!(to_service(&from, true).expect("well-formed")["x-weir-caller"], "me");
+    }
+
+    #[test]
+    fn what_frames_a_message_cannot_be_named_away() {
+        for bad in ["host", "Content-Length", "authorization", "\"x\"", "a b"] {
+            let mut from = HeaderMap::new();
+            from.insert("connection", HeaderValue::from_str(bad).expect("a value"));
+            assert!(to_service(&from, false).is_none(), "{bad}");
+        }
+        let many: Vec<_> = (0..=NOMINATED_MAX).map(|number| format!("x-{number}")).collect();
+        let mut from = HeaderMap::new();
+        from.insert("connection", HeaderValue::from_str(&many.join(",")).expect("a value"));
+        assert!(to_service(&from, false).is_none());
+    }
+}

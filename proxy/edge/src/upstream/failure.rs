@@ -1,0 +1,94 @@
+//! What went wrong with a request to the service, and what the service knows of it: that decides whether the request may
+//! be sent again, and what its client is told.
+
+use super::Request;
+use crate::answer::{Reason, Refusal};
+use std::error::Error as _;
+
+/// What the service knows of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Nothing, because the edge had no room for it.
+    Overloaded,
+    /// Nothing.
+    No,
+    /// It has said that it did nothing with it (REFUSED_STREAM, GOAWAY).
+    Unprocessed,
+    /// Perhaps everything.
+    Unknown,
+}
+
+/// A request that got no reply, or half of one.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) sent: Sent,
+    pub(crate) what: String,
+    /// The request, where it came back untouched.
+    pub(super) request: Option<Box<Request>>,
+}
+
+impl Failure {
+    pub(super) fn overloaded(what: &str) -> Failure {
+        Failure { sent: Sent::Overloaded, what: what.to_owned(), request: None }
+    }
+
+    pub(super) fn unreachable(what: String) -> Failure {
+        Failure { sent: Sent::No, what, request: None }
+    }
+
+    /// The connection took no more requests.
+    pub(super) fn not_sent(what: String, request: Request) -> Failure {
+        Failure { sent: Sent::No, what, request: Some(Box::new(request)) }
+    }
+
+    /// The request was handed to the connection, and no head came back.
+    pub(super) fn before_reply(error: &hyper::Error) -> Failure {
+        let sent = if is_unprocessed(error) { Sent::Unprocessed } else { Sent::Unknown };
+        Failure { sent, what: in_words(error), request: None }
+    }
+
+    /// The reply was cut.
+    pub(super) fn in_reply(error: hyper::Error) -> Failure {
+        Failure { sent: Sent::Unknown, what: in_words(&error), request: None }
+    }
+
+    /// What the client is told.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self.sent {
+            Sent::Overloaded => Refusal::new(Reason::Overloaded, self.what.clone()),
+            Sent::No => {
+                Refusal::new(Reason::Unreachable, format!("the service cannot be reached: {}", self.what))
+            }
+            Sent::Unprocessed => {
+                Refusal::new(Reason::Unreachable, format!("the service takes no requests: {}", self.what))
+            }
+            Sent::Unknown => Refusal::new(
+                Reason::Broken,
+                format!("the service broke off ({}); what it did is unknown", self.what),
+            ),
+        }
+    }
+}
+
+fn http2(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source().and_then(|source| source.downcast_ref::<h2::Error>())
+}
+
+/// RFC 9113, 8.7: such a request was not acted on. (A GOAWAY ends only the streams above the last one it names.)
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    http2(error).is_some_and(|error| {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        error.is_remote() && (refused || left)
+    })
+}
+
+fn in_words(error: &hyper::Error) -> String {
+    match http2(error).and_then(h2::Error::reason) {
+        Some(reason) => format!("{reason:?}"),
+        None => match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,144 @@
+//! One HTTP/2 connection that is always there: dialled at once, and again when it ends.
+//!
+//! A connection that the service is leaving (GOAWAY) carries the requests it has to their ends while its successor is
+//! dialled; so for a while there is one more than `connections`, each time the service leaves one.
+
+use super::dial::dial;
+use super::endpoint::State;
+use super::outgoing::Outgoing;
+use crate::client::Plain;
+use crate::settings::UpstreamSettings;
+use crate::stats::{Count, Stats};
+use hyper::client::conn::http2::{self, Connection, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+use weir_engine::settings::Address;
+
+/// The pause after the first failed dial, and the shortest between two whatever waits.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// A connection that lived this long was a good one: the next dial does not wait.
+const GOOD_LIFE: Duration = Duration::from_secs(1);
+
+type Sender = SendRequest<Outgoing>;
+
+/// A connection's place.
+#[derive(Debug)]
+pub(super) struct Lane {
+    sender: watch::Receiver<Option<Sender>>,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Lane {
+    pub(super) fn is_up(&self) -> bool {
+        self.sender.borrow().as_ref().is_some_and(|sender| !sender.is_closed())
+    }
+
+    pub(super) fn sender(&self) -> Option<Sender> {
+        self.sender.borrow().clone()
+    }
+
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn counter(&self) -> Arc<AtomicUsize> {
+        self.under_way.clone()
+    }
+}
+
+/// Begins to keep a connection.
+pub(super) fn start(
+    address: &Address,
+    settings: &UpstreamSettings,
+    stats: &Arc<Stats>,
+    state: &Arc<State>,
+    tasks: &mut Vec<AbortHandle>,
+) -> Lane {
+    let (publish, sender) = watch::channel(None);
+    let keeper = Keeper {
+        address: address.clone(),
+        settings: settings.clone(),
+        stats: stats.clone(),
+        state: state.clone(),
+        publish,
+    };
+    tasks.push(tokio::spawn(keeper.run()).abort_handle());
+    Lane { sender, under_way: Arc::default() }
+}
+
+struct Keeper {
+    address: Address,
+    settings: UpstreamSettings,
+    stats: Arc<Stats>,
+    state: Arc<State>,
+    publish: watch::Sender<Option<Sender>>,
+}
+
+impl Keeper {
+    async fn run(self) {
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            let began = Instant::now();
+            match self.connect().await {
+                Ok((sender, connection)) => {
+                    self.stats.upstream_opens.add();
+                    let open = Count::hold(&self.stats, |stats| &stats.upstream_connections_now);
+                    self.state.set_trouble(String::new());
+                    self.publish.send_replace(Some(sender));
+                    self.state.changed.notify_waiters();
+                    let ended = connection.await;
+                    self.publish.send_replace(None);
+                    drop(open);
+                    let why = match ended {
+                        Ok(()) => "the service ended the connection".to_owned(),
+                        Err(error) => format!("the connection ended: {error}"),
+                    };
+                    self.state.set_trouble(why);
+                }
+                Err(why) => {
+                    self.stats.upstream_open_failures.add();
+                    self.state.set_trouble(why);
+                }
+            }
+            self.state.changed.notify_waiters();
+            if began.elapsed() >= GOOD_LIFE.max(self.settings.connect_timeout * 2) {
+                backoff = FIRST_BACKOFF;
+                continue;
+            }
+            sleep(FIRST_BACKOFF).await;
+            // Cancel-safe: whoever waits asks again when it has looked.
+            tokio::select! {
+                () = sleep(backoff - FIRST_BACKOFF) => backoff = (backoff * 2).min(self.settings.max_backoff),
+                () = self.state.wanted.notified() => {}
+            }
+            backoff = backoff.max(FIRST_BACKOFF);
+        }
+    }
+
+    async fn connect(&self) -> Result<(Sender, Connection<TokioIo<Plain>, Outgoing, TokioExecutor>), String> {
+        let settings = &self.settings;
+        let stream =
+            dial(&self.address, settings.connect_timeout).await.map_err(|error| error.to_string())?;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(settings.stream_window)
+            .initial_connection_window_size(settings.connection_window)
+            .max_header_list_size(settings.header_bytes)
+            .keep_alive_interval(settings.ping_interval)
+            .keep_alive_timeout(settings.ping_timeout)
+            .keep_alive_while_idle(true)
+            // Nothing is pushed here.
+            .max_concurrent_streams(0);
+        match timeout(settings.connect_timeout, builder.handshake(TokioIo::new(stream))).await {
+            Ok(Ok(connected)) => Ok(connected),
+            Ok(Err(error)) => Err(format!("no HTTP/2: {error}")),
+            Err(_) => Err("the HTTP/2 handshake took too long".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The way to the service: few connections, whatever the clients do.
+//!
+//! With HTTP/2 each address has a fixed number of connections (`lane.rs`), dialled when the edge starts and again when one
+//! ends; requests share them. With HTTP/1.1 each address has at most a number of connections (`pool.rs`). A request first
+//! takes a place; when there is none, it waits, and is refused when too many wait or it waited too long. Pingora's own
+//! pool is not used: it dials whenever no idle connection is there.
+//!
+//! Bounds: `places` requests under way, `max_waiting` that wait for one, for `queue_timeout`; repetitions by `retry.rs`.
+
+mod dial;
+mod endpoint;
+mod failure;
+mod health;
+mod lane;
+mod outgoing;
+mod pool;
+mod retry;
+
+pub(crate) use failure::{Failure, Sent};
+pub(crate) use outgoing::{CutShort, Outgoing};
+
+use crate::settings::{SettingsError, UpstreamSettings};
+use crate::stats::{Count, Stats};
+use bytes::Bytes;
+use endpoint::{Endpoint, Place};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Frame, Incoming};
+use retry::Budget;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// A request as the service gets it.
+pub(crate) type Request = http::Request<Outgoing>;
+
+/// A service.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    settings: UpstreamSettings,
+    endpoints: Vec<Arc<Endpoint>>,
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// Where the search for an endpoint begins, so that equal ones take turns.
+    turn: AtomicUsize,
+    budget: Budget,
+    stats: Arc<Stats>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Upstream {
+    /// Begins to dial. Must be called inside the runtime that requests will run on.
+    ///
+    /// # Errors
+    /// When a header of the health checks cannot be made of the settings.
+    pub(crate) fn start(
+        settings: UpstreamSettings,
+        stats: Arc<Stats>,
+    ) -> Result<Arc<Upstream>, SettingsError> {
+        let mut tasks = Vec::new();
+        let endpoints: Vec<_> = settings
+            .addresses
+            .iter()
+            .map(|address| Endpoint::start(address.clone(), &settings, &stats, &mut tasks))
+            .collect();
+        if let Some(check) = &settings.health {
+            let question = health::Question::new(&check.ask)?;
+            for endpoint in &endpoints {
+                let asked = health::ask_on(endpoint.clone(), check.clone(), question.clone(), stats.clone());
+                tasks.push(tokio::spawn(asked).abort_handle());
+            }
+        }
+        Ok(Arc::new(Upstream {
+            places: Arc::new(Semaphore::new(settings.places())),
+            waiting: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
+            budget: Budget::new(&settings),
+            endpoints,
+            settings,
+            stats,
+            tasks,
+        }))
+    }
+
+    /// Sends a request, and again where that cannot do harm and the budget allows it; `again` makes it once more, or says
+    /// that it cannot be made. The reply's head is there when this returns; dropping the future, or the reply before its
+    /// end, takes the request back (RST_STREAM, or the connection is closed).
+    ///
+    /// # Errors
+    /// With what the service knows of the request.
+    pub(crate) async fn call(
+        &self,
+        request: Request,
+        idempotent: bool,
+        by: Option<Instant>,
+        again: impl Fn() -> Option<Request>,
+    ) -> (Result<Reply, Failure>, u32) {
+        self.budget.earn();
+        let mut retries = 0;
+        let mut request = request;
+        loop {
+            let mut failure = match self.call_once(request, by).await {
+                Ok(reply) => return (Ok(reply), retries),
+                Err(failure) => failure,
+            };
+            let harmless = match failure.sent {
+                Sent::Overloaded => false,
+                Sent::No | Sent::Unprocessed => true,
+                Sent::Unknown => idempotent,
+            };
+            // What was never sent comes back; a body that passed as it came cannot be made again.
+            let next = failure.request.take().map(|request| *request).or_else(&again);
+            let Some(next) = next.filter(|_| harmless && retries < self.settings.max_retries) else {
+                return (Err(failure), retries);
+            };
+            if !self.budget.spend() {
+                self.stats.retries_denied.add();
+                return (Err(failure), retries);
+            }
+            self.stats.retries.add();
+            retries += 1;
+            request = next;
+        }
+    }
+
+    async fn call_once(&self, request: Request, by: Option<Instant>) -> Result<Reply, Failure> {
+        let permit = match self.place(by).await {
+            Ok(permit) => permit,
+            Err(failure) => return Err(failure),
+        };
+        let found = self.pick();
+        let endpoint = match found {
+            Some(endpoint) => endpoint,
+            None => {
+                let _waits = Count::hold(&self.stats, |stats| &stats.upstream_waiting_now);
+                self.connected(request_deadline(by, self.settings.connect_timeout)).await?
+            }
+        };
+        self.stats.upstream_requests.add();
+        endpoint.send(request, permit).await
+    }
+
+    /// A place among the requests under way.
+    async fn place(&self, by: Option<Instant>) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = self.places.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.settings.max_waiting {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Failure::overloaded("too many requests wait for the service"));
+        }
+        let _waits = Waits(&self.waiting);
+        let _counted = Count::hold(&self.stats, |stats| &stats.upstream_waiting_now);
+        let until = request_deadline(by, self.settings.queue_timeout);
+        // The semaphore is never closed.
+        match timeout_at(until, self.places.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Failure::overloaded(
+                "the service has as many requests as it may have, and none has ended",
+            )),
+        }
+    }
+
+    /// The best endpoint that can take a request now: judged good, then fewest requests. One that is judged bad is used
+    /// when no good one is connected: a health check must not turn away what a service would answer.
+    fn pick(&self) -> Option<Arc<Endpoint>> {
+        let start = self.turn.fetch_add(1, Ordering::Relaxed);
+        let count = self.endpoints.len();
+        (0..count)
+            .map(|step| &self.endpoints[(start.wrapping_add(step)) % count])
+            .filter(|endpoint| endpoint.can_take())
+            .min_by_key(|endpoint| (!endpoint.is_good(), endpoint.under_way()))
+            .cloned()
+    }
+
+    async fn connected(&self, until: Instant) -> Result<Arc<Endpoint>, Failure> {
+        loop {
+            // Registered before looking, so that a connection made in between is not missed.
+            let changes = self.endpoints.iter().map(|endpoint| Box::pin(endpoint.changed()));
+            let mut changes: Vec<_> = changes.collect();
+            changes.iter_mut().for_each(|change| {
+                change.as_mut().enable();
+            });
+            if let Some(endpoint) = self.pick() {
+                return Ok(endpoint);
+            }
+            self.endpoints.iter().for_each(|endpoint| endpoint.wanted());
+            let any = std::future::poll_fn(|cx| {
+                let ready = changes.iter_mut().any(|change| change.as_mut().poll(cx).is_ready());
+                if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            });
+            if timeout_at(until, any).await.is_err() {
+                let why = self.endpoints.iter().map(|endpoint| endpoint.trouble()).collect::<Vec<_>>();
+                return Err(Failure::unreachable(why.join("; ")));
+            }
+        }
+    }
+
+    /// One sentence for each address that is not connected or judged bad.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let bad = |endpoint: &&Arc<Endpoint>| !endpoint.can_take() || !endpoint.is_good();
+        self.endpoints.iter().filter(bad).map(|endpoint| endpoint.trouble()).collect()
+    }
+}
+
+use std::future::Future as _;
+
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn request_deadline(by: Option<Instant>, most: std::time::Duration) -> Instant {
+    let most = Instant::now() + most;
+    by.map_or(most, |by| by.min(most))
+}
+
+/// A reply whose head is there.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) head: http::response::Parts,
+    pub(crate) body: ReplyBody,
+}
+
+/// The rest of a reply. Dropped before its end, it takes the request back.
+#[derive(Debug)]
+pub(crate) struct ReplyBody {
+    incoming: Incoming,
+    place: Place,
+}
+
+impl ReplyBody {
+    /// The next part or the trailers; `None` at the end. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the service broke off.
+    pub(crate) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Failure>> {
+        let frame = self.incoming.frame().await;
+        if frame.is_none() {
+            self.place.read_to_end();
+        }
+        frame.map(|frame| frame.map_err(Failure::in_reply))
+    }
+
+    /// Nothing comes any more.
+    pub(crate) fn is_end(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    /// All of it, up to a bound; for the edge's own questions.
+    async fn whole(mut self, most: usize, time: std::time::Duration) -> Option<(Vec<u8>, http::HeaderMap)> {
+        let all = async {
+            let (mut bytes, mut trailers) = (Vec::new(), http::HeaderMap::new());
+            while let Some(frame) = self.frame().await {
+                match frame.ok()?.into_data() {
+                    Ok(data) if bytes.len() + data.len() > most => return None,
+                    Ok(data) => bytes.extend_from_slice(&data),
+                    Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+                }
+            }
+            Some((bytes, trailers))
+        };
+        timeout(time, all).await.ok().flatten()
+    }
+}
