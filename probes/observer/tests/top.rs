@@ -10,7 +10,10 @@ use weir_probes::commands::top::page;
 use weir_probes::commands::top::render::{Look, render};
 use weir_probes::commands::top::view::View;
 use weir_probes::metrics::reading;
-use weir_probes::picture::Picture;
+use weir_probes::picture::{
+    Call, Destination, Direction, ErrorCount, NamespaceStatus, Picture, ProbeState, ProbeStatus, SocketCount,
+    State,
+};
 use weir_telemetry::ProbesTelemetry;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-probes");
@@ -50,6 +53,78 @@ fn nothing_seen_is_not_nothing_there() {
     let text = render(&View::of(&Picture::default()), &plain(120));
     golden("top-nothing.txt", &text);
     assert!(!text.lines().skip(1).any(|line| line.contains('0')), "{text}");
+}
+
+/// A watched destination without a socket, one that a call failed to reach, the rest, and where somebody failed to bind.
+fn idle(namespaces: Vec<NamespaceStatus>) -> Picture {
+    let to = |text: &str| Destination::One(text.to_owned());
+    let zero = SocketCount {
+        namespace: "host".to_owned(),
+        destination: to("127.0.0.1:11211"),
+        direction: Direction::Outgoing,
+        state: State::TimeWait,
+        sockets: 0,
+    };
+    let failed = |destination| ErrorCount {
+        call: Call::Connect,
+        errno: 111,
+        process: sample::gomc(),
+        destination,
+        failures: 1,
+    };
+    Picture {
+        namespaces,
+        sockets: Some(vec![zero]),
+        ports: Some(Vec::new()),
+        errors: Some(vec![
+            failed(to("127.0.0.1:9042")),
+            failed(Destination::Other),
+            failed(to("127.0.0.1:0")),
+        ]),
+        probes: vec![ProbeStatus { probe: "sock_diag", state: ProbeState::Attached, lost: None }],
+        ..Picture::default()
+    }
+}
+
+#[test]
+fn no_socket_is_0_where_that_is_known_and_unknown_where_it_is_not() {
+    let host = |ports, problem: Option<&str>| NamespaceStatus {
+        namespace: "host".to_owned(),
+        ports,
+        problem: problem.map(str::to_owned),
+    };
+    let seen = idle(vec![host(Some(28_232), None)]);
+    let telemetry = ProbesTelemetry::new("0.1.0", "unknown");
+    telemetry.update(reading(&seen));
+    let page = page::view(&telemetry.render(None, Some(Duration::ZERO)).body);
+    for view in [View::of(&seen), page] {
+        let rows = serde_json::to_value(&view.destinations).expect("JSON");
+        for row in rows.as_array().expect("rows") {
+            let none = serde_json::json!({"used": 0, "capacity": 28_232, "seconds_left": null});
+            let bound = row["destination"] == "127.0.0.1:0";
+            assert_eq!(row["ports"], if bound { serde_json::Value::Null } else { none }, "{row}");
+            assert_eq!(row["states"], serde_json::json!({}));
+        }
+        let text = render(&view, &plain(120));
+        for destination in ["127.0.0.1:11211", "127.0.0.1:9042", "_other", "127.0.0.1:0"] {
+            let line = text.lines().find(|line| line.starts_with(destination)).expect(destination);
+            let cells: Vec<&str> = line.split_whitespace().skip(1).collect();
+            let ports = if destination == "127.0.0.1:0" { ["-"; 3] } else { ["0/28,232", "0%", "-"] };
+            assert_eq!(cells, [&["0"; 3][..], &ports].concat(), "{text}");
+        }
+    }
+    // The list of sockets could not be read: a zero that a failed call made a row for is not one.
+    let mut unseen = idle(vec![host(Some(28_232), Some("a dump failed"))]);
+    unseen.probes[0].state = ProbeState::Refused { errno: None, reason: "a dump failed".to_owned() };
+    (unseen.sockets, unseen.ports) = (None, None);
+    let telemetry = ProbesTelemetry::new("0.1.0", "unknown");
+    telemetry.update(reading(&unseen));
+    let page = page::view(&telemetry.render(None, Some(Duration::ZERO)).body);
+    for view in [View::of(&unseen), page] {
+        let text = render(&view, &plain(120));
+        let line = text.lines().find(|line| line.starts_with("_other")).expect("its call failed");
+        assert_eq!(line.split_whitespace().skip(1).collect::<Vec<_>>(), ["?"; 6], "{text}");
+    }
 }
 
 #[test]

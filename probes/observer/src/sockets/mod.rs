@@ -257,6 +257,7 @@ mod tests {
             let of: Vec<_> = rows
                 .iter()
                 .filter(|row| row.destination.label() == address.to_string() && row.direction == direction)
+                .filter(|row| row.sockets > 0)
                 .map(|row| (row.namespace.as_str(), row.state, row.sockets))
                 .collect();
             assert_eq!(of, [("host", State::Established, 7)], "{direction:?}");

@@ -43,6 +43,11 @@ impl<K: Copy + Ord + Hash> Seats<K> {
         self.taken.contains_key(name) || self.is_fixed(name)
     }
 
+    /// Those that have a seat whatever is seen.
+    pub fn fixed(&self) -> impl Iterator<Item = &K> {
+        self.fixed.iter()
+    }
+
     fn is_fixed(&self, name: &K) -> bool {
         self.fixed.binary_search(name).is_ok()
     }

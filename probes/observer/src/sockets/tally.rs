@@ -100,7 +100,8 @@ impl Tally {
         }
     }
 
-    /// What the picture shows: those that have no seat count together. `capacity` is the namespace's; no forecast yet.
+    /// What the picture shows: those that have no seat count together, and those that have one whatever is seen show their
+    /// zeros. `capacity` is the namespace's; no forecast yet.
     #[must_use]
     pub fn shown(
         &self,
@@ -111,6 +112,11 @@ impl Tally {
     ) -> (Vec<SocketCount>, Vec<PortUse>) {
         let mut sockets: BTreeMap<(Destination, Direction, State), u64> = BTreeMap::new();
         let mut ports: BTreeMap<(Source, Destination), (u64, u64)> = BTreeMap::new();
+        for watched in destinations.fixed().map(|one| Destination::One(one.to_string())) {
+            for state in [State::Established, State::TimeWait] {
+                sockets.insert((watched.clone(), Direction::Outgoing, state), 0);
+            }
+        }
         for (pair, counts) in &self.pairs {
             let destination = match pair.destination {
                 Some(one) if destinations.holds(&one) => Destination::One(one.to_string()),
@@ -215,6 +221,17 @@ mod tests {
             ports.iter().map(|row| (row.destination.label(), row.used, row.time_wait)).collect();
         assert_eq!(used, [(memcached, 31, 30), ("127.0.0.1:9042", 1, 0)], "port 39999 is not of the range");
         assert!(ports.iter().all(|row| row.capacity == Some(100) && row.source.label() == "127.0.0.1"));
+    }
+
+    #[test]
+    fn a_watched_destination_without_sockets_has_its_zeros() {
+        let watched = Seats::new(1, vec![at("127.0.0.1:11211")]);
+        let (sockets, ports) =
+            Tally::default().shown("host", &watched, &Seats::new(1, Vec::new()), Some(100));
+        let rows: Vec<_> =
+            sockets.iter().map(|row| (row.destination.label(), row.state.name(), row.sockets)).collect();
+        assert_eq!(rows, [("127.0.0.1:11211", "established", 0), ("127.0.0.1:11211", "time_wait", 0)]);
+        assert!(ports.is_empty(), "a source that nobody connects from is none");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod view;
 use super::ask::ask;
 use super::{Failure, json_line, print};
 use crate::cli::TopArgs;
+use crate::fetch::Peer;
 use crate::looker;
 use crate::rights;
 use crate::settings::Settings;
@@ -25,7 +26,7 @@ const PLAIN_WIDTH: usize = 120;
 
 /// Who looks: a `weir-probes run` somewhere, or this process itself.
 enum Eyes {
-    Theirs(String),
+    Theirs(Peer),
     /// `None` only while they look.
     Own(Option<Vec<Box<dyn Source>>>),
 }
@@ -34,7 +35,7 @@ impl Eyes {
     /// What is seen now. Dropped before it is done, one's own eyes are gone: they look on a thread of their own.
     async fn look(&mut self) -> Result<View, Failure> {
         match self {
-            Eyes::Theirs(address) => Ok(page::view(&ask(address, "/metrics").await?)),
+            Eyes::Theirs(peer) => Ok(page::view(&ask(peer, "/metrics").await?)),
             Eyes::Own(sources) => {
                 let Some(mut eyes) = sources.take() else { return Err(Failure::new("a source panicked")) };
                 let looking = tokio::task::spawn_blocking(move || {
@@ -57,7 +58,7 @@ pub(super) fn run(args: &TopArgs) -> Result<(), Failure> {
         return Err(Failure::new("this is no terminal: use weir-probes top --once, or --json"));
     }
     let mut eyes = match &args.from {
-        Some(address) => Eyes::Theirs(address.clone()),
+        Some(address) => Eyes::Theirs(Peer::at(address)),
         None => {
             let settings =
                 Settings::look(&args.look).map_err(|problems| Failure::new(problems.to_string()))?;

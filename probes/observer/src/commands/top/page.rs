@@ -2,6 +2,7 @@
 //! comes from another process.
 
 use super::view::{ErrorRow, PortsRow, ProbeRow, View};
+use crate::settings::OWN_NAMESPACE;
 use std::collections::BTreeMap;
 use weir_telemetry::probes::catalogue as metric;
 
@@ -38,9 +39,9 @@ pub fn view(page: &str) -> View {
         });
     }
     for sample in of(metric::SOCKET_STATES.name) {
-        if sample.label("direction") == "outgoing" && sample.value > 0.0 {
+        if sample.label("direction") == "outgoing" {
             let row = view.destination(&sample.label("namespace"), &sample.label("destination"));
-            *row.states.entry(sample.label("state")).or_insert(0) += sample.count();
+            row.holds(&sample.label("state"), sample.count());
         }
     }
     for sample in of(metric::PORTS_USED.name) {
@@ -48,7 +49,7 @@ pub fn view(page: &str) -> View {
         let capacity = of(metric::PORTS_CAPACITY.name).find(|ports| ports.label("namespace") == namespace);
         let left = of(metric::PORTS_SECONDS_LEFT.name).find(|left| left.labels == sample.labels);
         let ports = PortsRow {
-            source: sample.label("source"),
+            source: Some(sample.label("source")),
             used: sample.count(),
             capacity: capacity.map(Sample::count),
             seconds_left: left.map(|left| left.value),
@@ -68,8 +69,25 @@ pub fn view(page: &str) -> View {
     let attached = |probe: &str| view.probes.iter().any(|row| row.probe == probe && row.state == "attached");
     view.known.errors = known(metric::SOCKET_ERRORS.name) || attached("errors");
     processes(&samples, &mut view);
+    view.looked_into = looked_into(&samples, &view);
+    view.without_ports();
     view.sort();
     view
+}
+
+/// Namespaces whose sockets were listed, as far as a page tells: all of a reader that is well, else those that have some.
+fn looked_into(samples: &[Sample], view: &View) -> BTreeMap<String, Option<u64>> {
+    let attached = |probe: &str| view.probes.iter().any(|row| row.probe == probe && row.state == "attached");
+    let whole = |namespace: &str| {
+        attached(if namespace == OWN_NAMESPACE { "sock_diag" } else { "namespaces" })
+            || view
+                .destinations
+                .iter()
+                .any(|row| row.namespace == namespace && (row.ports.is_some() || !row.states.is_empty()))
+    };
+    let ports = samples.iter().filter(|sample| sample.name == metric::PORTS_CAPACITY.name);
+    let ports = ports.map(|sample| (sample.label("namespace"), Some(sample.count())));
+    ports.filter(|(namespace, _)| whole(namespace)).collect()
 }
 
 fn processes(samples: &[Sample], view: &mut View) {

@@ -1,7 +1,7 @@
 //! The table of `weir-probes top`, from a view.
 //!
 //! Destinations are sorted by the part of their local ports that is used; `LEFT` is the time until none is left. States
-//! are those of outgoing sockets. `?` is what nobody could see. Every text from outside is escaped.
+//! are those of outgoing sockets. `?` is what nobody could see, `-` what does not apply. Every text from outside is escaped.
 
 use super::view::{DestinationRow, ProcessRow, View};
 use crate::commands::text::{UNKNOWN, count, grouped, left, length, right};
@@ -114,10 +114,8 @@ fn destinations(view: &View, look: &Look) -> Vec<String> {
 }
 
 fn destination(view: &View, row: &DestinationRow, width: usize, look: &Look) -> String {
-    let state = |name: &str| {
-        let sockets = row.states.get(name).copied().unwrap_or(0);
-        count(view.known.states.then_some(sockets))
-    };
+    let is_known = view.looked_into.contains_key(&row.namespace) || !row.states.is_empty();
+    let state = |name: &str| count(is_known.then(|| row.states.get(name).copied().unwrap_or(0)));
     let other: u64 = {
         let shown = ["established", "time_wait"];
         row.states
@@ -133,6 +131,7 @@ fn destination(view: &View, row: &DestinationRow, width: usize, look: &Look) -> 
             let rest = ports.seconds_left.map_or_else(|| "-".to_owned(), length);
             (format!("{}/{}", grouped(ports.used), count(ports.capacity)), share, rest)
         }
+        None if row.is_bound() => ["-"; 3].map(str::to_owned).into(),
         None => [UNKNOWN; 3].map(str::to_owned).into(),
     };
     let name = match row.namespace.as_str() {
@@ -144,7 +143,7 @@ fn destination(view: &View, row: &DestinationRow, width: usize, look: &Look) -> 
         left(&name, width),
         right(&state("established"), 7),
         right(&state("time_wait"), 9),
-        right(&count(view.known.states.then_some(other)), 7),
+        right(&count(is_known.then_some(other)), 7),
         right(&ports, 18),
         right(&share, 5),
         right(&rest, 7),

@@ -21,6 +21,9 @@ pub struct View {
     pub processes: Option<Vec<ProcessRow>>,
     /// Which of the parts of a destination are known.
     pub known: Known,
+    /// Network namespaces whose sockets were listed, with the ports there are in each: what has no socket in one of them
+    /// has 0.
+    pub looked_into: BTreeMap<String, Option<u64>>,
 }
 
 /// What some source could tell.
@@ -65,8 +68,9 @@ pub struct DestinationRow {
 /// Local ports of one source address towards one destination.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PortsRow {
-    /// The source address.
-    pub source: String,
+    /// The source address; none while no port is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Ports in use.
     pub used: u64,
     /// Ports there are.
@@ -125,15 +129,19 @@ impl View {
             },
             ..View::default()
         };
+        if picture.ports.is_some() {
+            let whole = picture.namespaces.iter().filter(|one| one.problem.is_none());
+            view.looked_into = whole.map(|one| (one.namespace.clone(), one.ports)).collect();
+        }
         for row in picture.sockets.iter().flatten() {
-            if row.direction == crate::picture::Direction::Outgoing && row.sockets > 0 {
-                let states = &mut view.destination(&row.namespace, row.destination.label()).states;
-                *states.entry(row.state.name().to_owned()).or_insert(0) += row.sockets;
+            if row.direction == crate::picture::Direction::Outgoing {
+                view.destination(&row.namespace, row.destination.label())
+                    .holds(row.state.name(), row.sockets);
             }
         }
         for row in picture.ports.iter().flatten() {
             let ports = PortsRow {
-                source: row.source.label(),
+                source: Some(row.source.label()),
                 used: row.used,
                 capacity: row.capacity,
                 seconds_left: row.exhausted_in.map(|left| left.as_secs_f64()),
@@ -162,6 +170,7 @@ impl View {
             *largest = row.largest_last_minute.max(*largest);
             process.is(&row.process);
         }
+        view.without_ports();
         if view.processes.is_none() && (picture.bypass.is_some() || picture.bypass_work.is_some()) {
             view.processes = Some(Vec::new());
         }
@@ -224,6 +233,15 @@ impl View {
         }
     }
 
+    /// Destinations that use no port where the ports in use are known: none is used, which is not unknown.
+    pub(super) fn without_ports(&mut self) {
+        for row in self.destinations.iter_mut().filter(|row| row.ports.is_none() && !row.is_bound()) {
+            if let Some(capacity) = self.looked_into.get(&row.namespace) {
+                row.ports = Some(PortsRow { source: None, used: 0, capacity: *capacity, seconds_left: None });
+            }
+        }
+    }
+
     /// What is nearest to its end comes first; then who has most sockets, most work.
     pub(super) fn sort(&mut self) {
         for row in &mut self.destinations {
@@ -251,6 +269,19 @@ impl View {
 }
 
 impl DestinationRow {
+    /// Whether this is where somebody failed to bind to a free port, and nobody's destination.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.destination.ends_with(":0")
+    }
+
+    /// Adds sockets in a state; none is no state, and a destination all the same.
+    pub(super) fn holds(&mut self, state: &str, sockets: u64) {
+        if sockets > 0 {
+            *self.states.entry(state.to_owned()).or_insert(0) += sockets;
+        }
+    }
+
     fn add(&mut self, error: &ErrorRow) {
         let same = |row: &&mut ErrorRow| {
             (&row.call, &row.errno, &row.process) == (&error.call, &error.errno, &error.process)
