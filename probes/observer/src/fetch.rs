@@ -67,7 +67,8 @@ impl Peer {
             return Ok(page);
         }
         let stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         // It moves the bytes, and ends with the sender or with the other end; how, the answer says.
         tokio::spawn(connection);
         self.over(sender, path, most).await

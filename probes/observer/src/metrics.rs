@@ -56,7 +56,7 @@ fn sockets<'p>(picture: &'p Picture, reading: &mut Reading<'p>) {
         picture.namespaces.iter().filter_map(|row| Some(([text(&row.namespace)], row.ports? as f64)));
     reading.gauge(&metric::PORTS_CAPACITY, Fold::Max, capacity);
     if let Some(rows) = &picture.errors {
-        let rows = rows.iter().map(|row| {
+        let rows = rows.iter().filter(|row| counts(&row.process)).map(|row| {
             let labels =
                 [row.call.name(), errno::name(row.errno), row.destination.label(), name_of(&row.process)];
             of_process(&row.process, labels.map(text), row.failures)
@@ -119,7 +119,7 @@ fn listeners<'p>(picture: &'p Picture, reading: &mut Reading<'p>) {
 
 fn work<'p>(picture: &'p Picture, reading: &mut Reading<'p>) {
     if let Some(rows) = &picture.bypass {
-        let rows = rows.iter().map(|row| {
+        let rows = rows.iter().filter(|row| counts(&row.process)).map(|row| {
             let process = &row.process;
             let uid = process.uid.map_or(text(UNKNOWN), |uid| Cow::Owned(uid.to_string()));
             let unit = text(process.unit.as_deref().unwrap_or(UNKNOWN));
@@ -132,11 +132,12 @@ fn work<'p>(picture: &'p Picture, reading: &mut Reading<'p>) {
         type Row = crate::picture::BypassWork;
         let labels = |row: &'p Row| [row.destination.label(), name_of(&row.process)].map(text);
         let requests = |row: &'p Row| of_process(&row.process, labels(row), row.requests);
-        reading.counter(&metric::BYPASS_REQUESTS, rows.iter().map(requests));
+        let counted = || rows.iter().filter(|row| counts(&row.process));
+        reading.counter(&metric::BYPASS_REQUESTS, counted().map(requests));
         let operations = |row: &'p Row| of_process(&row.process, labels(row), row.operations);
-        reading.counter(&metric::BYPASS_OPERATIONS, rows.iter().map(operations));
+        reading.counter(&metric::BYPASS_OPERATIONS, counted().map(operations));
         let sizes = |row: &'p Row| buckets(row.process.pid, labels(row), &row.sizes);
-        reading.histogram(&metric::BYPASS_REQUEST_OPERATIONS, bounds, rows.iter().map(sizes));
+        reading.histogram(&metric::BYPASS_REQUEST_OPERATIONS, bounds, counted().map(sizes));
         let largest = rows.iter().map(|row| (labels(row), row.largest_last_minute as f64));
         reading.gauge(&metric::BYPASS_REQUEST_OPERATIONS_MAX, Fold::Max, largest);
     }
@@ -210,6 +211,12 @@ fn text(text: &str) -> Cow<'_, str> {
 
 fn total<const N: usize>(labels: Texts<'_, N>, total: u64) -> Total<'_, N> {
     Total { of: 0, labels, total: total as f64 }
+}
+
+/// Whether a row adds to totals. Those of processes that have ended were read with their process before, and totals keep
+/// what rows that go have counted.
+fn counts(process: &Process) -> bool {
+    !process.ended
 }
 
 fn of_process<'p, const N: usize>(process: &Process, labels: Texts<'p, N>, total: u64) -> Total<'p, N> {

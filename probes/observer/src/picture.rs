@@ -196,7 +196,8 @@ pub struct ErrorCount {
 /// A process, as far as it could be named. Everything here may come from outside: escaped where it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Process {
-    /// Its id in the reader's pid namespace.
+    /// Its id, as the kernel numbers processes in its first process namespace; of those that sock_diag and `/proc` told, in
+    /// the reader's. 0: no single process.
     pub pid: u32,
     /// Its short name (`comm`, at most 15 bytes).
     pub comm: String,
@@ -206,6 +207,8 @@ pub struct Process {
     pub executable: Option<String>,
     /// Its systemd unit, container or pod, from its cgroup path.
     pub unit: Option<String>,
+    /// It has ended: what stands here are the sums of all that did and went by this name.
+    pub ended: bool,
 }
 
 /// Whether a probe is there.

@@ -5,7 +5,7 @@ mod sample;
 use std::path::Path;
 use std::time::Duration;
 use weir_probes::metrics::reading;
-use weir_probes::picture::Picture;
+use weir_probes::picture::{BypassCount, Picture, Process};
 use weir_telemetry::ProbesTelemetry;
 
 /// The page without what differs from run to run: the process's own numbers, which come last.
@@ -99,4 +99,28 @@ fn a_probe_says_why_it_is_not_there_and_counts_nothing() {
         assert!(page.lines().any(|shown| shown == line), "{line} is missing in:\n{page}");
     }
     assert_eq!(page.matches("weir_probe_events_lost_total{").count(), 1, "unknown is not 0");
+}
+
+#[test]
+fn what_a_process_did_counts_once_when_it_has_ended() {
+    let bypass = |rows: &[(u32, u64)]| {
+        let row = |(pid, connections): &(u32, u64)| BypassCount {
+            destination: sample::cache(),
+            process: Process { pid: *pid, ended: *pid == 0, ..sample::gomc() },
+            connections: *connections,
+        };
+        Picture { bypass: Some(rows.iter().map(row).collect()), ..Picture::default() }
+    };
+    let telemetry = ProbesTelemetry::new("0.1.0", "unknown");
+    let counted = |rows: &[(u32, u64)]| {
+        telemetry.update(reading(&bypass(rows)));
+        let page = telemetry.render(None, None).body;
+        let line = page.lines().find(|line| line.starts_with("weir_bypass_connections_total{"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+    };
+    assert_eq!(counted(&[(7, 25)]), Some(25));
+    assert_eq!(counted(&[(7, 30)]), Some(30));
+    // It has ended: its sums stand by name from now on, and another process comes.
+    assert_eq!(counted(&[(0, 30), (8, 12)]), Some(42));
+    assert_eq!(counted(&[(0, 42)]), Some(42));
 }

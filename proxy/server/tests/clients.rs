@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 use support::namespace::Place;
 use support::process::{Finished, run};
 use support::wire::keys;
-use support::{Memcached, Weir, free_port, namespace, skip, target, which};
+use support::{Memcached, Weir, free_port, gomemcache, namespace, skip, target, which};
 
 /// Keys of a large batch: what the importer of April 2026 asked for.
 const MANY: usize = 15_000;
 /// The longest run of a client.
 const LIMIT: Duration = Duration::from_secs(55);
-/// The longest wait for a compiler or a download.
-const BUILD_LIMIT: Duration = Duration::from_secs(120);
 
 /// weir in front of memcached, with a TCP door and no file: the only listener, so `flush_all` is allowed.
 fn weir_on_tcp(memcached: &Memcached) -> (Weir, u16) {
@@ -122,30 +120,6 @@ fn pymemcache_does_everything_it_does_directly() {
     assert!(largest.any(|line| line.ends_with(&whole)), "weir saw the batch whole:\n{metrics}");
 }
 
-/// Where the Go program lies once it is built.
-fn gomemcache() -> PathBuf {
-    target().join("e2e/gomemcache")
-}
-
-/// Builds the Go program; false, said aloud, where that cannot be.
-fn build_gomemcache() -> bool {
-    let Some(go) = which("go") else {
-        skip("gomemcache", "go is not installed");
-        return false;
-    };
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/gomemcache");
-    let go = |words: &[&str]| run(Command::new(&go).current_dir(&source).args(words), None, BUILD_LIMIT);
-    let fetched = go(&["mod", "download"]);
-    if !fetched.status.success() {
-        let why = fetched.stderr.lines().last().unwrap_or("no reason given").to_owned();
-        skip("gomemcache", &format!("its module cannot be had: {why}"));
-        return false;
-    }
-    let out = gomemcache().to_string_lossy().into_owned();
-    go(&["build", "-mod=readonly", "-buildvcs=false", "-o", &out, "."]).expect_success("go build");
-    true
-}
-
 /// What the kernel holds of connections that weir has not accepted yet.
 fn backlog_max() -> usize {
     let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
@@ -155,7 +129,7 @@ fn backlog_max() -> usize {
 #[test]
 fn gomemcache_with_a_goroutine_per_key() {
     // The private namespace has no way to Go's modules: the program is built before it is entered.
-    if !namespace::is_inside() && !build_gomemcache() {
+    if !namespace::is_inside() && !gomemcache::build() {
         return;
     }
     // 15,000 dials at once need a backlog of that length, which is a setting of the network namespace.
@@ -172,7 +146,7 @@ fn gomemcache_with_a_goroutine_per_key() {
             &format!("the kernel's backlog holds {} connections", backlog_max()),
         );
     }
-    let mut command = Command::new(gomemcache());
+    let mut command = Command::new(gomemcache::program());
     command.args(["-server", &socket.to_string_lossy()]);
     command.args(["-keys", &MANY.to_string(), "-goroutines", &at_once.to_string()]);
     let done = run(&mut command, None, LIMIT);

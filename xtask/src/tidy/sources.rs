@@ -18,8 +18,13 @@ struct Ban {
     only_in: &'static [&'static str],
 }
 
-const LIBRARIES: &[&str] =
-    &["proxy/memcached/src/", "proxy/cql/src/", "proxy/rpc/src/", "proxy/engine/src/", "proxy/telemetry/src/"];
+const LIBRARIES: &[&str] = &[
+    "proxy/memcached/src/",
+    "proxy/cql/src/",
+    "proxy/rpc/src/",
+    "proxy/engine/src/",
+    "proxy/telemetry/src/",
+];
 const PRODUCT: &[&str] = &["proxy/"];
 
 const BANS: &[Ban] = &[

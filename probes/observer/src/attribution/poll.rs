@@ -47,7 +47,7 @@ impl Poll {
     /// # Errors
     /// When the system has no thread to give, or this process's network namespace cannot be read.
     pub fn start(connects: &Arc<Connects>) -> std::io::Result<Poll> {
-        let own = Directory::open(Path::new("/proc"), std::process::id()).and_then(|own| own.network());
+        let own = Directory::named(Path::new("/proc"), "self").and_then(|own| own.network());
         let network = own.ok_or_else(|| std::io::Error::other("/proc/self/ns/net cannot be read"))?;
         let looker = Arc::new(Mutex::new(Looker {
             connects: connects.clone(),

@@ -10,7 +10,6 @@ const BOUNDS: Bounds = Bounds { timeout: Duration::from_secs(5), most: 32 << 20 
 /// The body of `http://ADDRESS/PATH`.
 pub(super) async fn ask(peer: &mut Peer, path: &str) -> Result<String, Failure> {
     let answer = peer.page(path, BOUNDS).await;
-    answer.map_err(|why| {
-        Failure::new(format!("{} does not answer as weir-probes does: {why}", peer.address()))
-    })
+    answer
+        .map_err(|why| Failure::new(format!("{} does not answer as weir-probes does: {why}", peer.address())))
 }

@@ -2,14 +2,16 @@
 
 use super::machine::Machine;
 use super::maps::{self, Slots, array, hash};
-use super::past::{Name, Past, comm, lives};
+use super::past::{Past, comm};
 use super::probe::{Probe, TO_LIVE, TO_LOAD, tracepoint};
 use super::record::{Patch, Raw};
 use super::refusal::Refusal;
 use super::transitions;
 use crate::picture::{BypassCount, Process};
+use crate::processes::names::Names;
 use aya::Ebpf;
 use aya::maps::MapError;
+use std::collections::BTreeSet;
 use weir_probes_abi::bypass::{Caller, CallerKey};
 use weir_probes_abi::fold;
 
@@ -34,23 +36,42 @@ fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
 
 /// Connections of processes that have ended.
 #[derive(Clone, Debug, Default)]
-pub struct Ended(Past<u64>);
+pub struct Ended(Past<u32, u64>);
 
-/// Takes the entries of processes that have ended out of the map.
+/// Processes that have an entry.
+///
+/// # Errors
+///
+/// When the map cannot be read.
+pub fn processes(ebpf: &Ebpf) -> Result<BTreeSet<u32>, MapError> {
+    hash::<CallerKey, Caller>(ebpf, "CALLERS")?.keys().map(|key| key.map(|key| key.0.process)).collect()
+}
+
+/// Takes the entries of these processes, which have ended, out of the map.
 ///
 /// # Errors
 ///
 /// When the map cannot be read or changed; what was taken out until then is kept.
-pub fn sweep(ebpf: &mut Ebpf, ended: &mut Ended) -> Result<(), MapError> {
+pub fn sweep(
+    ebpf: &mut Ebpf,
+    ended: &mut Ended,
+    gone: &BTreeSet<u32>,
+    names: &mut Names,
+) -> Result<(), MapError> {
     let mut callers = maps::hash_mut::<CallerKey, Caller>(ebpf, "CALLERS")?;
     let gone: Vec<_> =
-        callers.iter().filter_map(Result::ok).filter(|(key, _)| !lives(key.0.process)).collect();
+        callers.iter().filter_map(Result::ok).filter(|(key, _)| gone.contains(&key.0.process)).collect();
     for (Raw(key), Raw(caller)) in gone {
         callers.remove(&Raw(key))?;
-        let name = Name { comm: comm(&caller.comm), uid: Some(key.uid) };
-        ended.0.add(name, key.slot, caller.connections, |sum, connections| *sum += connections);
+        let mut process = process(&key, &caller);
+        names.name(&mut process);
+        ended.0.add(process, key.slot, caller.connections, |sum, connections| *sum += connections);
     }
     Ok(())
+}
+
+fn process(key: &CallerKey, caller: &Caller) -> Process {
+    Process { pid: key.process, comm: comm(&caller.comm), uid: Some(key.uid), ..Process::default() }
 }
 
 /// Connections since the probe was attached, by process; of those that have ended by name, and of those that found no room
@@ -68,9 +89,7 @@ pub fn read(ebpf: &Ebpf, slots: &Slots, ended: &Ended) -> Result<Vec<BypassCount
     };
     for entry in hash::<CallerKey, Caller>(ebpf, "CALLERS")?.iter() {
         let (Raw(key), Raw(caller)) = entry?;
-        let process =
-            Process { pid: key.process, comm: comm(&caller.comm), uid: Some(key.uid), ..Process::default() };
-        count(process, key.slot, caller.connections);
+        count(process(&key, &caller), key.slot, caller.connections);
     }
     ended.0.iter().for_each(|(process, slot, connections)| count(process, slot, *connections));
     let nameless = array::<u64>(ebpf, "NAMELESS")?;

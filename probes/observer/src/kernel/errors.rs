@@ -1,13 +1,16 @@
 //! The probe `errors`: bind(2) and connect(2) that failed, by process, errno and place.
 
 use super::machine::Machine;
-use super::maps::hash;
+use super::maps::{hash, hash_mut};
+use super::past::{Past, comm};
 use super::probe::{Probe, TO_LIVE, TO_LOAD, tracepoint};
 use super::record::{Patch, Raw};
 use super::refusal::Refusal;
 use crate::picture::{Call, Destination, ErrorCount, Process};
+use crate::processes::names::Names;
 use aya::Ebpf;
 use aya::maps::MapError;
+use std::collections::BTreeSet;
 use weir_probes_abi::errors::{FailureKey, Failures};
 use weir_probes_abi::settings::{BIND, CONNECT, CallFields, ERRNOS, RECORD};
 use weir_probes_abi::{Endpoint, lost};
@@ -88,36 +91,81 @@ pub fn make_room(ebpf: &mut Ebpf) -> Result<(), MapError> {
     Ok(())
 }
 
-/// What the probe has counted since it was attached.
+/// Failures of processes that have ended. Their keys name no process.
+#[derive(Clone, Debug, Default)]
+pub struct Ended(Past<FailureKey, u64>);
+
+/// Processes that have an entry.
 ///
 /// # Errors
 ///
 /// When the map cannot be read.
-pub fn read(ebpf: &Ebpf) -> Result<Vec<ErrorCount>, MapError> {
+pub fn processes(ebpf: &Ebpf) -> Result<BTreeSet<u32>, MapError> {
+    let keys = hash::<FailureKey, Failures>(ebpf, "ERRORS")?;
+    let mut processes: BTreeSet<u32> =
+        keys.keys().map(|key| key.map(|key| key.0.process)).collect::<Result<_, _>>()?;
+    processes.remove(&0); // the loader's entries stay
+    Ok(processes)
+}
+
+/// Takes the entries of these processes, which have ended, out of the map: none of their threads counts there any more.
+///
+/// # Errors
+///
+/// When the map cannot be read or changed; what was taken out until then is kept.
+pub fn sweep(
+    ebpf: &mut Ebpf,
+    ended: &mut Ended,
+    gone: &BTreeSet<u32>,
+    names: &mut Names,
+) -> Result<(), MapError> {
+    let mut map = hash_mut::<FailureKey, Failures>(ebpf, "ERRORS")?;
+    let gone: Vec<_> =
+        map.iter().filter_map(Result::ok).filter(|(key, _)| gone.contains(&key.0.process)).collect();
+    for (Raw(key), Raw(failures)) in gone {
+        map.remove(&Raw(key))?;
+        let mut process = process(&key, &failures);
+        names.name(&mut process);
+        ended.0.add(process, FailureKey { process: 0, ..key }, failures.count, |sum, count| *sum += count);
+    }
+    Ok(())
+}
+
+/// What the probe has counted since it was attached, by process; of those that have ended by name.
+///
+/// # Errors
+///
+/// When the map cannot be read.
+pub fn read(ebpf: &Ebpf, ended: &Ended) -> Result<Vec<ErrorCount>, MapError> {
     let map = hash::<FailureKey, Failures>(ebpf, "ERRORS")?;
     let mut counts = Vec::new();
     for entry in map.iter() {
         let (Raw(key), Raw(failures)) = entry?;
         if failures.count > 0 {
-            counts.push((key, shown(key, failures)));
+            counts.push((key, shown(key, process(&key, &failures), failures.count)));
         }
     }
+    let past = ended.0.iter().map(|(process, key, count)| (key, shown(key, process, *count)));
+    counts.extend(past);
     counts.sort_by_key(|(key, _)| *key); // the map's order is that of its hash
     Ok(counts.into_iter().map(|(_, count)| count).collect())
 }
 
-fn shown(key: FailureKey, failures: Failures) -> ErrorCount {
-    let comm = failures.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+fn process(key: &FailureKey, failures: &Failures) -> Process {
+    Process {
+        pid: key.process,
+        comm: comm(&failures.comm),
+        // Of those that found no room nothing is known.
+        uid: (key.process != 0).then_some(failures.uid),
+        ..Process::default()
+    }
+}
+
+fn shown(key: FailureKey, process: Process, failures: u64) -> ErrorCount {
     ErrorCount {
         call: if u32::from(key.call) == BIND { Call::Bind } else { Call::Connect },
         errno: i32::from(key.errno),
-        process: Process {
-            pid: key.process,
-            comm: String::from_utf8_lossy(comm).into_owned(),
-            // Of those that found no room nothing is known.
-            uid: (key.process != 0).then_some(failures.uid),
-            ..Process::default()
-        },
+        process,
         destination: if key.place == Endpoint::NOWHERE {
             Destination::Other
         } else if key.place == Endpoint::v4([127, 0, 0, 0], key.place.port) {
@@ -125,7 +173,7 @@ fn shown(key: FailureKey, failures: Failures) -> ErrorCount {
         } else {
             key.place.into()
         },
-        failures: failures.count,
+        failures,
     }
 }
 
@@ -154,12 +202,13 @@ mod tests {
             call: BIND as u16,
             place: Endpoint::v4(address, port),
         };
-        let count = shown(key(7, [127, 0, 0, 1], 0), failures);
+        let shown = |key: FailureKey| shown(key, process(&key, &failures), failures.count);
+        let count = shown(key(7, [127, 0, 0, 1], 0));
         assert_eq!((count.call, count.failures, count.destination.label()), (Call::Bind, 30, "127.0.0.1:0"));
         assert_eq!((count.process.comm.as_str(), count.process.uid), ("gomemca", Some(1000)));
-        assert_eq!(shown(key(7, [127, 0, 0, 0], 0), failures).destination.label(), "127.0.0.0/8:0");
+        assert_eq!(shown(key(7, [127, 0, 0, 0], 0)).destination.label(), "127.0.0.0/8:0");
         let folded = FailureKey { place: Endpoint::NOWHERE, ..key(0, [0; 4], 0) };
-        assert_eq!(shown(folded, failures).destination, Destination::Other);
-        assert_eq!(shown(folded, failures).process.uid, None);
+        assert_eq!(shown(folded).destination, Destination::Other);
+        assert_eq!(shown(folded).process.uid, None);
     }
 }

@@ -31,9 +31,11 @@ pub mod witness;
 pub mod work;
 
 use crate::host::Host;
-use crate::picture::{Destination, Picture, ProbeState, ProbeStatus};
+use crate::picture::{Destination, Picture, ProbeState, ProbeStatus, Process};
+use crate::processes::names::{Names, Numbers};
 use crate::rights;
 use crate::settings::Watch;
+use aya::maps::MapError;
 use aya::{Ebpf, EbpfLoader};
 use machine::Machine;
 use pardon::Pardon;
@@ -42,10 +44,17 @@ use record::Patch;
 use refusal::Refusal;
 use rustix::thread::CapabilitySet;
 use services::{Followed, Service};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use weir_probes_abi::{Endpoint, fold};
+
+/// What is said where `/proc` is not the first process namespace's.
+const OTHER_NUMBERS: &str = "/proc shows another process namespace than the one that the kernel counts in: processes go by \
+    the name of the thread, without program file and unit; --own and --allow mean names of threads, so that weir itself \
+    counts as going past it. Run weir-probes in the host's process namespace (hostPID, --pid=host), or give it the host's \
+    /proc";
 
 /// What to load and what to watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,6 +121,16 @@ pub struct Kernel {
     own: Pardon,
     /// Processes that the programs know as weir's own.
     owned: BTreeSet<u32>,
+    failed: errors::Ended,
+    /// Reading gives names; a `Kernel` is one thread's.
+    names: RefCell<Names>,
+    /// Processes that had ended when their entries were read last: those go at the next [`Kernel::tend`], so that every
+    /// count is read at least once with its process.
+    gone: RefCell<BTreeSet<u32>>,
+    /// Processes that had entries when these were read last.
+    seen: RefCell<BTreeSet<u32>>,
+    /// Who may talk to storage, where the programs cannot be told who that is.
+    unpardoned: Option<Pardon>,
     /// What was done to the machine on the way, for the operator to read.
     pub notes: Vec<String>,
 }
@@ -158,6 +177,7 @@ impl Kernel {
     pub fn read(&self, picture: &mut Picture) {
         picture.probes.extend(self.statuses());
         let Some(ebpf) = &self.ebpf else { return };
+        self.look_for_the_living(ebpf);
         self.read_traffic(ebpf, picture);
         if self.is_attached(&transitions::PROBE)
             && let Ok(slots) = maps::Slots::read(ebpf)
@@ -168,11 +188,14 @@ impl Kernel {
             picture.life_times = Some(seen.life_times);
         }
         if self.is_attached(&errors::PROBE)
-            && let Ok(seen) = errors::read(ebpf)
+            && let Ok(mut seen) = errors::read(ebpf, &self.failed)
         {
+            let mut names = self.names.borrow_mut();
+            seen.iter_mut().for_each(|row| names.name(&mut row.process));
             picture.errors = Some(seen);
         }
         if self.is_attached(&services::PROBE)
+            && self.knows_processes()
             && let Ok((times, totals)) = services::read(ebpf, &self.services, &self.followed)
         {
             picture.request_times = Some(times);
@@ -186,37 +209,80 @@ impl Kernel {
     /// Looks after the maps: takes the entries of processes that have ended out, so that there is room for others, and tells
     /// the programs who may talk to storage now. To be called as often as the maps are read; what fails is tried again then.
     pub fn tend(&mut self, pardon: &Pardon) {
-        let probes = [&bypass::PROBE, &work::PROBE, &requests::PROBE, &services::PROBE, &witness::PROBE];
-        let [bypass, work, requests, services, witness] = probes.map(|probe| self.is_attached(probe));
+        let probes = [&bypass::PROBE, &work::PROBE, &requests::PROBE, &errors::PROBE];
+        let [bypass, work, requests, errors] = probes.map(|probe| self.is_attached(probe));
+        let [services, witness] = [&services::PROBE, &witness::PROBE].map(|probe| self.is_attached(probe));
+        let (names, gone) = (self.names.get_mut(), std::mem::take(self.gone.get_mut()));
         let Some(ebpf) = &mut self.ebpf else { return };
         let proc = Path::new("/proc");
+        // Numbers of another namespace would mean strangers.
+        let are_the_kernels = names.numbers() == Numbers::Kernels;
         if bypass || work {
-            let meant = pardon.processes(proc);
-            let _ = pardon::tell(ebpf, pardon::PARDONED_MAP, &mut self.pardoned, meant);
+            self.unpardoned = (!are_the_kernels).then(|| pardon.clone());
+            let meant = if are_the_kernels { pardon.processes(proc) } else { BTreeSet::new() };
+            let before = self.seen.get_mut();
+            // Whoever is found on the list before anybody read what it did, did nothing that counts: weir after a restart.
+            let new: BTreeSet<u32> = meant
+                .iter()
+                .filter(|pid| !self.pardoned.contains(pid) && !before.contains(pid))
+                .copied()
+                .collect();
+            let told = pardon::tell(ebpf, pardon::PARDONED_MAP, &mut self.pardoned, meant);
+            if bypass && told.is_ok() {
+                let _ = bypass::sweep(ebpf, &mut bypass::Ended::default(), &new, names);
+            }
+            if work && told.is_ok() {
+                let _ = work::sweep(ebpf, &mut work::Ended::default(), &new, names);
+            }
         }
-        if witness {
+        if witness && are_the_kernels {
             let own = self.own.processes(proc).into_iter().take(weir_probes_abi::witness::OWN as usize);
             let _ = pardon::tell(ebpf, witness::OWN, &mut self.owned, own.collect());
         }
-        if services {
+        if services && are_the_kernels {
             let _ = self.followed.tell(ebpf, &self.services, proc);
         }
         if bypass {
-            let _ = bypass::sweep(ebpf, &mut self.bypassed);
+            let _ = bypass::sweep(ebpf, &mut self.bypassed, &gone, names);
         }
         if work {
-            let _ = work::sweep(ebpf, &mut self.worked);
+            let _ = work::sweep(ebpf, &mut self.worked, &gone, names);
+        }
+        if errors {
+            let _ = errors::sweep(ebpf, &mut self.failed, &gone, names);
         }
         if requests {
-            let _ = requests::sweep(ebpf);
+            let _ = requests::sweep(ebpf, names);
         }
     }
 
     /// Connections that weir's own processes opened to watched destinations; `None` while nothing tells.
     #[must_use]
     pub fn opened(&self) -> Option<Vec<(Destination, u64)>> {
-        let ebpf = self.ebpf.as_ref().filter(|_| self.is_attached(&witness::PROBE))?;
+        let ebpf =
+            self.ebpf.as_ref().filter(|_| self.is_attached(&witness::PROBE) && self.knows_processes())?;
         witness::read(ebpf).ok()
+    }
+
+    /// Notes which of the processes that have entries have ended, before the entries are read: these say all then.
+    fn look_for_the_living(&self, ebpf: &Ebpf) {
+        type Processes = fn(&Ebpf) -> Result<BTreeSet<u32>, MapError>;
+        let probes: [(&Probe, Processes); 3] = [
+            (&bypass::PROBE, bypass::processes),
+            (&work::PROBE, work::processes),
+            (&errors::PROBE, errors::processes),
+        ];
+        let mut all = BTreeSet::new();
+        for (_, processes) in probes.iter().filter(|(probe, _)| self.is_attached(probe)) {
+            // What cannot be read now is read next time.
+            let Ok(mut some) = processes(ebpf) else { return };
+            all.append(&mut some);
+        }
+        let mut names = self.names.borrow_mut();
+        names.keep(&all);
+        self.seen.borrow_mut().clone_from(&all);
+        all.retain(|process| !names.lives(*process));
+        *self.gone.borrow_mut() = all;
     }
 
     /// What the probes of storage traffic have seen.
@@ -235,9 +301,22 @@ impl Kernel {
         if self.is_attached(&work::PROBE) {
             picture.bypass_work = work::read(ebpf, &slots, &self.worked).ok();
         }
+        if let Some(pardon) = &self.unpardoned {
+            let accused = |process: &Process| !pardon.means_name(&process.comm);
+            picture.bypass.iter_mut().for_each(|rows| rows.retain(|row| accused(&row.process)));
+            picture.bypass_work.iter_mut().for_each(|rows| rows.retain(|row| accused(&row.process)));
+        }
+        let mut names = self.names.borrow_mut();
+        picture.bypass.iter_mut().flatten().for_each(|row| names.name(&mut row.process));
+        picture.bypass_work.iter_mut().flatten().for_each(|row| names.name(&mut row.process));
         if self.is_attached(&requests::PROBE) {
             picture.requests = requests::read(ebpf).ok();
         }
+    }
+
+    /// Whether processes can be told to the programs by the numbers that `/proc` shows.
+    fn knows_processes(&self) -> bool {
+        self.names.borrow().numbers() == Numbers::Kernels
     }
 
     fn is_attached(&self, probe: &Probe) -> bool {
@@ -257,6 +336,9 @@ impl Kernel {
         let mut notes = Vec::new();
         if machine.tracefs.as_ref().is_ok_and(|tracefs| tracefs.private) {
             notes.push("tracefs was mounted nowhere: mounted for the loading thread alone".to_owned());
+        }
+        if Numbers::shown(Path::new("/proc")) == Numbers::Others {
+            notes.push(OTHER_NUMBERS.to_owned());
         }
         let ready = |index: usize| matches!(prepared.get(index), Some(Some(Ok(_))));
         if !(0..PROBES.len()).any(ready) {
@@ -292,6 +374,11 @@ impl Kernel {
             followed: Followed::default(),
             own: Pardon::default(),
             owned: BTreeSet::new(),
+            failed: errors::Ended::default(),
+            names: RefCell::new(Names::of_this_system()),
+            gone: RefCell::default(),
+            seen: RefCell::default(),
+            unpardoned: None,
             notes: Vec::new(),
         }
     }

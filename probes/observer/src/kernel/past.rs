@@ -3,38 +3,28 @@
 
 use crate::picture::Process;
 use std::collections::BTreeMap;
-use std::path::Path;
 
-/// Names that are kept apart, times destinations; later ones count together as `_other`.
+/// Names that are kept apart, times what they are counted by; later ones count together as `_other`.
 pub const NAMES: usize = 256;
 
-/// Sums by name and slot.
+/// Sums by name and, of each, by what is counted (a destination's slot, a call and its errno).
 #[derive(Clone, Debug)]
-pub struct Past<V> {
-    sums: BTreeMap<(Name, u32), V>,
+pub struct Past<K, V> {
+    sums: BTreeMap<(Process, K), V>,
 }
 
-/// A process that has ended, as far as the kernel's side told.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
-    /// Its short name.
-    pub comm: String,
-    /// Its user; `None` for those that count together.
-    pub uid: Option<u32>,
-}
-
-impl<V> Default for Past<V> {
-    fn default() -> Past<V> {
+impl<K, V> Default for Past<K, V> {
+    fn default() -> Past<K, V> {
         Past { sums: BTreeMap::new() }
     }
 }
 
-impl<V> Past<V> {
-    /// Adds the counts of a process to those of its name.
-    pub fn add(&mut self, name: Name, slot: u32, counts: V, add: impl FnOnce(&mut V, V)) {
-        let mut key = (name, slot);
+impl<K: Ord + Copy, V> Past<K, V> {
+    /// Adds the counts of a process to those of its name, user and unit.
+    pub fn add(&mut self, process: Process, key: K, counts: V, add: impl FnOnce(&mut V, V)) {
+        let mut key = (Process { pid: 0, executable: None, ended: true, ..process }, key);
         if !self.sums.contains_key(&key) && self.sums.len() >= NAMES {
-            key.0 = Name { comm: "_other".to_owned(), uid: None };
+            key.0 = Process { comm: "_other".to_owned(), ended: true, ..Process::default() };
         }
         match self.sums.get_mut(&key) {
             Some(sum) => add(sum, counts),
@@ -43,10 +33,8 @@ impl<V> Past<V> {
     }
 
     /// The sums.
-    pub fn iter(&self) -> impl Iterator<Item = (Process, u32, &V)> {
-        self.sums.iter().map(|((name, slot), sum)| {
-            (Process { comm: name.comm.clone(), uid: name.uid, ..Process::default() }, *slot, sum)
-        })
+    pub fn iter(&self) -> impl Iterator<Item = (Process, K, &V)> {
+        self.sums.iter().map(|((process, key), sum)| (process.clone(), *key, sum))
     }
 }
 
@@ -57,26 +45,19 @@ pub fn comm(bytes: &[u8; 16]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// Whether the process is there. A process that cannot be told from another one with its number counts as there: its entry
-/// then waits for that one's end.
-#[must_use]
-pub fn lives(process: u32) -> bool {
-    Path::new("/proc").join(process.to_string()).exists()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn name(index: usize) -> Name {
-        Name { comm: format!("p{index}"), uid: Some(0) }
+    fn name(index: usize) -> Process {
+        Process { comm: format!("p{index}"), uid: Some(0), ..Process::default() }
     }
 
     #[test]
     fn names_are_bounded_and_nothing_is_lost_of_the_sum() {
         let mut past = Past::default();
         for index in 0..10_000 {
-            past.add(name(index), 3, 2_u64, |sum, counts| *sum += counts);
+            past.add(name(index), 3_u32, 2_u64, |sum, counts| *sum += counts);
             past.add(name(7), 3, 1, |sum, counts| *sum += counts);
         }
         assert!(past.sums.len() <= NAMES + 1);
@@ -90,6 +71,5 @@ mod tests {
     fn a_short_name_ends_at_its_nul() {
         assert_eq!(comm(b"memtier\0garbage\0"), "memtier");
         assert_eq!(comm(b"sixteen bytes !!"), "sixteen bytes !!");
-        assert!(lives(std::process::id()) && !lives(u32::MAX));
     }
 }

@@ -1,12 +1,12 @@
 //! The probe `requests`: a uprobe on `weir_request_done`, which every request through weir passes when it ends.
 
 use super::maps::hash;
-use super::past::lives;
 use super::probe::{Probe, TO_LIVE, missing};
 use super::record::Raw;
 use super::refusal::Refusal;
 use super::{Options, maps};
 use crate::picture::{RequestCount, Sizes};
+use crate::processes::names::Names;
 use aya::Ebpf;
 use aya::maps::MapError;
 use aya::programs::UProbe;
@@ -86,10 +86,14 @@ pub fn read(ebpf: &Ebpf) -> Result<Vec<RequestCount>, MapError> {
 /// # Errors
 ///
 /// When the map cannot be read or changed.
-pub fn sweep(ebpf: &mut Ebpf) -> Result<(), MapError> {
+pub fn sweep(ebpf: &mut Ebpf, names: &Names) -> Result<(), MapError> {
     let mut requests = maps::hash_mut::<RequestKey, Requests>(ebpf, "REQUESTS")?;
-    let gone: Vec<RequestKey> =
-        requests.keys().filter_map(Result::ok).map(|key| key.0).filter(|key| !lives(key.process)).collect();
+    let gone: Vec<RequestKey> = requests
+        .keys()
+        .filter_map(Result::ok)
+        .map(|key| key.0)
+        .filter(|key| !names.lives(key.process))
+        .collect();
     gone.into_iter().try_for_each(|key| requests.remove(&Raw(key)))
 }
 

@@ -4,15 +4,17 @@
 use super::btf::KernelTypes;
 use super::machine::Machine;
 use super::maps::{self, Slots};
-use super::past::{Name, Past, comm, lives};
+use super::past::{Past, comm};
 use super::probe::{Probe, TO_LIVE, TO_LOAD, btf_tracepoint};
 use super::record::{Patch, Raw};
 use super::refusal::Refusal;
 use super::requests::sizes;
 use crate::picture::{BypassWork, Process};
+use crate::processes::names::Names;
 use aya::Ebpf;
 use aya::maps::MapError;
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeSet;
 use weir_probes_abi::work::{SendFields, Work, WorkKey};
 use weir_probes_abi::{lost, requests};
 
@@ -62,24 +64,50 @@ fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
 
 /// Work of processes that have ended.
 #[derive(Clone, Debug, Default)]
-pub struct Ended(Past<Work>);
+pub struct Ended(Past<u32, Work>);
 
-/// Takes the entries of processes that have ended out of the map.
+/// Processes that have an entry.
+///
+/// # Errors
+///
+/// When the map cannot be read.
+pub fn processes(ebpf: &Ebpf) -> Result<BTreeSet<u32>, MapError> {
+    maps::per_cpu_hash::<WorkKey, Work>(ebpf, "WORK")?
+        .keys()
+        .map(|key| key.map(|key| key.0.process))
+        .collect()
+}
+
+/// Takes the entries of these processes, which have ended, out of the map.
 ///
 /// # Errors
 ///
 /// When the map cannot be read or changed; what was taken out until then is kept.
-pub fn sweep(ebpf: &mut Ebpf, ended: &mut Ended) -> Result<(), MapError> {
+pub fn sweep(
+    ebpf: &mut Ebpf,
+    ended: &mut Ended,
+    gone: &BTreeSet<u32>,
+    names: &mut Names,
+) -> Result<(), MapError> {
     let mut map = maps::per_cpu_hash_mut::<WorkKey, Work>(ebpf, "WORK")?;
-    let gone: Vec<WorkKey> =
-        map.keys().filter_map(Result::ok).map(|key| key.0).filter(|key| !lives(key.process)).collect();
+    let gone: Vec<WorkKey> = map
+        .keys()
+        .filter_map(Result::ok)
+        .map(|key| key.0)
+        .filter(|key| gone.contains(&key.process))
+        .collect();
     for key in gone {
         let work = sum(map.get(&Raw(key), 0)?.iter().map(|raw| raw.0));
         map.remove(&Raw(key))?;
-        let name = Name { comm: comm(&work.comm), uid: Some(work.uid) };
-        ended.0.add(name, key.slot, work, |sum, work| sum.add(&work));
+        let mut process = process(key, &work);
+        names.name(&mut process);
+        ended.0.add(process, key.slot, work, |sum, work| sum.add(&work));
     }
     Ok(())
+}
+
+fn process(key: WorkKey, work: &Work) -> Process {
+    Process { pid: key.process, comm: comm(&work.comm), uid: Some(work.uid), ..Process::default() }
 }
 
 /// Work since the probe was attached, by process; of those that have ended by name.
@@ -94,9 +122,7 @@ pub fn read(ebpf: &Ebpf, slots: &Slots, ended: &Ended) -> Result<Vec<BypassWork>
     for entry in maps::per_cpu_hash::<WorkKey, Work>(ebpf, "WORK")?.iter() {
         let (Raw(key), cpus) = entry?;
         let work = sum(cpus.iter().map(|raw| raw.0));
-        let process =
-            Process { pid: key.process, comm: comm(&work.comm), uid: Some(work.uid), ..Process::default() };
-        seen.push(shown(process, slots, key.slot, &work, now));
+        seen.push(shown(process(key, &work), slots, key.slot, &work, now));
     }
     seen.extend(ended.0.iter().map(|(process, slot, work)| shown(process, slots, slot, work, now)));
     seen.sort_by(|one, two| (&one.destination, &one.process).cmp(&(&two.destination, &two.process)));

@@ -10,11 +10,13 @@
 //! - [`cgroup`]: unit, container, pod from the cgroup path
 //! - [`holders`]: which process holds a socket
 //! - [`label`]: a process as a label value, bounded
+//! - [`names`]: names for the numbers that the programs in the kernel tell
 //! - [`read`]: one process's directory in `/proc`
 
 pub mod cgroup;
 pub mod holders;
 pub mod label;
+pub mod names;
 pub mod read;
 
 use crate::picture::Process;
@@ -147,7 +149,14 @@ impl Processes {
         self.counts.told += 1;
         // Its start is not known, only that it was before: later events of the same process find it there.
         let id = ProcessId { pid, start: when.ticks() };
-        let process = Process { pid, comm: told.comm.clone(), uid: told.uid, executable: None, unit: None };
+        let process = Process {
+            pid,
+            comm: told.comm.clone(),
+            uid: told.uid,
+            executable: None,
+            unit: None,
+            ended: false,
+        };
         let process = Arc::new(process);
         let entry =
             Entry { process: process.clone(), network: None, read_at: now, used_at: now, gone_at: Some(now) };
@@ -197,7 +206,7 @@ impl Processes {
         }
         self.counts.read += 1;
         let Details { uid, executable, unit, network } = directory.details();
-        let process = Arc::new(Process { pid: id.pid, comm: stat.comm, uid, executable, unit });
+        let process = Arc::new(Process { pid: id.pid, comm: stat.comm, uid, executable, unit, ended: false });
         let entry = Entry { process, network, read_at: now, used_at: now, gone_at: None };
         self.insert(id, entry, now);
     }

@@ -20,6 +20,8 @@ const PATH_MAX: usize = 4_096;
 const STAT_MAX: usize = 1_024;
 /// Bytes of `cgroup` that are read: a dozen hierarchies of v1 with the longest paths that runtimes make.
 const CGROUP_MAX: usize = 8_192;
+/// `PF_KTHREAD` of a process's flags.
+const KERNEL_THREAD: u64 = 0x0020_0000;
 /// Bytes of a table that are asked for at once.
 const LINES_BUFFER: usize = 16_384;
 
@@ -34,6 +36,8 @@ pub struct Stat {
     pub comm: String,
     /// It has exited, and its parent has not asked for it yet: most of what it was cannot be read any more.
     pub is_zombie: bool,
+    /// It is a thread of the kernel itself.
+    pub is_kernels: bool,
     /// When it started, in ticks of the clock since boot.
     pub start: u64,
     /// Processor time of all its threads, of those that have ended too, in ticks.
@@ -57,8 +61,14 @@ impl Directory {
     /// The process that has this pid now, under the mount point of a proc file system. `None`: there is none.
     #[must_use]
     pub fn open(root: &Path, pid: u32) -> Option<Directory> {
+        Directory::named(root, &pid.to_string())
+    }
+
+    /// The same by the name of its directory: `self` is this process.
+    #[must_use]
+    pub fn named(root: &Path, name: &str) -> Option<Directory> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, root.join(pid.to_string()), flags, Mode::empty()).ok().map(Directory)
+        openat(CWD, root.join(name), flags, Mode::empty()).ok().map(Directory)
     }
 
     /// Name, state and start. `None`: it has exited.
@@ -84,6 +94,12 @@ impl Directory {
     #[must_use]
     pub fn network(&self) -> Option<u64> {
         self.link::<64>(c"ns/net").and_then(|link| namespace(&link))
+    }
+
+    /// The inode of its process namespace.
+    #[must_use]
+    pub fn process_namespace(&self) -> Option<u64> {
+        self.link::<64>(c"ns/pid").and_then(|link| namespace(&link))
     }
 
     /// Gives the lines of one of its files to `take`, without the first (a head), until that says enough.
@@ -151,8 +167,8 @@ fn socket_inode(table: &OwnedFd, link: &CStr) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// `PID (COMM) STATE ...`, where the name may hold anything, a `)` included; the processor times are fields 14 and 15,
-/// the start is field 22.
+/// `PID (COMM) STATE ...`, where the name may hold anything, a `)` included; flags are field 9, the processor times are
+/// fields 14 and 15, the start is field 22.
 fn parse_stat(line: &[u8]) -> Option<Stat> {
     let open = line.iter().position(|byte| *byte == b'(')?;
     let close = line.iter().rposition(|byte| *byte == b')')?;
@@ -160,10 +176,12 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
-    let user: u64 = fields.nth(10)?.parse().ok()?;
+    let flags: u64 = fields.nth(5)?.parse().ok()?;
+    let user: u64 = fields.nth(4)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let start = fields.nth(6)?.parse().ok()?;
-    Some(Stat { comm, is_zombie, start, ticks: user.saturating_add(system) })
+    let is_kernels = flags & KERNEL_THREAD != 0;
+    Some(Stat { comm, is_zombie, is_kernels, start, ticks: user.saturating_add(system) })
 }
 
 /// The second of the four numbers after `Uid:`.
@@ -172,9 +190,10 @@ fn effective_uid(status: &str) -> Option<u32> {
     line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// `net:[4026531840]`.
+/// `net:[4026531840]`, and likewise for other kinds.
 pub(crate) fn namespace(link: &[u8]) -> Option<u64> {
-    std::str::from_utf8(link).ok()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+    let (_, inode) = std::str::from_utf8(link).ok()?.split_once(":[")?;
+    inode.strip_suffix(']')?.parse().ok()
 }
 
 /// The end of a path that is too long to keep: the file's name is there.
@@ -199,7 +218,9 @@ mod tests {
             b"4242 (a) R (b) S 1 4242 4242 0 -1 4194304 120 0 0 0 1 2 0 0 20 0 1 0 987654 1000 1 184 0\n";
         let stat = parse_stat(line).expect("a process");
         assert_eq!((stat.comm.as_str(), stat.is_zombie, stat.start), ("a) R (b", false, 987_654));
-        assert_eq!(stat.ticks, 3);
+        assert_eq!((stat.ticks, stat.is_kernels), (3, false));
+        let kernels = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 1 0 0 20 0 1 0 5 0 0\n";
+        assert!(parse_stat(kernels).expect("a process").is_kernels);
         let dead = b"7 (x) Z 1 7 7 0 -1 4194304 120 0 0 0 1 2 0 0 20 0 1 0 5 0 0\n";
         assert!(parse_stat(dead).expect("a process").is_zombie);
         let cut: [&[u8]; 4] = [b"", b"7 (x", b"7 (x) S 1 2", b"7 )x( S"];

@@ -44,7 +44,7 @@ fn who_connects_is_named_and_who_may_is_not() {
     assert_eq!(mine.len(), 1, "{mine:?}");
     assert_eq!((mine[0].connections, mine[0].process.pid), (31, std::process::id()));
     assert_eq!(mine[0].process.uid, Some(0));
-    let own = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+    let own = std::fs::read_to_string("/proc/self/comm").unwrap();
     assert_eq!(mine[0].process.comm, own.trim_end());
 
     // two processes that end: one line by their name, whenever their entries are taken out
@@ -52,6 +52,7 @@ fn who_connects_is_named_and_who_may_is_not() {
     assert_eq!(seen(&kernel, to).iter().map(|one| one.connections).sum::<u64>(), 31 + 25);
     kernel.tend(&Pardon::default());
     assert!(client(to, 12).status().unwrap().success());
+    assert_eq!(seen(&kernel, to).iter().map(|one| one.connections).sum::<u64>(), 31 + 25 + 12);
     kernel.tend(&Pardon::default());
     let gone: Vec<_> = seen(&kernel, to).into_iter().filter(|one| one.process.pid == 0).collect();
     assert_eq!(gone.len(), 1, "{gone:?}");
@@ -72,4 +73,25 @@ fn who_connects_is_named_and_who_may_is_not() {
     drop(kernel);
     server.join().unwrap();
     other.join().unwrap();
+}
+
+#[test]
+fn whoever_is_found_on_the_list_before_it_was_seen_did_nothing_that_counts() {
+    const TEST: &str = "bypass::whoever_is_found_on_the_list_before_it_was_seen_did_nothing_that_counts";
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    let listener = TcpListener::bind((own_address(), 0)).unwrap();
+    let to = listener.local_addr().unwrap();
+    let watch = Options { destinations: vec![to], ..options(&["bypass"]) };
+    let Some(mut kernel) = load(TEST, &watch) else { return };
+    let server = serve(listener, 3);
+    // weir has just been started again, and connects before anybody looks
+    (0..2).for_each(|_| request(TcpStream::connect(to).unwrap()));
+    let own = std::env::current_exe().unwrap();
+    let pardon = Pardon { programs: vec![own], ..Pardon::default() };
+    kernel.tend(&pardon);
+    request(TcpStream::connect(to).unwrap());
+    assert_eq!(seen(&kernel, to), []);
+    server.join().unwrap();
 }

@@ -4,6 +4,7 @@
 mod bypass;
 mod exhaustion;
 mod flows;
+mod names;
 mod namespace;
 mod requests;
 mod rights;

@@ -8,6 +8,11 @@ use std::process::Command;
 /// Set inside.
 const INSIDE: &str = "WEIR_TEST_NETWORK_NAMESPACE";
 
+/// Whether this process is inside a namespace of ours.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// What [`enter`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -21,7 +26,7 @@ pub enum Place {
 /// `/proc/sys`); fails when that fails.
 #[track_caller]
 pub fn enter(test: &str, settings: &[(&str, &str)]) -> Place {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         for (name, value) in settings {
             let path = Path::new("/proc/sys").join(name);
             std::fs::write(&path, value).unwrap_or_else(|error| panic!("{name} cannot be {value}: {error}"));
@@ -69,5 +74,5 @@ pub fn skip(test: &str, reason: &str) -> Place {
 /// means the same in each.
 pub fn own_address() -> Ipv4Addr {
     let [_, higher, high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 64 + (higher & 0x3f), high, low | 1)
+    Ipv4Addr::new(127, 64 + (higher & 0x3f), high, low)
 }

@@ -20,6 +20,7 @@ pub fn gomc() -> Process {
         uid: Some(1_000),
         executable: Some("/usr/bin/gomc".to_owned()),
         unit: Some("gomc.service".to_owned()),
+        ended: false,
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
+#[path = "../../../../proxy/server/tests/support/gomemcache.rs"]
+pub mod gomemcache;
 #[path = "../../../../proxy/server/tests/support/namespace.rs"]
 pub mod namespace;
 #[path = "../../../../proxy/server/tests/support/process.rs"]
@@ -10,7 +12,7 @@ pub mod process;
 use socket2::{Domain, Socket, Type};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -32,6 +34,18 @@ pub fn which(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_weir-probes")).parent().and_then(Path::parent);
+    folder.expect("cargo's layout").to_owned()
+}
+
+/// A program of another package, built beside the one under test.
+pub fn beside(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_BIN_EXE_weir-probes")).with_file_name(name);
+    path.is_file().then_some(path)
 }
 
 /// The program under test.

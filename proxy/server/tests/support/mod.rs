@@ -10,6 +10,7 @@
 )]
 
 pub mod client;
+pub mod gomemcache;
 pub mod http;
 pub mod memcached;
 pub mod namespace;

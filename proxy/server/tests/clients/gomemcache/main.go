@@ -1,7 +1,8 @@
 // Command gomemcache drives a memcached with the Go client of the services weir was made for, a check per feature. Like
 // them it keeps the client's default of two idle connections, so that a goroutine per key is a connection per key.
 //
-// It prints "ok NAME" per check and "done" at the end; the first wrong answer ends it with exit code 1.
+// It prints "ok NAME" per check and "done" at the end; the first wrong answer ends it with exit code 1. With -storm it does
+// what the service of April 2026 did (storm.go).
 package main
 
 import (
@@ -46,9 +47,18 @@ func main() {
 	server := flag.String("server", "", "host:port or the path of a Unix socket")
 	count := flag.Int("keys", 15000, "keys of the large batch")
 	atOnce := flag.Int("goroutines", 15000, "goroutines that look up a key each, all at once")
+	source := flag.String("source", "", "the address that connections are made from")
+	rounds := flag.Int("storm", 0, "no checks: ask for all keys so many times, and tell what failed")
 	flag.Parse()
 	client := memcache.New(*server)
 	client.Timeout = 30 * time.Second
+	if *source != "" {
+		client.DialContext = from(*source)
+	}
+	if *rounds > 0 {
+		storm(*server, client, *count, *atOnce, *rounds)
+		return
+	}
 
 	must("ping", client.Ping())
 	ok("ping")
