@@ -84,7 +84,8 @@ enum Task {
     },
     /// April 2026 in about a minute: the same storm without weir and with it, side by side
     #[command(
-        after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --seconds 15\n  cargo xtask demo --keep"
+        after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --seconds 15\n  cargo xtask demo --keep\n  \
+            cargo xtask demo --probes --no-cql"
     )]
     Demo(demo::Options),
     /// Run every fuzz target for a while

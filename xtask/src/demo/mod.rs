@@ -7,6 +7,7 @@ mod culprit;
 mod side;
 mod stage;
 mod table;
+mod witness;
 
 use std::path::Path;
 use std::time::Duration;
@@ -34,6 +35,10 @@ pub struct Options {
     /// is told first and not left running
     #[arg(long, conflicts_with = "only_cql")]
     keep: bool,
+    /// weir-probes beside both sides of the memcached half, the kernel as a witness: whom it names and when, which calls fail,
+    /// which ports wait. Best as root; without, it sees sockets and ports only
+    #[arg(long, conflicts_with = "only_cql")]
+    probes: bool,
     /// Leave out the CQL half
     #[arg(long)]
     no_cql: bool,
@@ -45,7 +50,7 @@ pub struct Options {
 /// Builds, tells the story, prints the table.
 pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     let mut steps = Steps::new();
-    steps.step("build (release)", || build(workspace))?;
+    steps.step("build (release)", || build(workspace, options))?;
     if options.no_cql {
         println!("\nSKIPPED: the CQL half: --no-cql was given");
     } else if options.keep {
@@ -102,9 +107,12 @@ fn introduce(options: Options, isolation: Option<Isolation>) {
     );
 }
 
-fn build(workspace: &Workspace) -> Result<()> {
+fn build(workspace: &Workspace, options: Options) -> Result<()> {
     let mut command = workspace.cargo();
     command.args(["build", "--release", "-p", "weir", "-p", "weir-scenario", "-p", "weir-devstore"]);
+    if options.probes {
+        command.args(["-p", "weir-probes"]);
+    }
     let status =
         process::stream("cargo", &mut command, Duration::from_secs(30 * 60), |_, line| eprintln!("{line}"))?;
     if !status.success() {
@@ -127,6 +135,9 @@ fn tell(
             .map(str::to_owned)
             .into();
     arguments.push(report.to_string_lossy().into_owned());
+    if options.probes {
+        arguments.push("--probes".into());
+    }
     if options.keep && side == Side::Weir {
         arguments.push("--keep-beside".into());
         arguments.push(report.with_file_name("direct.json").to_string_lossy().into_owned());

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::culprit::{self, Culprit};
 use super::stage::{Stage, StageReport, Storm};
 use super::table;
+use super::witness::Witness;
 use crate::netns::Isolation;
 use crate::proc::{self, Others};
 use crate::scenario::Scenario;
@@ -44,6 +45,9 @@ pub struct SideArgs {
     /// This process is alone in a network namespace, entered in this way.
     #[arg(long)]
     pub isolated: Option<Isolation>,
+    /// weir-probes beside it.
+    #[arg(long)]
+    probes: bool,
     /// Print the table against this report of the other side, and leave everything running until Ctrl-C.
     #[arg(long)]
     keep_beside: Option<PathBuf>,
@@ -87,14 +91,17 @@ pub fn run(workspace: &Workspace, args: &SideArgs) -> Result<()> {
     println!("  storing {} keys", crate::report::thousands(u64::from(crate::scenario::KEYS)));
     Scenario::new("fill", &backend.door.to_string()).run(&program).context("storing the keys")?;
 
+    let witness = args.probes.then(|| Witness::start(workspace, &backend.door)).transpose()?;
     let mut servers = vec![backend.pid()];
     servers.extend(weir.as_ref().map(|weir| weir.server.pid()));
+    servers.extend(witness.iter().flat_map(Witness::pids));
     let before = Others::watch(&servers);
     let phases = 2 + u32::from(isolated) + u32::from(weir.is_some());
     let mut number = 0;
     let mut stage = |storm: Option<Storm>| {
         number += 1;
-        run_stage(&program, args, &backend, weir.as_ref(), format!("[{number}/{phases}]"), storm)
+        let label = format!("[{number}/{phases}]");
+        run_stage(&program, args, &backend, (weir.as_ref(), witness.as_ref()), label, storm)
     };
     report.ordinary = stage(None)?;
     // The multigets come first: the ports that the other form uses up stay used for a minute.
@@ -124,7 +131,7 @@ fn run_stage(
     program: &std::path::Path,
     args: &SideArgs,
     backend: &Server,
-    weir: Option<&Weir>,
+    (weir, witness): (Option<&Weir>, Option<&Witness>),
     label: String,
     storm: Option<Storm>,
 ) -> Result<StageReport> {
@@ -138,6 +145,7 @@ fn run_stage(
         processes: (weir.map(|weir| weir.server.pid()), backend.pid()),
         seconds: f64::from(args.seconds),
         storm,
+        witness,
     };
     stage.run()
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::witness::{Testimony, Witness};
 use crate::proc::{self, Memory};
 use crate::report::thousands;
 use crate::scenario::{Load, Scenario, number};
@@ -51,6 +52,8 @@ pub struct Stage<'a> {
     pub seconds: f64,
     /// What happens beside the ordinary load.
     pub storm: Option<Storm>,
+    /// Who looks on in the kernel.
+    pub witness: Option<&'a Witness>,
 }
 
 /// What was seen.
@@ -79,6 +82,8 @@ pub struct StageReport {
     /// Memory in KiB, now and highest so far.
     pub weir_memory: Option<(u64, u64)>,
     pub backend_memory: (u64, u64),
+    /// What weir-probes saw, where it was asked to look.
+    pub testimony: Option<Testimony>,
 }
 
 impl Stage<'_> {
@@ -98,17 +103,25 @@ impl Stage<'_> {
         let mut culprit: Option<Load> = None;
         let mut restart: Option<Load> = None;
         let mut said = 0;
+        let mut broke = None;
+        let mut testimony = self.witness.map(Witness::phase);
         while begun.elapsed().as_secs_f64() < self.seconds {
             let passed = begun.elapsed().as_secs_f64();
             if let Some(storm) = self.storm {
                 if culprit.is_none() && passed >= CALM {
                     culprit = Some(self.storm(storm).start(self.program)?);
+                    broke = Some((storm, Instant::now()));
                 }
                 if storm == Storm::Connections && restart.is_none() && passed >= self.seconds * 0.6 {
                     restart = Some(self.restart().start(self.program)?);
                 }
             }
             self.look(&mut seen);
+            if let (Some(witness), Some(testimony)) = (self.witness, &mut testimony) {
+                let storming =
+                    broke.map(|(storm, at): (_, Instant)| (storm, CULPRIT, at.elapsed().as_secs_f64()));
+                witness.look(testimony, storming);
+            }
             for news in appview.news() {
                 seen.p99_us = number(&news, "latency_us.p99").ok();
             }
@@ -132,6 +145,10 @@ impl Stage<'_> {
             storm_numbers(&mut report, &load.finish().context(CULPRIT)?)?;
         }
         self.look(&mut seen);
+        if let (Some(witness), Some(testimony)) = (self.witness, &mut testimony) {
+            witness.look(testimony, None);
+        }
+        report.testimony = testimony;
         report.time_wait = seen.time_wait;
         report.backend_connections = seen.backend_connections;
         report.time_wait_after = seen.time_wait_now;

@@ -1,7 +1,8 @@
 //! The end of the story: both sides next to each other, and the line that on-call would have wanted.
 
 use super::side::SideReport;
-use super::stage::{StageReport, milliseconds};
+use super::stage::{CULPRIT, StageReport, milliseconds};
+use super::witness::Testimony;
 use crate::report::{Table, thousands};
 
 /// A number of a phase as one cell.
@@ -24,6 +25,13 @@ const MULTIGET: &[(&str, Cell)] = &[
     NEIGHBOURS_FAILED,
     NEIGHBOURS,
     ("connections to the backend, at most", backend_connections),
+];
+
+/// What the kernel's witness adds to a storm.
+const WITNESS: &[(&str, Cell)] = &[
+    ("weir-probes: who goes past weir, named after", named),
+    ("weir-probes: failed binds and connects", kernel_failures),
+    ("weir-probes: TIME_WAIT towards the backend, at most", kernel_time_wait),
 ];
 
 /// Other programs took so much of the machine that latencies say little.
@@ -67,6 +75,10 @@ fn side_by_side(without: &SideReport, with: &SideReport) -> String {
     let mut section = |title: &str, lines: &[(&str, Cell)], left: &StageReport, right: &StageReport| {
         table.row([title, "", ""]);
         for (name, cell) in lines {
+            table.row([format!("  {name}"), cell(left), cell(right)]);
+        }
+        let watched = left.testimony.is_some() && title.starts_with("storm");
+        for (name, cell) in WITNESS.iter().filter(|_| watched) {
             table.row([format!("  {name}"), cell(left), cell(right)]);
         }
     };
@@ -119,6 +131,27 @@ fn backend_connections(stage: &StageReport) -> String {
 
 fn time_wait(stage: &StageReport) -> String {
     format!("{} / {}", thousands(stage.time_wait as u64), thousands(stage.time_wait_after as u64))
+}
+
+fn named(stage: &StageReport) -> String {
+    match &stage.testimony {
+        Some(Testimony { named: Some((after, _)), .. }) => format!("{CULPRIT}, {after:.1} s"),
+        Some(Testimony { past_weir: Some(0), .. }) => "nobody".into(),
+        Some(Testimony { past_weir: Some(_), .. }) => "not named".into(),
+        _ => "?".into(),
+    }
+}
+
+fn kernel_failures(stage: &StageReport) -> String {
+    known(stage.testimony.as_ref().and_then(|testimony| testimony.failures))
+}
+
+fn kernel_time_wait(stage: &StageReport) -> String {
+    known(stage.testimony.as_ref().and_then(|testimony| testimony.time_wait))
+}
+
+fn known(number: Option<u64>) -> String {
+    number.map_or("?".into(), thousands)
 }
 
 fn mib(kib: u64) -> String {
@@ -177,6 +210,33 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("a connection per key"), "skipped where there is no namespace");
+    }
+
+    #[test]
+    fn what_the_witness_saw_stands_under_the_storm() {
+        let seen = |named: Option<f64>, past_weir, failures, time_wait| {
+            let testimony = Testimony {
+                named: named.map(|after| (after, String::new())),
+                past_weir,
+                failures,
+                time_wait,
+                ..Testimony::default()
+            };
+            let multiget = StageReport { testimony: Some(testimony), ..stage(400.0, 0) };
+            SideReport { multiget, ..SideReport::default() }
+        };
+        let text = side_by_side(
+            &seen(Some(1.84), Some(3), Some(52_419), Some(2_000)),
+            &seen(None, Some(0), Some(0), Some(0)),
+        );
+        for cells in [["feed-backfill, 1.8 s", "nobody"], ["52,419", "0"], ["2,000", "0"]] {
+            let fits =
+                |line: &str| line.contains("weir-probes") && cells.iter().all(|cell| line.contains(cell));
+            assert!(text.lines().any(fits), "{cells:?} in\n{text}");
+        }
+        let blind = side_by_side(&seen(None, None, None, None), &seen(None, None, None, None));
+        assert_eq!(blind.matches('?').count(), 6, "unknown is never 0:\n{blind}");
+        assert!(!side_by_side(&SideReport::default(), &SideReport::default()).contains("weir-probes"));
     }
 
     #[test]
