@@ -4,10 +4,10 @@ use crate::namespace::{Place, enter, own_address};
 use crate::traffic::drain;
 use crate::{load, look, options};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use std::io::{IoSlice, Write as _};
+use std::io::{BufRead as _, BufReader, IoSlice, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use weir_probes::kernel::pardon::Pardon;
 use weir_probes::kernel::{Kernel, Options};
 use weir_probes::picture::BypassWork;
@@ -121,7 +121,8 @@ fn requests_are_counted_whatever_call_sends_them() {
     server.join().unwrap();
 }
 
-/// Makes files until one has this number: the lowest free one is given out first.
+/// Makes files until one has this number: the lowest free one is given out first. Nobody else in this process may open or
+/// close any meanwhile.
 fn with_number<F: AsRawFd>(number: i32, make: impl Fn() -> F) -> F {
     let mut lower = Vec::new();
     loop {
@@ -140,9 +141,10 @@ fn a_descriptor_that_is_used_again_duplicated_or_inherited_is_no_other_socket() 
     if enter(TEST, &[]) == Place::Done {
         return;
     }
+    // Nobody accepts: a server's descriptors would take the numbers that are free for a moment. The kernel keeps what is
+    // sent, which is little.
     let listener = TcpListener::bind((own_address(), 0)).unwrap();
     let to = listener.local_addr().unwrap();
-    let server = drain(listener, 2);
     let Some(mut kernel) = load(TEST, &watch(to)) else { return };
     let mut stream = TcpStream::connect(to).unwrap();
     stream.write_all(&get(10)).unwrap();
@@ -182,7 +184,6 @@ fn a_descriptor_that_is_used_again_duplicated_or_inherited_is_no_other_socket() 
     let third = TcpStream::connect(to).unwrap();
     let number = third.as_raw_fd();
     drop(third);
-    let away = drain(elsewhere, 64);
     let mut other = with_number(number, || TcpStream::connect(nobody_watches).unwrap());
     other.write_all(&get(50)).unwrap();
     assert_eq!((mine(&kernel, to).requests, mine(&kernel, to).operations), (2, 30));
@@ -195,8 +196,6 @@ fn a_descriptor_that_is_used_again_duplicated_or_inherited_is_no_other_socket() 
         kernel.statuses().into_iter().find(|status| status.probe == "work").and_then(|status| status.lost);
     assert_eq!(lost, Some(0));
     drop((second, other, kernel));
-    server.join().unwrap();
-    drop(away); // it waits for more than came
 }
 
 #[test]
@@ -228,4 +227,81 @@ fn a_write_that_is_cut_counts_once() {
     assert!(seen.operations.abs_diff(60_000) <= 600, "{}", seen.operations);
     drop((stream, kernel));
     server.join().unwrap();
+}
+
+/// Sends on a connection that it makes first: itself when it is told to, then in a process that it forks, and ends.
+const FORKS: &str = "import os, socket, sys\ns = socket.create_connection((sys.argv[1], int(sys.argv[2])))\nprint('connected', flush=True)\ninput()\ns.sendall(b'get a b c\\r\\n')\npid = os.fork()\nif pid == 0:\n open('/proc/self/comm', 'w').write('forked')\n s.sendall(b'get d e f g h\\r\\n')\n os._exit(0)\nos.waitpid(pid, 0)\nprint('done', flush=True)\ninput()";
+
+/// A process that runs [`FORKS`], connected.
+struct Forking(Child, BufReader<ChildStdout>);
+
+impl Forking {
+    fn start(host: &str, port: u16) -> Forking {
+        let mut command = Command::new("python3");
+        command.args(["-c", FORKS, host, &port.to_string()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let mut forking = Forking(child, out);
+        forking.says("connected");
+        forking
+    }
+
+    fn says(&mut self, what: &str) {
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), what);
+    }
+
+    fn go_on(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+}
+
+#[test]
+fn connections_older_than_the_probe_are_told_by_who_sends_on_them_now() {
+    const TEST: &str = "work::connections_older_than_the_probe_are_told_by_who_sends_on_them_now";
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    let v4 = TcpListener::bind((own_address(), 0)).unwrap();
+    let v6 = TcpListener::bind("[::1]:0").unwrap();
+    let (to_v4, to_v6) = (v4.local_addr().unwrap(), v6.local_addr().unwrap());
+    let mapped = format!("::ffff:{}", to_v4.ip());
+    // one that another process will send on
+    let orphan = TcpStream::connect(to_v4).unwrap();
+    let mut of = vec![
+        (to_v4, Forking::start(&to_v4.ip().to_string(), to_v4.port())),
+        (to_v4, Forking::start(&mapped, to_v4.port())),
+        (to_v6, Forking::start("::1", to_v6.port())),
+    ];
+    let both = Options { destinations: vec![to_v4, to_v6], ..options(&["work"]) };
+    let Some(kernel) = load(TEST, &both) else { return };
+    for (to, forking) in &mut of {
+        forking.go_on();
+        forking.says("done");
+        let pid = forking.0.id();
+        let seen = all(&kernel, *to);
+        let own: Vec<_> = seen.iter().filter(|one| one.process.pid == pid).collect();
+        assert_eq!(own.iter().map(|one| (one.requests, one.operations)).collect::<Vec<_>>(), [(1, 3)]);
+    }
+    for (to, forks) in [(to_v4, 2), (to_v6, 1)] {
+        let forked: Vec<_> = all(&kernel, to)
+            .into_iter()
+            .filter(|one| one.process.comm == "forked")
+            .map(|one| (one.requests, one.operations))
+            .collect();
+        assert_eq!(forked, vec![(1, 5); forks], "{to}: each of its own process");
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "printf 'get x y\\r\\n'"]).stdout(Stdio::from(OwnedFd::from(orphan)));
+    let mut heir = command.spawn().unwrap();
+    let id = heir.id();
+    assert!(heir.wait().unwrap().success());
+    let seen: Vec<_> = all(&kernel, to_v4).into_iter().filter(|one| one.process.pid == id).collect();
+    assert_eq!(seen.iter().map(|one| (one.requests, one.operations)).collect::<Vec<_>>(), [(1, 2)]);
+    for (_, forking) in &mut of {
+        forking.go_on();
+        assert!(forking.0.wait().unwrap().success());
+    }
+    drop((v4, v6));
 }
