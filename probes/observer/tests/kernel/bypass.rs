@@ -95,3 +95,33 @@ fn whoever_is_found_on_the_list_before_it_was_seen_did_nothing_that_counts() {
     assert_eq!(seen(&kernel, to), []);
     server.join().unwrap();
 }
+
+/// Connects once itself and twice in a process that it forks.
+const FORKS: &str = "import os, socket, sys\nto = (sys.argv[1], int(sys.argv[2]))\nsocket.create_connection(to).close()\npid = os.fork()\nif pid == 0:\n open('/proc/self/comm', 'w').write('forked')\n socket.create_connection(to).close()\n socket.create_connection(to).close()\n os._exit(0)\nos.waitpid(pid, 0)";
+
+#[test]
+fn ipv6_is_another_destination_and_a_fork_another_process() {
+    const TEST: &str = "bypass::ipv6_is_another_destination_and_a_fork_another_process";
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    let v4 = TcpListener::bind((own_address(), 0)).unwrap();
+    let v6 = TcpListener::bind("[::1]:0").unwrap();
+    let (to_v4, to_v6) = (v4.local_addr().unwrap(), v6.local_addr().unwrap());
+    let watch = Options { destinations: vec![to_v4, to_v6], ..options(&["bypass"]) };
+    let Some(kernel) = load(TEST, &watch) else { return };
+    let mapped = format!("::ffff:{}", to_v4.ip());
+    for (host, to) in [(to_v4.ip().to_string(), to_v4), (mapped, to_v4), ("::1".to_owned(), to_v6)] {
+        let mut command = Command::new("python3");
+        assert!(command.args(["-c", FORKS, &host, &to.port().to_string()]).status().unwrap().success());
+    }
+    for (to, times) in [(to_v4, 2), (to_v6, 1)] {
+        let mut of: Vec<_> =
+            seen(&kernel, to).into_iter().map(|one| (one.process.comm, one.connections)).collect();
+        of.sort();
+        let mut wanted = vec![("forked".to_owned(), 2); times];
+        wanted.extend(vec![("python3".to_owned(), 1); times]);
+        assert_eq!(of, wanted, "{to}");
+    }
+    drop((v4, v6));
+}

@@ -68,3 +68,76 @@ fn failures_have_their_errno_process_and_destination() {
         assert_eq!(status.lost, wanted, "{}", status.probe);
     }
 }
+
+/// Fails in ways that say nothing about ports or servers: what it asks for is not there, is under way, or is done already.
+/// Then once over each family to a port that nobody listens on, and once for a port that is taken.
+const NOISE: &str = "
+import errno, socket, sys
+to, nobody = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3])
+def fails(wanted, call):
+    try:
+        call()
+    except OSError as error:
+        assert error.errno == wanted, error
+    else:
+        raise AssertionError(wanted)
+for _ in range(300):
+    fails(errno.ENOENT, lambda: socket.socket(socket.AF_UNIX).connect('/nonexistent/socket'))
+    s = socket.create_connection(to)
+    fails(errno.EISCONN, lambda: s.connect(to))
+    fails(errno.EINVAL, lambda: s.bind(('127.0.0.1', 0)))
+    s.close()
+    u = socket.socket()
+    u.setblocking(False)
+    assert u.connect_ex(to) in (0, errno.EINPROGRESS)
+    u.close()
+six = lambda: socket.socket(socket.AF_INET6)
+fails(errno.ECONNREFUSED, lambda: socket.socket().connect((to[0], nobody)))
+fails(errno.ECONNREFUSED, lambda: six().connect(('::ffff:' + to[0], nobody)))
+fails(errno.ECONNREFUSED, lambda: six().connect(('::1', nobody)))
+fails(errno.EADDRINUSE, lambda: six().bind(('::1', to[1])))
+";
+
+#[test]
+fn a_noisy_process_counts_for_what_matters_and_each_family_for_itself() {
+    const TEST: &str = "exhaustion::a_noisy_process_counts_for_what_matters_and_each_family_for_itself";
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    let (server_at, nobody) = (SocketAddr::from((own_address(), 11_211)), 11_999);
+    let listener = TcpListener::bind(server_at).unwrap();
+    let v6 = TcpListener::bind("[::1]:11211").unwrap();
+    let nobody_v4 = SocketAddr::new(server_at.ip(), nobody);
+    let nobody_v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, nobody));
+    let destinations = vec![server_at, v6.local_addr().unwrap(), nobody_v4, nobody_v6];
+    let Some(kernel) = load(TEST, &Options { destinations, ..options(&["errors"]) }) else { return };
+    // nobody waits for these
+    std::thread::spawn(move || listener.incoming().flatten().for_each(drop));
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", NOISE, &server_at.ip().to_string(), "11211", &nobody.to_string()]);
+    let mut child = command.spawn().unwrap();
+    // at the same time a quiet one
+    for _ in 0..40 {
+        TcpStream::connect(nobody_v4).expect_err("nobody listens");
+    }
+    let pid = child.id();
+    assert!(child.wait().unwrap().success());
+    let all = look(&kernel).errors.expect("the probe is attached");
+    let of = |pid: u32| {
+        let of = all.iter().filter(|one| one.process.pid == pid);
+        let mut rows: Vec<_> =
+            of.map(|one| (one.call, one.errno, one.destination.label().to_owned(), one.failures)).collect();
+        rows.sort_unstable();
+        rows
+    };
+    let row = |call, errno, place: SocketAddr, failures| (call, errno, place.to_string(), failures);
+    let refused = |place, failures| row(Call::Connect, libc::ECONNREFUSED, place, failures);
+    let mut wanted = vec![
+        row(Call::Bind, libc::EADDRINUSE, v6.local_addr().unwrap(), 1),
+        refused(nobody_v4, 2),
+        refused(nobody_v6, 1),
+    ];
+    wanted.sort_unstable();
+    assert_eq!(of(pid), wanted);
+    assert_eq!(of(std::process::id()), [refused(nobody_v4, 40)]);
+}

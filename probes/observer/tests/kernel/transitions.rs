@@ -169,3 +169,54 @@ fn churn_to_many_destinations_keeps_the_maps_bounded_and_counts_all() {
         assert_eq!(status.lost, wanted, "{}", status.probe);
     }
 }
+
+/// On a thread in a network namespace of its own, which is gone when the thread and all connections are.
+fn elsewhere(work: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        // SAFETY: the network namespace alone is left; no table of descriptors is unshared.
+        #[expect(unsafe_code, reason = "unsafe for another flag's sake")]
+        unsafe {
+            rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET).expect("root");
+        }
+        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.is_ok_and(|status| status.success()), "loopback does not come up");
+        work();
+    })
+}
+
+#[test]
+fn namespaces_that_come_and_go_are_counted_to_their_end() {
+    const TEST: &str = "transitions::namespaces_that_come_and_go_are_counted_to_their_end";
+    const NAMESPACES: u64 = 10;
+    const EACH: u64 = 30;
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    let address = SocketAddr::from((own_address(), 11_211));
+    let watch = Options { destinations: vec![address], ..options(&["transitions", "bypass"]) };
+    let Some(kernel) = load(TEST, &watch) else { return };
+    let others: Vec<_> = (0..NAMESPACES)
+        .map(|_| {
+            elsewhere(move || {
+                // the same address in each of them
+                let server = serve(TcpListener::bind(address).unwrap(), EACH as usize);
+                (0..EACH).for_each(|_| request(TcpStream::connect(address).unwrap()));
+                server.join().unwrap();
+            })
+        })
+        .collect();
+    others.into_iter().for_each(|other| other.join().unwrap());
+    let destination = Destination::One(address.to_string());
+    settle(&kernel, &destination, NAMESPACES * EACH);
+    let all = NAMESPACES * EACH;
+    // what is in TIME_WAIT when its namespace goes has closed before
+    assert_eq!(steps(&kernel, &destination, Direction::Outgoing), outgoing(all));
+    let mut seen = steps(&kernel, &destination, Direction::Incoming);
+    seen.remove(&(State::Close, State::Listen));
+    seen.remove(&(State::Listen, State::Close));
+    assert_eq!(seen, incoming(all));
+    let bypass = look(&kernel).bypass.expect("attached");
+    let of: Vec<_> = bypass.iter().filter(|one| one.destination == destination).collect();
+    assert_eq!(of.iter().map(|one| one.connections).sum::<u64>(), all);
+    assert!(of.iter().all(|one| one.process.pid == std::process::id()));
+}
