@@ -21,6 +21,8 @@
 mod ask;
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod invariants;
 mod reply;
 
 pub use ask::{Question, decode_ask, encode_ask};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_attribution::{
     ASK_BODY_MAX, Answer, Garbled, HEAD, Head, Kind, NAME_MAX, QUESTIONS_MAX, Question, REASON_MAX,
     REPLY_BODY_MAX, Refusal, RefusalCode, Reply, Seen, UNIT_MAX, VERSION, decode_ask, decode_reply,
-    encode_answers, encode_ask, encode_refusal,
+    encode_answers, encode_ask, encode_refusal, invariants,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -192,6 +192,22 @@ proptest! {
         encode_answers(&mut frame, &answers);
         let (head, body) = split(&frame, REPLY_BODY_MAX);
         prop_assert_eq!(decode_reply(head, body), Ok(Reply::Answers(answers)));
+    }
+
+    #[test]
+    fn frames_one_after_the_other_hold_what_the_fuzz_target_asks(
+        questions in prop::collection::vec(question(), 0..9),
+        answers in prop::collection::vec(answer(), 0..9),
+        reason in ".{0,80}", at in any::<prop::sample::Index>(), byte in any::<u8>()
+    ) {
+        let mut stream = Vec::new();
+        encode_ask(&mut stream, &questions);
+        encode_answers(&mut stream, &answers);
+        encode_refusal(&mut stream, &Refusal { code: RefusalCode::Busy, reason });
+        prop_assert_eq!(invariants::read_stream(&stream), 3);
+        let at = at.index(stream.len());
+        stream[at] = byte;
+        invariants::read_stream(&stream);
     }
 
     #[test]
