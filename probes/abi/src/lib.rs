@@ -9,6 +9,7 @@
 //! - [`errors`]: bind(2) and connect(2) that failed
 //! - [`flows`]: what connections to watched destinations moved
 //! - [`bypass`]: processes that connect to watched destinations themselves
+//! - [`connects`]: connections to ports that somebody asks about, one by one
 //! - [`work`]: what they ask there; [`scan`]: how that is told from the first bytes
 //! - [`requests`]: requests that passed weir's own point
 //! - [`services`]: what threads of chosen services spend on requests
@@ -18,6 +19,7 @@
 #![no_std]
 
 pub mod bypass;
+pub mod connects;
 pub mod endpoint;
 pub mod errors;
 pub mod flows;

@@ -39,5 +39,8 @@ pub const SERVICES: u32 = 24;
 /// A connection that weir began could not be kept: it is missing among those it opened.
 pub const DIALLED: u32 = 25;
 
+/// A connection that somebody asks about found the ring buffer full.
+pub const CONNECTS: u32 = 26;
+
 /// How many counters there are; more are added at the end.
 pub const COUNTERS: u32 = 32;

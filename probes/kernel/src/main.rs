@@ -5,6 +5,7 @@
 //! - [`errors`]: bind(2) and connect(2) that failed
 //! - [`flows`]: what connections to watched destinations moved
 //! - [`bypass`]: processes that connect to watched destinations themselves; [`pardoned`]: those that may
+//! - [`connects`]: whose connections to asked-about ports are
 //! - [`work`]: what they ask there
 //! - [`requests`]: requests that passed weir's own point
 //! - [`services`]: what threads of chosen services spend on requests
@@ -22,6 +23,7 @@
 
 mod atomic;
 mod bypass;
+mod connects;
 mod errors;
 mod flows;
 mod lost;

@@ -50,7 +50,7 @@ pub struct Change {
     pub socket: u64,
     pub from: u32,
     pub to: u32,
-    local: Endpoint,
+    pub local: Endpoint,
     pub remote: Endpoint,
 }
 

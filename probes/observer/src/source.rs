@@ -8,6 +8,7 @@ mod machine;
 mod sock_diag;
 
 use crate::host::Host;
+use crate::kernel::connects::Feed;
 use crate::picture::Picture;
 use crate::settings::Settings;
 use rustix::thread::CapabilitySet;
@@ -27,8 +28,8 @@ pub struct Kind {
     /// As [`Source::name`].
     pub name: &'static str,
     /// Makes one, with all rights that the process was given: programs are loaded here. It does not fail: a source that
-    /// can see nothing says why in every picture.
-    pub make: fn(&Settings) -> Box<dyn Source>,
+    /// can see nothing says why in every picture. The one that can tell of connections puts that into the second argument.
+    pub make: fn(&Settings, &mut Option<Feed>) -> Box<dyn Source>,
     /// Capabilities of [`crate::host::CAPABILITIES`] that it needs for as long as it looks; all others are given up once
     /// every source is made.
     pub keeps: &'static [&'static str],
@@ -44,7 +45,15 @@ pub const KINDS: &[Kind] = &[
 /// One of each kind.
 #[must_use]
 pub fn all(settings: &Settings) -> Vec<Box<dyn Source>> {
-    KINDS.iter().map(|kind| (kind.make)(settings)).collect()
+    with_feed(settings).0
+}
+
+/// One of each kind, and, where attribution is asked for and the kernel's side can, what tells of connections.
+#[must_use]
+pub fn with_feed(settings: &Settings) -> (Vec<Box<dyn Source>>, Option<Feed>) {
+    let mut feed = None;
+    let sources = KINDS.iter().map(|kind| (kind.make)(settings, &mut feed)).collect();
+    (sources, feed)
 }
 
 /// Capabilities that some kind needs for as long as it looks, and those that entering other namespaces takes (they come

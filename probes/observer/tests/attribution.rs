@@ -13,7 +13,7 @@ use weir_attribution::{
 };
 use weir_probes::attribution::connects::Connect;
 use weir_probes::attribution::server::{CONNECTIONS_MAX, Counts, FRAME_TIMEOUT};
-use weir_probes::attribution::{Connects, Server, Settings, poll::Poll};
+use weir_probes::attribution::{Connects, Finder, Server, Settings};
 use weir_probes::processes::{Processes, SinceBoot, Told};
 
 /// Longer than anything here takes on a busy machine.
@@ -39,7 +39,7 @@ impl Rig {
         let mut settings = Settings::at(&path);
         change(&mut settings);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = Server::start(&settings, connects.clone(), Box::new(|| {})).expect("it listens");
+        let server = Server::start(&settings, connects.clone(), Box::new(())).expect("it listens");
         Rig { path, connects, server, listener, directory }
     }
 
@@ -172,7 +172,7 @@ fn users_are_told_apart_by_what_the_kernel_says_and_the_group_lets_them_in() {
         let connects = Connects::new(Arc::new(Mutex::new(Processes::of_this_system())));
         let settings = Settings { path: path.clone(), group: Some(GROUP), users: vec![WEIR] };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = Server::start(&settings, connects.clone(), Box::new(|| {})).expect("it listens");
+        let server = Server::start(&settings, connects.clone(), Box::new(())).expect("it listens");
         Rig { path, connects, server, listener, directory }
     };
     let ends = rig.ends(40_003);
@@ -355,12 +355,12 @@ fn client_process() {
 #[test]
 fn a_look_finds_connections_and_what_it_saw_outlives_the_process() {
     let connects = Connects::new(Arc::new(Mutex::new(Processes::of_this_system())));
-    let poll = Poll::start(&connects).expect("a thread");
+    let finder = Finder::start(&connects, None).expect("a thread");
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("a.sock");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let weir = listener.local_addr().expect("an address");
-    let _server = Server::start(&Settings::at(&path), connects.clone(), poll.catch_up()).expect("it listens");
+    let _server = Server::start(&Settings::at(&path), connects.clone(), finder.handle()).expect("it listens");
     let mut stream = peer(&path);
     assert!(ask(&mut stream, &[]).is_empty(), "from now on its ports are watched");
 

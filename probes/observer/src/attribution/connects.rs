@@ -7,7 +7,7 @@
 use crate::picture::Process;
 use crate::processes::{Known, Processes, SinceBoot, Told};
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -133,6 +133,12 @@ impl Connects {
     pub fn watched(&self, network: u64) -> Vec<u16> {
         let state = lock(&self.state);
         state.ports.range((network, 0)..=(network, u16::MAX)).map(|((_, port), _)| *port).collect()
+    }
+
+    /// The ports that somebody asks about, of every namespace.
+    #[must_use]
+    pub fn ports(&self) -> BTreeSet<u16> {
+        lock(&self.state).ports.keys().map(|(_, port)| *port).collect()
     }
 
     /// How many are kept.
@@ -345,6 +351,7 @@ mod tests {
         let second = connects.watch(1, vec![11_311]);
         let _elsewhere = connects.watch(2, vec![80]);
         assert_eq!(connects.watched(1), [9_142, 11_311]);
+        assert_eq!(connects.ports(), BTreeSet::from([80, 9_142, 11_311]));
         drop(first);
         assert_eq!(connects.watched(1), [11_311]);
         drop(second);

@@ -4,16 +4,19 @@
 //! - [`connects`]: the connections seen lately, bounded; whoever sees one calls [`Connects::observed`]
 //! - [`server`]: the socket, who may ask, time-outs and bounds; the bytes are those of `weir-attribution`
 //! - [`asker`]: which addresses the asking process listens on: it learns about its own clients and nobody else's
-//! - [`poll`]: finds connections with sock_diag and `/proc` where no kernel program tells of them
+//! - [`finder`]: takes in what the kernel's side tells of connections, and decides when to look
+//! - [`poll`]: looks, with sock_diag and `/proc`
 //! - [`socket`]: the socket's file, its directory and permissions
 //!
 //! Two threads that wait are all this costs while nobody asks; [`server`] has the bounds.
 
 pub mod asker;
 pub mod connects;
+pub mod finder;
 pub mod poll;
 pub mod server;
 pub mod socket;
 
 pub use connects::{Connect, Connects};
+pub use finder::Finder;
 pub use server::{Server, Settings};

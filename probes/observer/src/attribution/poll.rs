@@ -1,10 +1,10 @@
 //! Connections found by looking: sock_diag tells which sockets are connected to the ports that somebody asks about, and
 //! `/proc` which process holds each of them. For hosts where no kernel program tells of connects, and beside one for
-//! connections that are older than it.
+//! connections that are older than it, or that it could not tell of.
 //!
-//! Against weir's own look it has three things: it sees processes of every user (with CAP_SYS_PTRACE), it looks every
-//! [`LOOK_INTERVAL`] and not only when asked, and what it saw it keeps. A process that connects and exits between two looks
-//! is not seen; that takes the kernel program.
+//! Against weir's own look it has three things: it sees processes of every user (with CAP_SYS_PTRACE), it looks now and then
+//! and not only when asked, and what it saw it keeps. A process that connects and exits between two looks is not seen; that
+//! takes the kernel program.
 //!
 //! A look costs one dump for each family and port, which the kernel filters, and a walk over file tables for sockets that are
 //! new. After one that took time `t` the next waits at least nine times `t`. While nobody is connected to the attribution
@@ -15,15 +15,11 @@ use crate::processes::holders::Holders;
 use crate::processes::read::Directory;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_attribution::Question;
 use weir_sock_diag::{Family, Filter, SockDiag, States};
 
-/// From one look to the next.
-pub const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Shortest time to a look that a question asks for.
 pub const ASKED_INTERVAL: Duration = Duration::from_millis(10);
 /// A look that took time `t` is followed by so many times `t` of rest, whoever asks.
@@ -33,61 +29,9 @@ const SOCKETS_MAX: usize = super::connects::CONNECTS_MAX;
 /// With more ports than this, one dump of everything is cheaper than one for each.
 const FILTERED_PORTS_MAX: usize = 8;
 
-/// Looks, on a thread of its own. Dropping it ends the thread.
+/// Whoever looks.
 #[derive(Debug)]
-pub struct Poll {
-    looker: Arc<Mutex<Looker>>,
-    stop: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Poll {
-    /// Starts looking for `connects`.
-    ///
-    /// # Errors
-    /// When the system has no thread to give, or this process's network namespace cannot be read.
-    pub fn start(connects: &Arc<Connects>) -> std::io::Result<Poll> {
-        let own = Directory::named(Path::new("/proc"), "self").and_then(|own| own.network());
-        let network = own.ok_or_else(|| std::io::Error::other("/proc/self/ns/net cannot be read"))?;
-        let looker = Arc::new(Mutex::new(Looker {
-            connects: connects.clone(),
-            network,
-            diag: SockDiag::default(),
-            holders: Holders::default(),
-            known: HashMap::new(),
-            last: None,
-            rest_until: None,
-        }));
-        let (stop, stopped) = sync_channel::<()>(1);
-        let shared = looker.clone();
-        let thread = std::thread::Builder::new().name("connections".to_owned()).spawn(move || {
-            while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                lock(&shared).look_unless(Instant::now(), LOOK_INTERVAL / 2);
-            }
-        })?;
-        Ok(Poll { looker, stop: Some(stop), thread: Some(thread) })
-    }
-
-    /// To be called before questions are answered.
-    #[must_use]
-    pub fn catch_up(&self) -> super::server::CatchUp {
-        let looker = self.looker.clone();
-        Box::new(move || lock(&looker).look_unless(Instant::now(), ASKED_INTERVAL))
-    }
-}
-
-impl Drop for Poll {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic over there was printed by its own thread.
-            let _ = thread.join();
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Looker {
+pub(super) struct Looker {
     connects: Arc<Connects>,
     network: u64,
     diag: SockDiag,
@@ -99,15 +43,31 @@ struct Looker {
 }
 
 impl Looker {
-    /// Looks, unless that was done within `interval`, or costs too much to be done again already.
-    fn look_unless(&mut self, now: Instant, interval: Duration) {
+    /// Looks for `connects` into this process's network namespace, when it is told to.
+    pub(super) fn new(connects: &Arc<Connects>) -> std::io::Result<Looker> {
+        let own = Directory::named(Path::new("/proc"), "self").and_then(|own| own.network());
+        let network = own.ok_or_else(|| std::io::Error::other("/proc/self/ns/net cannot be read"))?;
+        Ok(Looker {
+            connects: connects.clone(),
+            network,
+            diag: SockDiag::default(),
+            holders: Holders::default(),
+            known: HashMap::new(),
+            last: None,
+            rest_until: None,
+        })
+    }
+
+    /// Looks, unless that was done within `interval`, or costs too much to be done again already. Says whether it did.
+    pub(super) fn look_unless(&mut self, now: Instant, interval: Duration) -> bool {
         let fresh = self.last.is_some_and(|last| now.saturating_duration_since(last) < interval);
         if fresh || self.rest_until.is_some_and(|until| now < until) {
-            return;
+            return false;
         }
         self.look(now);
         self.last = Some(now);
         self.rest_until = Some(now + now.elapsed() * (1 + REST_PER_LOOK));
+        true
     }
 
     fn look(&mut self, now: Instant) {

@@ -59,9 +59,21 @@ impl Settings {
     }
 }
 
-/// Brings the connections up to date before questions are answered: whoever collects them in batches takes what has come
-/// so far. An answer is then never older than the connection that is asked about.
-pub type CatchUp = Box<dyn Fn() + Send + Sync>;
+/// Whoever finds connections, as the one who answers needs it.
+pub trait Find: Send + Sync {
+    /// Brings the connections up to date before questions are answered: whoever collects them in batches takes what has
+    /// come so far. An answer is then never older than the connection that is asked about.
+    fn catch_up(&self);
+
+    /// Looks for connections that were asked about and are not known.
+    fn search(&self);
+}
+
+/// Finds nothing: connections come by themselves.
+impl Find for () {
+    fn catch_up(&self) {}
+    fn search(&self) {}
+}
 
 /// The server. Dropping it ends its threads and removes the socket.
 #[derive(Debug)]
@@ -104,14 +116,18 @@ impl Server {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub fn start(settings: &Settings, connects: Arc<Connects>, catch_up: CatchUp) -> Result<Server, String> {
+    pub fn start(
+        settings: &Settings,
+        connects: Arc<Connects>,
+        find: Box<dyn Find>,
+    ) -> Result<Server, String> {
         let (listener, file) = listen(&settings.path, settings.group)?;
         let (stopped, stop) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
         let counters = Arc::new(Counters::default());
         let desk = Arc::new(Desk {
             users: settings.users.clone(),
             connects,
-            catch_up,
+            find,
             counters: counters.clone(),
             stopped,
         });
@@ -151,7 +167,7 @@ impl Drop for Server {
 struct Desk {
     users: Vec<u32>,
     connects: Arc<Connects>,
-    catch_up: CatchUp,
+    find: Box<dyn Find>,
     counters: Arc<Counters>,
     /// Its other end is closed when all is over.
     stopped: PipeReader,
@@ -236,12 +252,10 @@ fn session(desk: &Desk, stream: &UnixStream) -> Result<std::convert::Infallible,
         let begun = Instant::now();
         let deadline = begun + FRAME_TIMEOUT;
         let questions = read_questions(desk, stream, &mut body, deadline)?;
-        (desk.catch_up)();
-        let now = Instant::now();
-        let answers: Vec<Answer> =
-            questions.iter().map(|question| answer(desk, &mut asker, *question, now)).collect();
+        let answers = answer_all(desk, &mut asker, &questions);
         if asker.ports() != watch.ports() {
             watch = desk.connects.watch(asker.network, asker.ports());
+            desk.find.catch_up();
         }
         frame.clear();
         encode_answers(&mut frame, &answers);
@@ -266,6 +280,7 @@ fn admit(desk: &Desk, stream: &UnixStream) -> Result<(Asker, Watch), End> {
     };
     asker.look(Instant::now());
     let watch = desk.connects.watch(asker.network, asker.ports());
+    desk.find.catch_up(); // connections to these ports are told from now on
     Ok((asker, watch))
 }
 
@@ -325,15 +340,30 @@ fn read_questions(
     decode_ask(body).map_err(|error| garbled(error.to_string()))
 }
 
+/// What is not known by what has come so far is searched for, once for all of them.
+fn answer_all(desk: &Desk, asker: &mut Asker, questions: &[Question]) -> Vec<Answer> {
+    desk.find.catch_up();
+    let now = Instant::now();
+    let mut answers: Vec<Answer> =
+        questions.iter().map(|question| answer(desk, asker, *question, now)).collect();
+    if answers.contains(&Answer::Unknown) {
+        desk.find.search();
+        let now = Instant::now();
+        let unknown = answers.iter_mut().zip(questions).filter(|(answer, _)| **answer == Answer::Unknown);
+        unknown.for_each(|(again, question)| *again = answer(desk, asker, *question, now));
+    }
+    let count = |wanted: fn(&Answer) -> bool| answers.iter().filter(|answer| wanted(answer)).count() as u64;
+    desk.counters.questions.fetch_add(answers.len() as u64, Relaxed);
+    desk.counters.seen.fetch_add(count(|answer| matches!(answer, Answer::Seen(_))), Relaxed);
+    desk.counters.not_yours.fetch_add(count(|answer| *answer == Answer::NotYours), Relaxed);
+    answers
+}
+
 fn answer(desk: &Desk, asker: &mut Asker, question: Question, now: Instant) -> Answer {
-    let counters = &desk.counters;
-    counters.questions.fetch_add(1, Relaxed);
     if !asker.listens_on(question.weir, now) {
-        counters.not_yours.fetch_add(1, Relaxed);
         return Answer::NotYours;
     }
     let Some(seen) = desk.connects.find(asker.network, question, now) else { return Answer::Unknown };
-    counters.seen.fetch_add(1, Relaxed);
     let process = &seen.process;
     Answer::Seen(Seen {
         pid: process.pid,

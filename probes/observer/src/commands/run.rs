@@ -1,8 +1,8 @@
 //! `weir-probes run`: check the flags, open the port, make the sources, give up rights, look, serve, end on a signal.
 
-use crate::attribution::poll::Poll;
-use crate::attribution::{self, Connects};
+use crate::attribution::{self, Connects, Finder};
 use crate::cli::RunArgs;
+use crate::kernel::connects::Feed;
 use crate::looker::{Board, Looker};
 use crate::processes::Processes;
 use crate::serve::serve;
@@ -39,14 +39,14 @@ fn start(args: &RunArgs) -> Result<ExitCode, anyhow::Error> {
         TcpListener::bind(&listen).map_err(|error| anyhow::anyhow!("{listen} cannot be opened: {error}"))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let sources = source::all(&settings);
+    let (sources, feed) = source::with_feed(&settings);
     // Before there is a second thread: rights are each thread's own.
     let kept = rights::keep(source::kept(&settings))
         .map_err(|error| anyhow::anyhow!("capabilities that are not needed cannot be given up: {error}"))?;
     let telemetry = ProbesTelemetry::new(env!("CARGO_PKG_VERSION"), "unknown");
     reserve(&telemetry, &settings);
     let board = Arc::new(Board::new(telemetry, settings.interval));
-    let _answering = settings.attribution.as_ref().map(answering).transpose()?;
+    let _answering = settings.attribution.as_ref().map(|asked| answering(asked, feed)).transpose()?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
@@ -79,16 +79,19 @@ fn start(args: &RunArgs) -> Result<ExitCode, anyhow::Error> {
 }
 
 /// Answers weir until it is dropped: the socket before those who look for it.
-fn answering(asked: &Attribution) -> Result<(attribution::Server, Poll), anyhow::Error> {
+fn answering(
+    asked: &Attribution,
+    feed: Option<Feed>,
+) -> Result<(attribution::Server, Finder), anyhow::Error> {
     let connects = Connects::new(Arc::new(Mutex::new(Processes::of_this_system())));
-    let poll = Poll::start(&connects)?;
+    let finder = Finder::start(&connects, feed)?;
     let mut settings = attribution::Settings { group: asked.group, ..attribution::Settings::at(&asked.path) };
     if !asked.users.is_empty() {
         settings.users.clone_from(&asked.users);
     }
-    let server = attribution::Server::start(&settings, connects, poll.catch_up())
+    let server = attribution::Server::start(&settings, connects, finder.handle())
         .map_err(|problem| anyhow::anyhow!("--attribution: {problem}"))?;
-    Ok((server, poll))
+    Ok((server, finder))
 }
 
 /// Names of the configuration have their label values whatever else comes.

@@ -2,7 +2,7 @@
 //! is in its [`ProbeStatus`]: nothing here is fatal.
 //!
 //! - [`probe`]: the table of probes; a module for each: [`transitions`], [`errors`], [`flows`], [`bypass`], [`work`],
-//!   [`requests`], [`services`], [`witness`]
+//!   [`requests`], [`services`], [`witness`], [`connects`]
 //! - [`pardon`]: who may talk to storage; [`past`]: what processes did that have ended
 //! - [`machine`]: the kernels it works on; [`tracefs`]: where tracepoints are described
 //! - [`maps`]: what the programs are told, and how they are read; [`lost`]: what they could not keep
@@ -11,6 +11,7 @@
 
 pub mod btf;
 pub mod bypass;
+pub mod connects;
 pub mod costs;
 pub mod errors;
 pub mod flows;
@@ -171,6 +172,12 @@ impl Kernel {
                 lost: if *state == ProbeState::Attached { lost(probe) } else { None },
             })
             .collect()
+    }
+
+    /// The ring buffer of the probe `connects`, once; `None` where that is not attached.
+    pub fn feed(&mut self) -> Option<connects::Feed> {
+        let attached = self.is_attached(&connects::PROBE);
+        self.ebpf.as_mut().filter(|_| attached).and_then(connects::Feed::of)
     }
 
     /// Fills in what the probes have seen. What cannot be read stays unknown.

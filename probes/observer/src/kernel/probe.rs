@@ -3,7 +3,7 @@
 use super::machine::Machine;
 use super::record::Patch;
 use super::refusal::Refusal;
-use super::{Options, bypass, errors, flows, requests, services, transitions, witness, work};
+use super::{Options, bypass, connects, errors, flows, requests, services, transitions, witness, work};
 use aya::programs::{BtfTracePoint, Program, TracePoint};
 use aya::{Btf, Ebpf};
 
@@ -17,6 +17,7 @@ pub const PROBES: &[Probe] = &[
     requests::PROBE,
     services::PROBE,
     witness::PROBE,
+    connects::PROBE,
 ];
 
 /// One probe: what it is, what it needs, and how it is loaded.

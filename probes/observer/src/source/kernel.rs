@@ -1,6 +1,7 @@
 //! The programs in the kernel: loaded with all rights when it is made, read ever after.
 
 use super::Source;
+use crate::kernel::connects::{self, Feed};
 use crate::kernel::pardon::Pardon;
 use crate::kernel::services::Service;
 use crate::kernel::{
@@ -26,9 +27,11 @@ struct Programs {
     witness: Option<Witness>,
 }
 
-pub(super) fn make(settings: &Settings) -> Box<dyn Source> {
+pub(super) fn make(settings: &Settings, feed: &mut Option<Feed>) -> Box<dyn Source> {
+    let mut kernel = Kernel::load(&options(settings));
+    *feed = kernel.feed();
     Box::new(Programs {
-        kernel: Kernel::load(&options(settings)),
+        kernel,
         pardon: named(settings.own.iter().chain(&settings.allow)),
         witness: Witness::of(&settings.weir_metrics, &settings.watch),
     })
@@ -61,7 +64,8 @@ fn chosen(settings: &Settings) -> Vec<Service> {
 }
 
 /// Counting requests costs each write to storage something, and timing services each switch between threads, so both are
-/// asked for; a weir is followed where its program file is known.
+/// asked for; a weir is followed where its program file is known, and connections are told one by one where somebody may ask
+/// whose they are.
 fn options(settings: &Settings) -> Options {
     let mut options = Options::default();
     for process in &settings.own {
@@ -75,7 +79,8 @@ fn options(settings: &Settings) -> Options {
     options.own = named(&settings.own);
     let timed = (!options.services.is_empty()).then_some(services::PROBE.name);
     let compared = (!settings.weir_metrics.is_empty()).then_some(opened::PROBE.name);
-    let asked_for = [counted, followed, timed, compared].into_iter().flatten();
+    let told = settings.attribution.as_ref().map(|_| connects::PROBE.name);
+    let asked_for = [counted, followed, timed, compared, told].into_iter().flatten();
     options.probes = BY_DEFAULT.iter().copied().chain(asked_for).map(str::to_owned).collect();
     options.watch(&settings.watch);
     options
@@ -102,7 +107,7 @@ impl Source for Programs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{NamedService, Protocol, Watch};
+    use crate::settings::{Attribution, NamedService, Protocol, Watch};
 
     #[test]
     fn an_address_is_a_destination_and_a_port_is_watched_everywhere() {
@@ -131,6 +136,9 @@ mod tests {
         assert_eq!(compared.probes[BY_DEFAULT.len()..], ["witness"]);
         assert_eq!(compared.own.names, ["weir"]);
         assert_eq!(all.weirs, [std::path::PathBuf::from("/usr/bin/weir")]);
+        let attribution = Attribution { path: "/run/a.sock".into(), group: None, users: Vec::new() };
+        let asked = options(&Settings { attribution: Some(attribution), ..Settings::default() });
+        assert_eq!(asked.probes[BY_DEFAULT.len()..], ["connects"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Source;
 use crate::host::Host;
+use crate::kernel::connects::Feed;
 use crate::picture::Picture;
 use crate::settings::Settings;
 
@@ -9,7 +10,7 @@ pub(super) const NAME: &str = "machine";
 
 struct Machine;
 
-pub(super) fn make(_: &Settings) -> Box<dyn Source> {
+pub(super) fn make(_: &Settings, _: &mut Option<Feed>) -> Box<dyn Source> {
     Box::new(Machine)
 }
 

@@ -1,6 +1,7 @@
 //! The kernel's list of sockets, where no program of ours tells more. Needs no right in one's own network namespace.
 
 use super::Source;
+use crate::kernel::connects::Feed;
 use crate::picture::{NamespaceStatus, Picture, ProbeState, ProbeStatus};
 use crate::settings::Settings;
 use crate::sockets::Sockets;
@@ -15,7 +16,7 @@ struct SockDiag {
     begun: Instant,
 }
 
-pub(super) fn make(settings: &Settings) -> Box<dyn Source> {
+pub(super) fn make(settings: &Settings, _: &mut Option<Feed>) -> Box<dyn Source> {
     let sockets = Sockets::new(&settings.namespaces, &settings.watch);
     Box::new(SockDiag { sockets, begun: Instant::now() })
 }

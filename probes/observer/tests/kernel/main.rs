@@ -2,6 +2,7 @@
 //! every test says why it was skipped.
 
 mod bypass;
+mod connects;
 mod exhaustion;
 mod flows;
 mod names;
