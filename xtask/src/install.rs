@@ -59,6 +59,12 @@ const PACKAGES: &[Package] = &[
         wanted_by: "building weir itself (zlib-ng, which pingora brings)",
     },
     Package {
+        name: "make",
+        program: "make",
+        service: None,
+        wanted_by: "building weir itself (what cmake writes is for it)",
+    },
+    Package {
         name: "gcc",
         program: "cc",
         service: None,
@@ -72,6 +78,9 @@ const PACKAGES: &[Package] = &[
         wanted_by: "tests in a private network namespace",
     },
 ];
+
+/// Those of them without which weir is not built.
+const COMPILERS: &[&str] = &["cmake", "make", "gcc"];
 
 /// Python packages, with exact versions, for the suites that drive weir with a Python client.
 const PYTHON: &[&str] = &["pymemcache==4.0.0"];
@@ -168,6 +177,20 @@ pub fn prepare(workspace: &Workspace, install: bool) -> Result<Tools> {
         println!("SKIPPED: {line}");
     }
     Ok(tools)
+}
+
+/// What building weir takes besides Rust is there, or is installed where it may be.
+pub fn compilers() -> Result<()> {
+    let wanted = PACKAGES.iter().filter(|package| COMPILERS.contains(&package.name));
+    let absent: Vec<&str> =
+        wanted.filter(|package| which(package.program).is_none()).map(|package| package.name).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let words = absent.join(" ");
+    println!("building weir takes {words}: installing them from Debian");
+    debian(&absent, true)
+        .with_context(|| format!("building weir takes {words}; install them: apt-get install {words}"))
 }
 
 fn print_plan(absent: &[&Package], install: bool) {

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 
 pub use self::side::SideArgs;
 use self::side::{Side, SideReport};
+use crate::install;
 use crate::interrupt::INSIDE;
 use crate::netns::{self, Isolation};
 use crate::process::{self, Running};
@@ -50,6 +51,7 @@ pub struct Options {
 /// Builds, tells the story, prints the table.
 pub fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     let mut steps = Steps::new();
+    install::compilers()?;
     steps.step("build (release)", || build(workspace, options))?;
     if options.no_cql {
         println!("\nSKIPPED: the CQL half: --no-cql was given");
