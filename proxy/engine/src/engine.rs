@@ -148,6 +148,12 @@ impl Engine {
         self.feed.share(correlator);
     }
 
+    /// Hands over what requests with an id did, and waits for that: somebody looks. Turns hand over as they end, but only where
+    /// nobody has to be waited for.
+    pub fn hand_over_correlated(&mut self) {
+        self.feed.hand_over_all();
+    }
+
     /// A new client connection.
     pub fn open_client(&mut self, listener: ListenerId, identity: Arc<Identity>, now: Instant) -> ClientId {
         let known = self.learn_identity(identity);
@@ -338,7 +344,7 @@ impl Engine {
 
     /// Visits and resets what each identity did since the last call, and frees identities nobody bears any more.
     pub fn fold(&mut self, f: impl FnMut(u32, &Arc<Identity>, &IdentityTally)) {
-        self.feed.hand_over_all();
+        self.feed.hand_over();
         self.callers.fold(&mut self.ledger, f);
     }
 

@@ -228,6 +228,12 @@ impl Telemetry {
         caller
     }
 
+    /// The handles of everybody beyond the cap, for sums that were folded elsewhere.
+    #[must_use]
+    pub fn other_callers(&self) -> Arc<CallerMetrics> {
+        self.callers.other().clone()
+    }
+
     /// Shows the limits of every caller that has none of its own, those to come, `_other` and `_invalid` included.
     pub fn set_default_limits(&self, limits: ShownLimits) {
         lock(&self.limits).default = Some(limits);

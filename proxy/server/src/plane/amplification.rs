@@ -6,6 +6,7 @@ use crate::fold::Protocol;
 use crate::worker::orders::Look;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use weir_engine::correlate::totals::OTHER;
 use weir_engine::correlate::{CallerSums, Correlator, LegSums, Origin, Tracked};
 use weir_engine::units::Instant;
 use weir_telemetry::{AmplificationDelta, AmplificationOrigin, CorrelationLost, Telemetry};
@@ -21,7 +22,11 @@ pub(super) fn show(correlator: &Correlator, telemetry: &Telemetry, now: Instant)
             database_operations: sums.database_operations,
             storage_bytes: sums.storage_bytes,
         };
-        telemetry.caller(caller, seconds(now)).amplification(shown_origin(origin), &delta);
+        let handles = match &**caller {
+            OTHER => telemetry.other_callers(),
+            caller => telemetry.caller(caller, seconds(now)),
+        };
+        handles.amplification(shown_origin(origin), &delta);
     });
     let counts = correlator.counts(now);
     telemetry.correlated_requests(counts.tracked);
@@ -137,5 +142,37 @@ fn leg(sums: &LegSums) -> LegReport {
         chunks: sums.chunks,
         bytes_in: sums.bytes_in,
         bytes_out: sums.bytes_out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::PROTOCOLS;
+    use weir_engine::correlate::CorrelationId;
+    use weir_engine::correlate::totals::CALLERS_MAX;
+    use weir_telemetry::TelemetryConfig;
+
+    #[test]
+    fn a_crowd_of_callers_takes_no_more_labels_than_there_are() {
+        let telemetry = Telemetry::new(TelemetryConfig::new(&*PROTOCOLS, 0));
+        let correlator = Correlator::new(10, 1);
+        let (method, now) = ("m".into(), Instant(5_000_000));
+        let began = |caller: String| {
+            correlator.rpc_began(CorrelationId([1; 16]), &caller.into(), &method, 3, now);
+        };
+        (0..CALLERS_MAX + 100).for_each(|n| began(format!("caller-{n}")));
+        for _ in 0..2 {
+            show(&correlator, &telemetry, now); // the second finds nothing new
+        }
+        let page = telemetry.render(None, seconds(now)).body;
+        let keys: Vec<&str> =
+            page.lines().filter(|line| line.starts_with("weir_amplification_rpc_keys_total{")).collect();
+        assert_eq!(keys.len(), 64 + 1, "{keys:?}");
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        let sum: f64 = keys.iter().filter_map(|line| value(line)).sum();
+        assert_eq!(sum, 3.0 * (CALLERS_MAX as f64 + 100.0), "no key is lost");
+        assert!(!page.contains("caller=\"_invalid\",origin"), "{page}");
+        assert!(page.lines().any(|line| line == "weir_correlated_requests{} 1"), "{page}");
     }
 }

@@ -42,6 +42,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
 
     /// Where they put together what requests with an id did.
     fn share_correlator(&mut self, correlator: &Arc<Correlator>);
+    /// What is not there yet goes there now.
+    fn hand_over_correlated(&mut self);
 
     /// What the wall clock says: microseconds since 1970 at [`Instant`] zero.
     fn tell_wall_clock(&mut self, _unix_micros_at_zero: i64) {}
@@ -210,6 +212,9 @@ macro_rules! shared_calls {
         }
         fn share_correlator(&mut self, correlator: &Arc<Correlator>) {
             <$engine>::share_correlator(self, correlator);
+        }
+        fn hand_over_correlated(&mut self) {
+            <$engine>::hand_over_correlated(self);
         }
         fn client_input(&mut self, id: ClientId, bytes: &[u8], now: Instant) {
             <$engine>::client_input(self, id, bytes, now);

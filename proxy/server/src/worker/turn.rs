@@ -185,10 +185,12 @@ impl<P: DataPath> Worker<P> {
         // Whoever asked may have lost patience: then nobody hears the answer, which is no error.
         match order {
             Order::Look(answer) => {
+                self.engine.hand_over_correlated();
                 self.fold_now();
                 let _ = answer.send(self.look());
             }
             Order::Fold(answer) => {
+                self.engine.hand_over_correlated();
                 self.fold_now();
                 self.show_gauges();
                 let _ = answer.send(());
@@ -380,6 +382,7 @@ impl<P: DataPath> Worker<P> {
             return None;
         }
         self.engine.book_held();
+        self.engine.hand_over_correlated();
         self.fold_now();
         Some(End::Drained { cut: self.cut })
     }
