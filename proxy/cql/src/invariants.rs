@@ -9,7 +9,7 @@ use crate::own;
 use crate::read::{Cursor, Span, Value, bytes_pairs, strings};
 use crate::request::{
     BatchEdit, BatchHead, BatchPart, ExecuteEdit, ParameterEdit, Parameters, Request, Values, list_count,
-    list_elements,
+    list_elements, skip_payload, take_request_id,
 };
 use crate::response::{
     ErrorBody, MetadataEdit, Prefix, PreparedEdit, Response, ResultBody, Rows, Tablet, supported, take_tablet,
@@ -145,6 +145,17 @@ fn rewritten_as_it_was(parameters: &Parameters) -> bool {
 
 fn check_request(header: &Header, body: &[u8], dialect: Dialect) -> Result<(), Malformed> {
     let request = Request::locate(header, body, dialect)?;
+    if let Some(taken) = take_request_id(header, body) {
+        // the same message behind what is left of the payload, and never an id twice
+        let message = |header: &Header, body: &[u8]| {
+            let span = skip_payload(header.version, header.opcode, header.flags, body).map(|(_, rest)| rest);
+            span.map(|span| span.of(body).to_vec())
+        };
+        assert_eq!(message(&taken.header, &taken.body), message(header, body));
+        assert_eq!(taken.header.body_len as usize, taken.body.len());
+        assert_eq!(take_request_id(&taken.header, &taken.body), None);
+        assert!(Request::locate(&taken.header, &taken.body, dialect).is_ok());
+    }
     let mut out = Vec::new();
     match request {
         Request::Options => return Ok(()),

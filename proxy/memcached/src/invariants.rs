@@ -2,6 +2,7 @@
 //!
 //! Not part of the stable surface of the crate.
 
+use crate::correlation::{ID_KEY_PREFIX, id_text};
 use crate::keys::{KEY_MAX, has_control, split_keys};
 use crate::{DecodeLimits, Rejection, ReplyHead, Request, RequestDecoder, Step, parse_reply};
 
@@ -85,6 +86,13 @@ fn check_request(request: &Request<'_>, limits: DecodeLimits) {
             for key in keys {
                 check_key(key);
             }
+            if let Some((id, rest)) = retrieve.split_request_id() {
+                let first = retrieve.keys.clone().next().unwrap_or_default();
+                assert_eq!(first, [ID_KEY_PREFIX, id_text(&id).as_bytes()].concat());
+                assert_eq!(rest.keys.len() + 1, retrieve.keys.len());
+                assert!(rest.keys.clone().eq(retrieve.keys.clone().skip(1)));
+                assert!(rest.keys.clone().eq(split_keys(rest.keys.as_bytes())));
+            }
         }
         Request::Store(store) => {
             check_key(store.key);
@@ -115,6 +123,7 @@ fn check_request(request: &Request<'_>, limits: DecodeLimits) {
             let (mut one, mut other) = ([0; 256], [0; 256]);
             assert_eq!(again.routing_key(&mut one), meta.routing_key(&mut other));
             assert!(!meta.routing_key(&mut other).is_empty());
+            assert_eq!(again.request_id(), meta.request_id());
         }
         _ => {}
     }
