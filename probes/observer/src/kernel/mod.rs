@@ -175,9 +175,12 @@ impl Kernel {
     }
 
     /// The ring buffer of the probe `connects`, once; `None` where that is not attached.
+    ///
+    /// None either where `/proc` shows another process namespace's numbers: what the kernel tells would mean strangers.
     pub fn feed(&mut self) -> Option<connects::Feed> {
         let attached = self.is_attached(&connects::PROBE);
-        self.ebpf.as_mut().filter(|_| attached).and_then(connects::Feed::of)
+        let is_readable = attached && self.names.get_mut().numbers() == Numbers::Kernels;
+        self.ebpf.as_mut().filter(|_| is_readable).and_then(connects::Feed::of)
     }
 
     /// Fills in what the probes have seen. What cannot be read stays unknown.

@@ -20,6 +20,9 @@ use weir_probes_abi::connects::{Connected, RING};
 /// Connections that the ring buffer has room for: each takes eight bytes more than its record.
 const ROOM: u64 = RING as u64 / (size_of::<Connected>() as u64 + 8);
 
+/// A port that is used again, as the kernel does on loopback after a second, is the same connection to who counts them.
+const NO_PORT_TWICE: &[(&str, &str)] = &[("net/ipv4/tcp_tw_reuse", "0")];
+
 /// Connects to each of its addresses in turn, sends a byte, and is gone before anybody can look.
 const CLIENT: &str = "import socket, sys\nfor n in range(int(sys.argv[2])):\n host = sys.argv[3 + n % (len(sys.argv) - 3)]\n s = socket.create_connection((host, int(sys.argv[1])))\n s.send(b'x'); s.close()";
 
@@ -78,7 +81,7 @@ fn lost(kernel: &Kernel) -> Option<u64> {
 fn every_short_connection_is_attributed_at_its_first_request() {
     const TEST: &str = "connects::every_short_connection_is_attributed_at_its_first_request";
     const CONNECTIONS: u64 = 2_000;
-    if enter(TEST, &[]) == Place::Done {
+    if enter(TEST, NO_PORT_TWICE) == Place::Done {
         return;
     }
     let listener = TcpListener::bind("[::]:0").unwrap();
@@ -116,8 +119,7 @@ fn every_short_connection_is_attributed_at_its_first_request() {
 fn what_the_kernel_could_not_tell_is_looked_for() {
     const TEST: &str = "connects::what_the_kernel_could_not_tell_is_looked_for";
     const MORE: u64 = 500;
-    // a port that is used again would be the same connection
-    if enter(TEST, &[("net/ipv4/tcp_tw_reuse", "0")]) == Place::Done {
+    if enter(TEST, NO_PORT_TWICE) == Place::Done {
         return;
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -176,4 +178,24 @@ fn what_the_kernel_could_not_tell_is_looked_for() {
     assert_eq!((seen.pid, desk.finder.looks()), (client.id(), looks));
     drop(client.stdin.take());
     client.wait().unwrap();
+}
+
+#[test]
+fn in_a_process_namespace_of_its_own_it_only_looks() {
+    const TEST: &str = "connects::in_a_process_namespace_of_its_own_it_only_looks";
+    const ALONE: &str = "WEIR_TEST_PROCESS_NAMESPACE";
+    if enter(TEST, &[]) == Place::Done {
+        return;
+    }
+    if std::env::var_os(ALONE).is_none() {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--"]).arg(std::env::current_exe().unwrap());
+        command.args(["--exact", TEST, "--nocapture", "--test-threads=1"]).env(ALONE, "1");
+        let done = command.output().unwrap();
+        let out = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success() && out.contains("1 passed"), "{out}");
+        return;
+    }
+    let Some(mut kernel) = load(TEST, &options(&["connects"])) else { return };
+    assert!(kernel.feed().is_none(), "its numbers are strangers here");
 }
