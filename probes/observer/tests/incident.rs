@@ -14,6 +14,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use support::process::Process;
 use support::{PATIENCE, beside, gomemcache, skip, weir_probes, which};
@@ -33,8 +34,35 @@ const CALLS: u64 = ROUNDS * (1 + KEYS);
 const CULPRIT: &str = "gomemcache";
 /// How often Prometheus scrapes as a rule.
 const SCRAPE: Duration = Duration::from_secs(15);
-const MEMCACHED: &str = "127.0.0.1:11211";
-const WEIR: &str = "127.0.0.1:11311";
+/// Where weir-probes serves its metrics.
+const METRICS: &str = "127.0.0.1:9467";
+
+/// Where the client, memcached and weir are. The programs see every network namespace of the machine, in which the same test
+/// may be under way: addresses tell them apart.
+fn at(port: u16) -> String {
+    SocketAddr::from((network::own_address(), port)).to_string()
+}
+
+fn memcached() -> String {
+    at(11_211)
+}
+
+fn weir() -> String {
+    at(11_311)
+}
+
+/// weir's defaults; only that nobody waits in vain for a debug build on a busy machine.
+fn file() -> String {
+    format!(
+        "metrics = \"127.0.0.1:9150\"\n[pool.cache]\nservers = [\"{}\"]\nrequest_timeout = \"25s\"\nstall_timeout = \"28s\"\n\
+         queue_timeout = \"60s\"\n[listener.appview]\naddress = \"{}\"\npool = \"cache\"\n",
+        memcached(),
+        weir()
+    )
+}
+
+/// One storm at a time: two together take a busy machine minutes.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A kernel that never takes a waiting port again, as between two hosts, and queues that take the whole storm.
 fn settings(ports: &str) -> [(&'static str, &str); 5] {
@@ -60,10 +88,23 @@ fn host(test: &str, own: Option<&PathBuf>) -> Option<Host> {
         return None;
     };
     let mut command = Command::new(program);
-    command.args(["-l", "127.0.0.1", "-p", "11211", "-U", "0", "-t", "2", "-m", "256", "-c", "18000"]);
+    command.args([
+        "-l",
+        &network::own_address().to_string(),
+        "-p",
+        "11211",
+        "-U",
+        "0",
+        "-t",
+        "2",
+        "-m",
+        "256",
+        "-c",
+        "18000",
+    ]);
     command.args(["-b", "16384", "-u", "root"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let memcached = Process::start("memcached", &mut command);
-    listens(MEMCACHED);
+    let server = Process::start("memcached", &mut command);
+    listens(&memcached());
     let mut probes = Probes::start(own);
     let page = probes.scrape();
     for probe in ["errors", "bypass", "work"] {
@@ -74,14 +115,14 @@ fn host(test: &str, own: Option<&PathBuf>) -> Option<Host> {
             return None;
         }
     }
-    Some(Host { probes, _memcached: memcached })
+    Some(Host { probes, _memcached: server })
 }
 
 /// Connects from outside of the range of local ports, so that the storm has all of these.
 fn from_outside(to: &str, port: u16) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
+    socket.bind(&SocketAddr::from((network::own_address(), port)).into())?;
     socket.connect(&to.parse::<SocketAddr>().expect("an address").into())?;
     Ok(socket.into())
 }
@@ -107,13 +148,13 @@ struct Probes {
 
 impl Probes {
     fn start(own: Option<&PathBuf>) -> Probes {
-        let mut command = weir_probes(&["run", "--listen", "127.0.0.1:9467", "--interval", "1s", "--work"]);
-        command.args(["--watch", &format!("{MEMCACHED}=memcached")]);
+        let mut command = weir_probes(&["run", "--listen", METRICS, "--interval", "1s", "--work"]);
+        command.args(["--watch", &format!("{}=memcached", memcached())]);
         if let Some(own) = own {
             command.arg("--own").arg(own);
         }
         let (process, _) = saying(&mut command, |line| line.ends_with("; ready"));
-        let stream = from_outside("127.0.0.1:9467", 19_002).expect("it listens");
+        let stream = from_outside(METRICS, 19_002).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         Probes { stream: BufReader::new(stream), _process: process }
     }
@@ -170,7 +211,14 @@ fn number(page: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 /// The storm against a server; gives it once it has begun.
 fn storm(server: &str) -> (Process, BufReader<ChildStdout>) {
     let mut command = Command::new(gomemcache::program());
-    command.args(["-server", server, "-source", "127.0.0.1", "-storm", &ROUNDS.to_string()]);
+    command.args([
+        "-server",
+        server,
+        "-source",
+        &network::own_address().to_string(),
+        "-storm",
+        &ROUNDS.to_string(),
+    ]);
     command.args(["-keys", &KEYS.to_string(), "-goroutines", &KEYS.to_string()]);
     saying(&mut command, |line| line == "ok storm")
 }
@@ -187,17 +235,20 @@ fn ended((mut process, lines): (Process, BufReader<ChildStdout>)) -> Vec<(u64, S
 #[test]
 fn without_weir_one_scrape_names_who_where_how_much_and_what_is_left() {
     const TEST: &str = "without_weir_one_scrape_names_who_where_how_much_and_what_is_left";
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     if !is_inside() && !gomemcache::build() || enter(TEST, &settings(FEW)) == Place::Done {
         return;
     }
     let Some(mut host) = host(TEST, None) else { return };
-    let storm = storm(MEMCACHED);
+    let storm = storm(&memcached());
     let begun = Instant::now();
-    let of = [("destination", MEMCACHED), ("process", CULPRIT)];
-    let towards = [("namespace", "host"), ("source", "127.0.0.1"), ("destination", MEMCACHED)];
+    let (server, source, bound) = (memcached(), network::own_address().to_string(), at(0));
+    let of = [("destination", server.as_str()), ("process", CULPRIT)];
+    let failed_to_bind = [("call", "bind"), ("errno", "EADDRINUSE"), ("destination", bound.as_str()), of[1]];
+    let towards = [("namespace", "host"), ("source", source.as_str()), of[0]];
     // What on-call asks: who, to where, how many connections, how many keys at once, which error, how many ports are left.
     let named = |page: &str| {
-        let errors = number(page, "weir_socket_errors_total", &[("errno", "EADDRINUSE"), of[1]])?;
+        let errors = number(page, "weir_socket_errors_total", &failed_to_bind)?;
         let connections = number(page, "weir_bypass_connections_total", &of)?;
         let largest = number(page, "weir_bypass_request_operations_max", &of)?;
         let used = number(page, "weir_socket_ports_used", &towards)?;
@@ -228,12 +279,11 @@ fn without_weir_one_scrape_names_who_where_how_much_and_what_is_left() {
     let page = host.probes.settled();
     let text = "address already in use";
     let told: u64 = failed.iter().filter(|(_, error)| error.contains(text)).map(|(count, _)| count).sum();
-    let counted =
-        number(&page, "weir_socket_errors_total", &[("call", "bind"), ("errno", "EADDRINUSE"), of[1]]);
+    let counted = number(&page, "weir_socket_errors_total", &failed_to_bind);
     println!("measured: {told} of {CALLS} calls were told \"{text}\"");
     assert_eq!(counted, Some(told as f64), "{failed:?}");
     assert!(told > CALLS / 2, "most of the storm finds no port: {failed:?}");
-    let waiting = [("destination", MEMCACHED), ("direction", "outgoing"), ("state", "time_wait")];
+    let waiting = [of[0], ("direction", "outgoing"), ("state", "time_wait")];
     let waiting = number(&page, "weir_socket_states", &waiting).expect("known");
     assert!(waiting > PORTS as f64 * 0.95, "{waiting} ports wait");
 }
@@ -241,29 +291,38 @@ fn without_weir_one_scrape_names_who_where_how_much_and_what_is_left() {
 #[test]
 fn with_weir_in_between_nothing_fails_and_no_port_waits() {
     const TEST: &str = "with_weir_in_between_nothing_fails_and_no_port_waits";
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     if !is_inside() && !gomemcache::build() || enter(TEST, &settings(MANY)) == Place::Done {
         return;
     }
-    let Some(weir) = beside("weir") else {
+    let Some(program) = beside("weir") else {
         skip(TEST, "weir is not built (cargo build -p weir)");
         return;
     };
-    let Some(mut host) = host(TEST, Some(&weir)) else { return };
-    let mut command = Command::new(&weir);
-    command.args(["run", "--memcached", &format!("{WEIR}={MEMCACHED}"), "--metrics", "127.0.0.1:9150"]);
+    let Some(mut host) = host(TEST, Some(&program)) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, self::file()).expect("a file");
+    let mut command = Command::new(&program);
+    command.args(["run", "--config"]).arg(&file);
     let (_weir, _lines) = saying(command.stderr(Stdio::null()), |line| line.ends_with("ready"));
-    let failed = ended(storm(WEIR));
+    let failed = ended(storm(&weir()));
     assert_eq!(failed, [], "of {CALLS} calls");
-    let page = host.probes.settled();
+    let (page, server, door, bound) = (host.probes.settled(), memcached(), weir(), at(0));
     for (state, most) in [("time_wait", 0.0), ("established", 4.0)] {
-        let towards = [("destination", MEMCACHED), ("direction", "outgoing"), ("state", state)];
+        let towards = [("destination", server.as_str()), ("direction", "outgoing"), ("state", state)];
         let sockets =
             number(&page, "weir_socket_states", &towards).expect("a watched destination has its zero");
         println!("measured: with weir {sockets} sockets towards memcached in {state} after {CALLS} calls");
         assert!(sockets <= most, "{sockets} in {state}");
     }
-    let waiting = number(&page, "weir_socket_states", &[("destination", WEIR), ("state", "time_wait")]);
+    let waiting =
+        number(&page, "weir_socket_states", &[("destination", door.as_str()), ("state", "time_wait")]);
     assert_eq!(waiting.unwrap_or(0.0), 0.0, "towards weir");
-    assert_eq!(number(&page, "weir_socket_errors_total", &[("process", CULPRIT)]), None, "no call failed");
-    assert_eq!(number(&page, "weir_bypass_connections_total", &[]), None, "nobody goes past weir");
+    for place in [&server, &door, &bound] {
+        let failures = number(&page, "weir_socket_errors_total", &[("destination", place)]);
+        assert_eq!(failures, None, "no call failed at {place}");
+    }
+    let past = number(&page, "weir_bypass_connections_total", &[("destination", &server)]);
+    assert_eq!(past, None, "nobody goes past weir");
 }

@@ -51,7 +51,7 @@ func main() {
 	rounds := flag.Int("storm", 0, "no checks: ask for all keys so many times, and tell what failed")
 	flag.Parse()
 	client := memcache.New(*server)
-	client.Timeout = 30 * time.Second
+	client.Timeout = 60 * time.Second
 	if *source != "" {
 		client.DialContext = from(*source)
 	}
