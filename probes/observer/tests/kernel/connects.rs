@@ -92,9 +92,11 @@ fn every_short_connection_is_attributed_at_its_first_request() {
     let mut client = Command::new("python3");
     client.args(["-c", CLIENT, &port.to_string(), &CONNECTIONS.to_string()]);
     let mut child = client.args(["127.0.0.1", "::1", "::ffff:127.0.0.1", "127.0.0.2"]).spawn().unwrap();
+    let mut different = std::collections::HashSet::new();
     for _ in 0..CONNECTIONS {
         let (mut stream, client) = listener.accept().unwrap();
         let weir = stream.local_addr().unwrap();
+        different.insert((client.port(), client.ip().to_canonical(), weir.ip().to_canonical()));
         // its request, and its end: no descriptor is left that a look could find
         let mut all = Vec::new();
         stream.read_to_end(&mut all).unwrap();
@@ -104,14 +106,17 @@ fn every_short_connection_is_attributed_at_its_first_request() {
         assert!(seen.age < Duration::from_secs(30), "{:?}", seen.age);
     }
     assert!(child.wait().unwrap().success());
-    assert_eq!((desk.connects.counts().observed, desk.finder.looks()), (CONNECTIONS, 0), "the kernel told");
+    // a port that the kernel gave out twice all the same is one connection to who counts
+    let observed = different.len() as u64;
+    assert!(observed > CONNECTIONS * 9 / 10, "{observed}");
+    assert_eq!((desk.connects.counts().observed, desk.finder.looks()), (observed, 0), "the kernel told");
     assert_eq!(lost(&kernel), Some(0));
 
     // Nobody asks about this one's port.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let held = TcpStream::connect(other.local_addr().unwrap()).unwrap();
     assert!(desk.ask(&[]).is_empty());
-    assert_eq!(desk.connects.counts().observed, CONNECTIONS);
+    assert_eq!(desk.connects.counts().observed, observed);
     drop(held);
 }
 
