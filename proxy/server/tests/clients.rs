@@ -192,15 +192,10 @@ fn reads_as_a_part(what: &str, reads: impl FnOnce(u16)) {
 
 #[test]
 fn gomemcache_reads_as_a_part_of_a_request() {
-    let Some(go) = which("go") else { return skip("gomemcache with an id", "go is not installed") };
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/gomemcache");
     let program = target().join("e2e/gomemcache-requestid");
-    let go = |words: &[&str]| run(Command::new(&go).current_dir(&source).args(words), None, BUILD_LIMIT);
-    if !go(&["mod", "download"]).status.success() {
-        return skip("gomemcache with an id", "its module cannot be had");
+    if !gomemcache::build_as(&program, "./requestid") {
+        return;
     }
-    let out = program.to_string_lossy().into_owned();
-    go(&["build", "-mod=readonly", "-buildvcs=false", "-o", &out, "./requestid"]).expect_success("go build");
     reads_as_a_part("gomemcache", |port| {
         let at = format!("127.0.0.1:{port}");
         let done = run(Command::new(&program).args([&at, TRACE]), None, LIMIT).expect_success("requestid");

@@ -2,7 +2,7 @@
 
 use super::process::run;
 use super::{skip, target, which};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,6 +18,11 @@ pub fn program() -> PathBuf {
 
 /// Builds it; false, said aloud, where that cannot be.
 pub fn build() -> bool {
+    build_as(&program(), ".")
+}
+
+/// Builds a package of its module; false, said aloud, where that cannot be.
+pub fn build_as(program: &Path, package: &str) -> bool {
     let Some(go) = which("go") else {
         skip("gomemcache", "go is not installed");
         return false;
@@ -29,7 +34,7 @@ pub fn build() -> bool {
         skip("gomemcache", &format!("its module cannot be had: {why}"));
         return false;
     }
-    let out = program().to_string_lossy().into_owned();
-    go(&["build", "-mod=readonly", "-buildvcs=false", "-o", &out, "."]).expect_success("go build");
+    let out = program.to_string_lossy().into_owned();
+    go(&["build", "-mod=readonly", "-buildvcs=false", "-o", &out, package]).expect_success("go build");
     true
 }
