@@ -81,7 +81,10 @@ fn idle(namespaces: Vec<NamespaceStatus>) -> Picture {
             failed(Destination::Other),
             failed(to("127.0.0.1:0")),
         ]),
-        probes: vec![ProbeStatus { probe: "sock_diag", state: ProbeState::Attached, lost: None }],
+        bypass: Some(Vec::new()),
+        probes: ["sock_diag", "bypass"]
+            .map(|probe| ProbeStatus { probe, state: ProbeState::Attached, lost: None })
+            .into(),
         ..Picture::default()
     }
 }
@@ -106,6 +109,7 @@ fn no_socket_is_0_where_that_is_known_and_unknown_where_it_is_not() {
             assert_eq!(row["states"], serde_json::json!({}));
         }
         let text = render(&view, &plain(120));
+        assert!(text.contains("nobody goes past weir"), "{text}");
         for destination in ["127.0.0.1:11211", "127.0.0.1:9042", "_other", "127.0.0.1:0"] {
             let line = text.lines().find(|line| line.starts_with(destination)).expect(destination);
             let cells: Vec<&str> = line.split_whitespace().skip(1).collect();

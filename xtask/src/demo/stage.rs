@@ -146,6 +146,7 @@ impl Stage<'_> {
         }
         self.look(&mut seen);
         if let (Some(witness), Some(testimony)) = (self.witness, &mut testimony) {
+            witness.settle();
             witness.look(testimony, None);
         }
         report.testimony = testimony;

@@ -31,7 +31,7 @@ const MULTIGET: &[(&str, Cell)] = &[
 const WITNESS: &[(&str, Cell)] = &[
     ("weir-probes: who goes past weir, named after", named),
     ("weir-probes: failed binds and connects", kernel_failures),
-    ("weir-probes: TIME_WAIT towards the backend, at most", kernel_time_wait),
+    ("weir-probes: new TIME_WAIT towards the backend", kernel_time_wait),
 ];
 
 /// Other programs took so much of the machine that latencies say little.

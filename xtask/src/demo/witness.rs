@@ -18,6 +18,8 @@ use crate::workspace::{Profile, Workspace};
 
 /// How long the programs may take to load, and the first look to come.
 const START: Duration = Duration::from_secs(30);
+/// A look every second, and a reading of it every second.
+const SETTLE: Duration = Duration::from_millis(2_500);
 /// A request for more keys than this is the storm's.
 const MANY: u64 = 10_000;
 
@@ -42,12 +44,13 @@ pub struct Testimony {
     pub named: Option<(f64, String)>,
     /// Processes that went past weir to the backend so far. `None`: unknown.
     pub past_weir: Option<usize>,
-    /// Most local ports in TIME_WAIT towards the backend. `None`: unknown.
+    /// Most local ports in TIME_WAIT towards the backend, beyond those before the phase. `None`: unknown.
     pub time_wait: Option<u64>,
     /// Calls to bind and connect that failed meanwhile. `None`: unknown.
     pub failures: Option<u64>,
     /// Those before the phase.
     pub failures_before: u64,
+    pub time_wait_before: u64,
 }
 
 impl Witness {
@@ -85,7 +88,8 @@ impl Witness {
     pub fn phase(&self) -> Testimony {
         self.read();
         let failures_before = failures(&self.state.borrow().last).unwrap_or(0);
-        Testimony { failures_before, ..Testimony::default() }
+        let time_wait_before = self.time_wait(&self.state.borrow().last).unwrap_or(0);
+        Testimony { failures_before, time_wait_before, ..Testimony::default() }
     }
 
     /// Takes in what was read since; `storming` is the storm under way, who sends it, and the seconds since it began.
@@ -97,7 +101,7 @@ impl Witness {
         let past =
             |rows: &Vec<Value>| rows.iter().filter(|row| row["destination"] == self.backend.as_str()).count();
         testimony.past_weir = rows.map(past);
-        let waiting = self.row(view).map(|row| row["states"]["time_wait"].as_u64().unwrap_or(0));
+        let waiting = self.time_wait(view).map(|all| all.saturating_sub(testimony.time_wait_before));
         testimony.time_wait = testimony.time_wait.max(waiting);
         testimony.failures = failures(view).map(|all| all.saturating_sub(testimony.failures_before));
         if let Some((storm, culprit, since)) = storming
@@ -129,6 +133,15 @@ impl Witness {
         let rows = state.last["probes"].as_array().cloned().unwrap_or_default();
         let bypass = rows.into_iter().find(|row| row["probe"] == "bypass")?;
         Some(format!("{} {}", bypass["state"].as_str()?, bypass["why"].as_str().unwrap_or("")))
+    }
+
+    /// Waits until what has happened is read.
+    pub fn settle(&self) {
+        std::thread::sleep(SETTLE);
+    }
+
+    fn time_wait(&self, view: &Value) -> Option<u64> {
+        self.row(view).map(|row| row["states"]["time_wait"].as_u64().unwrap_or(0))
     }
 
     /// The backend's row.

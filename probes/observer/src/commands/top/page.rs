@@ -68,7 +68,9 @@ pub fn view(page: &str) -> View {
     // A counter that nobody has incremented has no sample: the probe's state tells whether it is known.
     let attached = |probe: &str| view.probes.iter().any(|row| row.probe == probe && row.state == "attached");
     view.known.errors = known(metric::SOCKET_ERRORS.name) || attached("errors");
+    let nobody = attached("bypass").then(Vec::new);
     processes(&samples, &mut view);
+    view.processes = view.processes.take().or(nobody);
     view.looked_into = looked_into(&samples, &view);
     view.without_ports();
     view.sort();
