@@ -243,6 +243,10 @@ impl Books {
         self.telemetry.namings(NamingResult::Overflow, namings.overflow);
         engine.take_reached(|bound, times| self.telemetry.cql_bound_reached(bound, times));
         engine.take_opaque(|cause, statements| self.telemetry.opaque_statements(cause, statements));
+        engine.take_statement_times(|cluster, fingerprint, spent| {
+            let statement = self.telemetry.cluster(cluster).statement(fingerprint.unwrap_or(OTHER));
+            statement.spent(spent.backend_us, spent.operations);
+        });
         engine.fold_servers(|slot, identity, server, operations| {
             self.resolve_once(slot as usize, identity, now);
             let backend = match server {

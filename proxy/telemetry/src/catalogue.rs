@@ -24,6 +24,8 @@ pub const PRINCIPALS: usize = 64;
 pub const POOLS: usize = 64;
 /// Clusters that become label values.
 pub const CLUSTERS: usize = 64;
+/// Statements of a cluster that become label values.
+pub const FINGERPRINTS: usize = 64;
 /// Services that become label values.
 pub const SERVICES: usize = 64;
 /// Methods of services that become label values, the shared `_other` not counted.
@@ -132,6 +134,7 @@ const RPC_METHOD: LabelInfo = label("method", Values::Configured(RPC_METHODS));
 const WORKER: LabelInfo = label("worker", Values::Configured(WORKERS));
 const MODE: LabelInfo = label("mode", Values::Listed(LimitMode::NAMES));
 const ORIGIN: LabelInfo = label("origin", Values::Listed(AmplificationOrigin::NAMES));
+const FINGERPRINT: LabelInfo = label("fingerprint", Values::Configured(FINGERPRINTS));
 const CAUSE: LabelInfo = label("cause", Values::Configured(CAUSES));
 const CAPPED_LABELS: &[&str] = &[
     "caller",
@@ -247,6 +250,10 @@ catalogue! {
     // Statements and clusters (CQL).
     CQL_OPAQUE_STATEMENTS = Counter "weir_cql_opaque_statements_total" [CAUSE]
         "Statements passed on without being understood: counted as one operation each, or as their values tell";
+    CQL_STATEMENT_SECONDS = Counter "weir_cql_statement_seconds_total" [CLUSTER, FINGERPRINT]
+        "Time that requests with this statement took at the nodes, of statements that have had a second of it at a worker";
+    CQL_STATEMENT_OPERATIONS = Counter "weir_cql_statement_operations_total" [CLUSTER, FINGERPRINT]
+        "Operations that nodes were asked for by requests with this statement (what it is: /statements, weir fingerprint)";
     CQL_BOUND_REACHED = Counter "weir_cql_bound_reached_total" [label("bound", Values::Listed(CqlBound::NAMES))]
         "How often a bound without a key was met: requests of one connection (2,048: it waits), texts of statements (4,096 a worker: all are read anew), clients that wait for one PREPARE (1,024: further ones send theirs), statements prepared again for one request (32: the client is told)";
     CQL_PREPARED_STATEMENTS = Gauge "weir_cql_prepared_statements" [CLUSTER]

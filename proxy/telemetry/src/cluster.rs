@@ -1,9 +1,11 @@
 //! What is counted per cluster of nodes that speak CQL.
 
+use crate::catalogue::FINGERPRINTS;
 use crate::control::ControlMetrics;
 use crate::counters::GaugeShare;
 use crate::families::Families;
-use crate::labels::Label;
+use crate::labels::{BoundedNames, Label, OTHER};
+use crate::statement::StatementMetrics;
 use crate::vocabulary::{
     CacheResult, CheckState, FailoverCause, NodeState, Outcome, PrepareResult, ReadApart, RouteResult,
     SignInResult, TabletForgotten, TabletTold,
@@ -16,6 +18,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct ClusterMetrics {
     name: Label,
+    statements: BoundedNames<StatementMetrics>,
     families: Arc<Families>,
     prepared: Gauge,
     prepares: [Counter; PrepareResult::COUNT],
@@ -66,7 +69,9 @@ impl ClusterMetrics {
         let checks = std::array::from_fn(|state| {
             families.cql_credential_checks.series([name.clone(), CheckState::ALL[state].name().into()])
         });
+        let other = Arc::new(StatementMetrics::new(name, OTHER.into(), families));
         ClusterMetrics {
+            statements: BoundedNames::new(FINGERPRINTS, other, None, families.overflow("fingerprint")),
             routed: std::array::from_fn(|how| {
                 families.cql_routed_requests.series(with(RouteResult::ALL[how].name()))
             }),
@@ -118,6 +123,13 @@ impl ClusterMetrics {
             part_bytes: families.cql_part_bytes.series([name.clone()]),
             bulk_lanes: families.cql_bulk_lanes.series([name.clone()]),
         }
+    }
+
+    /// The handles of a statement, by its fingerprint; [`OTHER`] is of statements without a name. Takes a lock: once per
+    /// fold and statement.
+    pub fn statement(&self, fingerprint: &str) -> Arc<StatementMetrics> {
+        self.statements
+            .resolve(fingerprint, |label, _| StatementMetrics::new(&self.name, label, &self.families))
     }
 
     /// Clients that signed in.

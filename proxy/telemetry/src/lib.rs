@@ -40,6 +40,7 @@ pub mod probes;
 pub mod process;
 pub mod rolling_max;
 pub mod rpc;
+pub mod statement;
 pub mod telemetry;
 pub mod vocabulary;
 

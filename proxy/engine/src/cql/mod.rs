@@ -6,7 +6,7 @@
 //! (statements to priced requests; `statements`, `prepared`, `rules`, `face` and `second` say what they are) -> `target` (which
 //! partition) -> `dispatch` (limits, whose turn), with `flight`, `cache` and `writes` (is the same being asked, was it
 //! answered, is that still so), and `routing` (which node) -> `node` and `streams` (few connections) -> `answers`
-//! (replies back) -> `settle` (what it cost).
+//! (replies back) -> `settle` (what it cost; `statement_times` by statement).
 //! A request for many keys goes from `dispatch` through `jobs` (it is split, or not; `split` cuts and gathers), `chunks`
 //! (whose part is next) and `parts` (one part); `job_plan` is what differs between reads and `batches`.
 //! `lists` has what a list of many markers is split in.
@@ -59,6 +59,7 @@ mod second;
 mod settle;
 pub mod signin;
 pub mod split;
+mod statement_times;
 mod statements;
 mod stream_through;
 mod streams;
@@ -76,6 +77,7 @@ pub use node::{LaneInfo, NodeId, ShardDial};
 pub use placement::{PartitionKeyColumn, PlacedNode, Placement};
 pub use reached::Bound;
 pub use routing::Routed;
+pub use statement_times::{STATEMENTS_KEPT, STATEMENTS_SHOWN, Spent, WORTH, fingerprint_of};
 pub use tablets::{TabletCounts, TabletForgotten, TabletTold};
 pub use view::ClusterCounts;
 pub use writes::Writes;
@@ -187,6 +189,7 @@ pub struct CqlEngine {
     /// Lanes were added since the driver last asked.
     lanes_added: bool,
     statements: Statements,
+    times: statement_times::StatementTimes,
     /// Reads that others wait for.
     flights: Flights,
     writes: Arc<Writes>,
@@ -247,6 +250,7 @@ impl CqlEngine {
             free_nodes: Vec::new(),
             lanes_added: false,
             statements: Statements::default(),
+            times: statement_times::StatementTimes::default(),
             flights: Flights::default(),
             writes: Arc::default(),
             dirty_clients: Vec::new(),

@@ -15,6 +15,11 @@ use weir_cql::envelope::{Flags, Header, Opcode};
 use weir_cql::response::{ErrorBody, Prefix, write_prefix};
 use weir_cql::{Cursor, Version, own};
 
+/// What services ask for, as opposed to what drivers do for themselves.
+fn is_data(method: Method) -> bool {
+    matches!(method, Method::Select | Method::Insert | Method::Update | Method::Delete | Method::Batch)
+}
+
 impl CqlEngine {
     /// Passes a reply on, to those who wait for the same one too.
     pub(super) fn pass_on(
@@ -224,6 +229,10 @@ impl CqlEngine {
             self.feed.push(|| Work::new(**correlation, Leg::Database, service, &entry));
         }
         let statement = request.named.as_ref();
+        if let Some(statement) = statement.filter(|_| chunks > 0 && is_data(request.method)) {
+            let cluster = self.clients[request.client.slot as usize].cluster;
+            self.times.record(&self.clusters[cluster.0 as usize].settings.name, statement, &entry);
+        }
         match account {
             Some(account) => self.ledger.record_held(account, &entry, statement),
             None => self.ledger.record_statement(&entry, &known.identity.name, listener, statement),

@@ -277,6 +277,12 @@ impl CqlEngine {
         }
     }
 
+    /// Visits and resets what nodes spent on statements since the last call: the cluster's name, the statement's
+    /// ([`super::fingerprint_of`] in 16 hex digits; `None`: of those without a place), and how much.
+    pub fn take_statement_times(&mut self, f: impl FnMut(&Arc<str>, Option<&Arc<str>>, super::Spent)) {
+        self.times.take(f);
+    }
+
     /// Visits and resets whose operations each node was asked for since the last call: identity slot, identity, the
     /// node's name, and the operations. Call before [`CqlEngine::fold`].
     pub fn fold_nodes(&mut self, mut f: impl FnMut(u32, &Arc<crate::caller::Identity>, &str, u64)) {

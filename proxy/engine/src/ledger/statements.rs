@@ -34,6 +34,12 @@ impl Form {
     pub fn new(text: &str, hash: u64, table: &str, complete: bool) -> Form {
         Form { text: shown(text, complete), table: shown(table, true), hash }
     }
+
+    /// What tells it from others.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
 }
 
 fn shown(text: &str, complete: bool) -> Box<str> {

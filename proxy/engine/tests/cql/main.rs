@@ -28,6 +28,7 @@ mod split_budget;
 mod split_failover;
 mod split_lists;
 mod split_pages;
+mod statement_times;
 mod statements;
 mod stream_through;
 mod tablets;

@@ -263,6 +263,8 @@ pub struct StatementRow {
     pub statement: String,
     /// `keyspace.table`, as far as it is known.
     pub table: String,
+    /// What `weir fingerprint` says of it, the label of `weir_cql_statement_seconds_total`; empty in the row of `_other`.
+    pub fingerprint: String,
     /// Requests.
     pub requests: u64,
     /// Of those, the ones that did not end well.

@@ -15,7 +15,7 @@ use weir_engine::correlate::Correlator;
 use weir_engine::cql::credentials::Verdict;
 use weir_engine::cql::principals::Principals;
 use weir_engine::cql::signin::SignIn;
-use weir_engine::cql::{ClusterCounts, Placement, Writes};
+use weir_engine::cql::{ClusterCounts, Placement, Spent, Writes};
 use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
 use weir_engine::settings::{Address, Backend, Settings};
@@ -164,6 +164,8 @@ pub trait DataPath: Sized + Send + Unpin + 'static {
     fn fold_servers(&mut self, f: impl FnMut(u32, &Arc<Identity>, Server<'_>, u64));
     /// Statements passed on unread since the last call, by cause.
     fn take_opaque(&mut self, _f: impl FnMut(&'static str, u64)) {}
+    /// What nodes spent on statements since the last call: cluster, fingerprint (`None`: of others), and how much.
+    fn take_statement_times(&mut self, _f: impl FnMut(&str, Option<&str>, Spent)) {}
     /// How often bounds without a key were met since the last call.
     fn take_reached(&mut self, _f: impl FnMut(CqlBound, u64)) {}
     /// What is counted about each cluster, in the order of the settings.

@@ -12,7 +12,7 @@ use weir_engine::correlate::Correlator;
 use weir_engine::cql::credentials::Verdict;
 use weir_engine::cql::principals::Principals;
 use weir_engine::cql::signin::SignIn;
-use weir_engine::cql::{Bound, ClusterCounts, CqlEngine, LaneInfo, Placement, Writes};
+use weir_engine::cql::{Bound, ClusterCounts, CqlEngine, LaneInfo, Placement, Spent, Writes};
 use weir_engine::error::Rejected;
 use weir_engine::ledger::{IdentityTally, Ledger};
 use weir_engine::settings::{Address, Backend, Settings};
@@ -86,6 +86,11 @@ impl DataPath for CqlEngine {
     }
     fn take_opaque(&mut self, mut f: impl FnMut(&'static str, u64)) {
         CqlEngine::take_opaque(self, |cause, statements| f(cause.label(), statements));
+    }
+    fn take_statement_times(&mut self, mut f: impl FnMut(&str, Option<&str>, Spent)) {
+        CqlEngine::take_statement_times(self, |cluster, name, spent| {
+            f(cluster, name.map(|name| &**name), spent)
+        });
     }
     fn place(&mut self, cluster: ClusterId, placement: Arc<dyn Placement>, now: Instant) {
         CqlEngine::place(self, cluster, placement, now);
