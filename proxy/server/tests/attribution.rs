@@ -13,7 +13,7 @@ use std::time::Duration;
 use support::wire::Wire;
 use support::{Memcached, Weir, eventually, free_port, wait_for};
 use weir_probes::attribution::connects::Connect;
-use weir_probes::attribution::poll::Poll;
+use weir_probes::attribution::finder::Finder;
 use weir_probes::attribution::{Connects, Server, Settings};
 use weir_probes::processes::{Processes, SinceBoot, Told};
 
@@ -136,8 +136,7 @@ fn a_client_that_is_gone_already_is_named_by_weir_probes() {
     let connects = connects();
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("attribution.sock");
-    let server =
-        Server::start(&Settings::at(&socket), connects.clone(), Box::new(|| {})).expect("it listens");
+    let server = Server::start(&Settings::at(&socket), connects.clone(), Box::new(())).expect("it listens");
     let key = format!("attribution = \"unix:{}\"", socket.display());
     let with = weir(&memcached, &key);
     eventually("weir has introduced itself", || server.counts().open == 1);
@@ -190,7 +189,7 @@ fn what_weir_probes_does_not_know_weir_finds_itself() {
     drop(client);
 
     // There, but it has seen nothing.
-    let server = Server::start(&Settings::at(&socket), connects(), Box::new(|| {})).expect("it listens");
+    let server = Server::start(&Settings::at(&socket), connects(), Box::new(())).expect("it listens");
     let beside = weir(&memcached, &key);
     eventually("weir has introduced itself", || server.counts().open >= 1);
     let mut client = Client::start(beside.directory.path(), beside.port, free_port());
@@ -203,7 +202,7 @@ fn what_weir_probes_does_not_know_weir_finds_itself() {
     // There, and it does not let weir ask.
     let own = rustix::process::geteuid().as_raw();
     let settings = Settings { users: vec![own + 1], ..Settings::at(&socket) };
-    let server = Server::start(&settings, connects(), Box::new(|| {})).expect("it listens");
+    let server = Server::start(&settings, connects(), Box::new(())).expect("it listens");
     let refused = weir(&memcached, &key);
     let line = refused.logs("attribution_failed");
     assert!(line.contains("refused") && line.contains(&format!("user {own} may not ask here")), "{line}");
@@ -234,11 +233,11 @@ fn one_that_listens_and_never_answers_costs_a_tenth_of_a_second() {
 fn without_a_kernel_program_looking_is_enough_for_clients_that_stay() {
     let Some(memcached) = Memcached::start() else { return };
     let connects = connects();
-    let poll = Poll::start(&connects).expect("a thread");
+    let finder = Finder::start(&connects, None).expect("a thread");
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("attribution.sock");
     let server =
-        Server::start(&Settings::at(&socket), connects.clone(), poll.catch_up()).expect("it listens");
+        Server::start(&Settings::at(&socket), connects.clone(), finder.handle()).expect("it listens");
     let weir = weir(&memcached, &format!("attribution = \"unix:{}\"", socket.display()));
     eventually("weir has introduced itself", || server.counts().open == 1);
     let mut client = Client::start(weir.directory.path(), weir.port, free_port());
