@@ -3,7 +3,8 @@
 //!
 //! A request costs one look into a table; numbers leave it with the fold. Bounds per worker: [`STATEMENTS_KEPT`] statements
 //! are counted, of which [`STATEMENTS_SHOWN`] get a name, once they have had [`WORTH`] of the nodes' time: what is asked
-//! now and then takes no name from others. The rest is one sum per cluster. Names are kept for the life of the worker.
+//! now and then takes no name from others. When there is no place left, those without a name lose theirs and begin anew. The
+//! rest is one sum per cluster. Names are kept for the life of the worker.
 
 use crate::ledger::{Entry, Statement};
 use crate::units::Span;
