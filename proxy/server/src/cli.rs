@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use weir_engine::settings::Address;
 use weir_engine::units::Span;
 
-/// A sidecar that measures and bounds the work behind requests to memcached and to CQL clusters.
+/// A sidecar that measures and bounds the work behind requests to memcached, to CQL clusters and between services.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "weir",
@@ -18,6 +18,7 @@ use weir_engine::units::Span;
 Examples:
   weir run --memcached 127.0.0.1:11311=127.0.0.1:11211     no file needed
   weir run --cql 127.0.0.1:9142=10.0.0.1:9042,10.0.0.2:9042
+  weir run --rpc 127.0.0.1:3100=127.0.0.1:3000 --rpc-preset bsky
   weir run --config weir.toml
   weir check weir.toml                                     every problem at once
   weir top                                                 who asks for how much, live
@@ -69,6 +70,8 @@ Examples:
   weir run --cql 127.0.0.1:9142=10.0.0.1:9042,10.0.0.2:9042
   weir run --memcached 127.0.0.1:11311=127.0.0.1:11211 --cql 127.0.0.1:9142=127.0.0.1:9042
 
+  weir run --rpc 127.0.0.1:3100=127.0.0.1:3000 --rpc-preset bsky
+
 Drivers are shown one node, at the address they dialled: a driver that asks for 127.0.0.1:9142 stays there.
 Without a file weir splits big multigets, queues fairly, counts and warns; it refuses nothing but flush_all, and
 that only when there is more than one --memcached.
@@ -78,8 +81,8 @@ pub struct RunArgs {
     #[arg(
         long,
         value_name = "FILE",
-        required_unless_present_any = ["memcached", "cql"],
-        conflicts_with_all = ["memcached", "cql"]
+        required_unless_present_any = ["memcached", "cql", "rpc"],
+        conflicts_with_all = ["memcached", "cql", "rpc"]
     )]
     pub config: Option<PathBuf>,
     /// A listener and the memcached servers behind it; may repeat.
@@ -88,6 +91,12 @@ pub struct RunArgs {
     /// A listener for CQL and the nodes of the cluster behind it; may repeat.
     #[arg(long, value_name = "LISTEN=CONTACT[,CONTACT...]", value_parser = parse_cql_route)]
     pub cql: Vec<Route>,
+    /// A listener for gRPC, Connect and other HTTP, and the servers (HTTP/2) of the service behind it; may repeat.
+    #[arg(long, value_name = "LISTEN=UPSTREAM[,UPSTREAM...]", value_parser = parse_rpc_route)]
+    pub rpc: Vec<Route>,
+    /// The table of methods whose keys are counted, for every --rpc.
+    #[arg(long, value_name = "NAME", requires = "rpc")]
+    pub rpc_preset: Option<String>,
     /// Serve /metrics, /healthz and /readyz here; may repeat. Takes the place of the file's key.
     #[arg(long, value_name = "LISTEN", value_parser = parse_address)]
     pub metrics: Vec<Address>,
@@ -103,12 +112,12 @@ pub struct RunArgs {
     /// Keep overrides over a restart in this directory.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Let --memcached and --cql listen where other machines can reach it.
+    /// Let --memcached, --cql and --rpc listen where other machines can reach it.
     #[arg(long)]
     pub allow_remote: bool,
 }
 
-/// One `--memcached` or `--cql`: where clients come in, and which servers or nodes answer.
+/// One `--memcached`, `--cql` or `--rpc`: where clients come in, and which servers or nodes answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Where weir listens.
@@ -408,6 +417,10 @@ fn parse_cql_route(text: &str) -> Result<Route, String> {
     route(text, "CONTACT", "127.0.0.1:9142=127.0.0.1:9042")
 }
 
+fn parse_rpc_route(text: &str) -> Result<Route, String> {
+    route(text, "UPSTREAM", "127.0.0.1:3100=127.0.0.1:3000")
+}
+
 fn route(text: &str, what: &str, example: &str) -> Result<Route, String> {
     let (listen, servers) =
         text.split_once('=').ok_or_else(|| format!("expected LISTEN={what}[,{what}...] (\"{example}\")"))?;
@@ -466,6 +479,7 @@ mod tests {
             "weir run --memcached 127.0.0.1:1=127.0.0.1:2,unix:/a --metrics 0.0.0.0:9 --admin unix:/b --workers 2",
             "weir run --cql 127.0.0.1:3=127.0.0.1:4,127.0.0.1:5 --cql [::1]:3=db-1:9042",
             "weir run --memcached 127.0.0.1:1=127.0.0.1:2 --cql 127.0.0.1:3=127.0.0.1:4",
+            "weir run --rpc 127.0.0.1:3=unix:/s,127.0.0.1:5 --rpc-preset bsky",
             "weir check weir.toml --against unix:/b",
             "weir top --once --json",
             "weir explain importer",
@@ -493,6 +507,7 @@ mod tests {
             "weir run --config a --cql 127.0.0.1:1=127.0.0.1:2",
             "weir run --cql 127.0.0.1:1",
             "weir run --cql 127.0.0.1:1=127.0.0.1:2,",
+            "weir run --memcached 127.0.0.1:1=127.0.0.1:2 --rpc-preset bsky",
             "weir limits set a --mode refuse",
             "weir limits set a --mode refuse --for 31d",
             "weir limits set a --operations-per-request 0 --for 1h",

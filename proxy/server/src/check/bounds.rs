@@ -68,6 +68,36 @@ pub fn bounds(config: &Config) -> String {
         );
     }
     config.settings.clusters.iter().for_each(|cluster| of_cluster(&mut text, cluster, workers));
+    for (service, (edge, table)) in config.settings.services.iter().zip(&config.services) {
+        let all = table.0.methods();
+        let keyed = all.filter(|method| !method.keys.is_empty()).count() as u64;
+        let _ = writeln!(
+            text,
+            "service {}: {}, {} described ({} with keys); {}",
+            service.name,
+            counted(service.servers.len() as u64, "server"),
+            counted(table.0.methods().len() as u64, "method"),
+            show_count(keyed),
+            edge.speaks.word()
+        );
+        let _ = writeln!(
+            text,
+            "  at most {} calls in flight, {} under way; requests of {}, {} held; split {}",
+            show_count(service.calls_in_flight.into()),
+            show_count(service.calls_max.into()),
+            show_bytes(edge.request_max),
+            show_bytes(edge.held_bytes_max),
+            on_off(service.split)
+        );
+        let _ = writeln!(
+            text,
+            "  time-outs: connect {}, request {} (at most {}), queue {}",
+            show_span(edge.connect_timeout),
+            show_span(service.request_timeout),
+            show_span(service.request_timeout_max),
+            show_span(service.queue_timeout)
+        );
+    }
     for (listener, door) in config.settings.listeners.iter().zip(&config.doors) {
         let behind = config.settings.backend_name(listener.backend);
         let principals = match door.principal {

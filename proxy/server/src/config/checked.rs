@@ -1,5 +1,6 @@
 //! The checked shape of a configuration: what `weir run` works with. No impossible value is left in it.
 
+use super::keys::ServiceDraft;
 use super::problem::Problem;
 use crate::tls::{ClientSide, ServerSide};
 use std::fmt;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use weir_engine::settings::{Address, CallerLimits, Settings};
 use weir_engine::units::{ListenerId, Span};
+use weir_rpc::Table;
 
 /// Everything a process is told.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Config {
     /// How each cluster is spoken to, in the order of `settings.clusters`: nothing where without TLS, or where files are not
     /// looked at.
     pub clusters_tls: Vec<Option<ClientSide>>,
+    /// What the edge is told of each service and what its methods are, in the order of `settings.services`.
+    pub services: Vec<(ServiceDraft, ServiceTable)>,
     /// Which verified principals carry a name of their own.
     pub principals: Vec<PrincipalRule>,
     /// What the operator should know although the configuration is taken.
@@ -54,6 +58,16 @@ impl Config {
     #[must_use]
     pub fn limits_of(&self, caller: &str) -> &CallerLimits {
         self.settings.callers.get(caller).unwrap_or(&self.settings.undeclared)
+    }
+}
+
+/// The methods of a service. Two are equal when they are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceTable(pub Arc<Table>);
+
+impl PartialEq for ServiceTable {
+    fn eq(&self, other: &ServiceTable) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

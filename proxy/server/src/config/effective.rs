@@ -4,7 +4,7 @@
 use super::checked::{Config, ConfigHash};
 use super::keys::{
     CALLER, CLUSTER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, ProcessDraft, RULE,
-    RuleDraft,
+    RuleDraft, SERVICE, ServiceDraft,
 };
 use super::schema::{Key, Kind, ModeBits, Tighter, Value, quoted};
 use md5::{Digest as _, Md5};
@@ -14,7 +14,7 @@ use weir_engine::settings::{Address, Backend, CallerLimits};
 /// One section with every key.
 #[derive(Clone, Debug)]
 pub struct Section {
-    /// `pool`, `cluster`, `rule`, `listener`, `callers`, `undeclared`, or empty for the top.
+    /// `pool`, `cluster`, `rule`, `service`, `listener`, `callers`, `undeclared`, or empty for the top.
     pub kind: &'static str,
     /// The cluster whose rule it is; empty for other kinds.
     pub owner: String,
@@ -80,6 +80,10 @@ pub fn sections(config: &Config) -> Vec<Section> {
             ..Section::new("rule", &*rule.name, rows(&[RULE], &RuleDraft::of(rule)))
         }));
     }
+    for (settings, (service, _)) in config.settings.services.iter().zip(&config.services) {
+        let draft = ServiceDraft { settings: settings.clone(), ..service.clone() };
+        all.push(Section::new("service", &*settings.name, rows(&[SERVICE], &draft)));
+    }
     for index in 0..config.settings.listeners.len() {
         let draft = listener_draft(config, index);
         all.push(Section::new("listener", &*draft.settings.name, rows(&[LISTENER], &draft)));
@@ -106,6 +110,8 @@ fn listener_draft(config: &Config, index: usize) -> ListenerDraft {
         address: Some(settings.address.clone()),
         pool: settings.backend.pool().map(|_| config.settings.backend_name(settings.backend)),
         cluster: settings.backend.cluster().map(|_| config.settings.backend_name(settings.backend)),
+        service: matches!(settings.backend, Backend::Service(_))
+            .then(|| config.settings.backend_name(settings.backend)),
         second_weir: settings.second_weir.map(Address::from),
         settings,
         mode: ModeBits(door.mode),
@@ -228,7 +234,7 @@ pub enum ValueChange {
 pub fn needs_restart(difference: &Difference) -> bool {
     let key = difference.path.rsplit('.').next().unwrap_or_default();
     match (difference.section, &difference.change) {
-        ("pool" | "cluster" | "listener", ValueChange::Added | ValueChange::Lost) => true,
+        ("pool" | "cluster" | "service" | "listener", ValueChange::Added | ValueChange::Lost) => true,
         (section, _) => is_fixed(section, key),
     }
 }
@@ -244,8 +250,22 @@ pub fn is_fixed(section: &str, key: &str) -> bool {
                 ["connections_per_node", "streams_per_connection", "prepared_max", "auth_file", "clients"];
             fixed.contains(&key) || key.starts_with("tls")
         }
+        "service" => matches!(
+            key,
+            "servers"
+                | "upstream"
+                | "connections"
+                | "streams_per_connection"
+                | "connect_timeout"
+                | "health"
+                | "health_path"
+                | "health_interval"
+                | "request_max"
+                | "held_bytes_max"
+                | "retry_percent"
+        ),
         "listener" => {
-            let fixed = ["address", "pool", "cluster", "mode", "group", "backlog", "principal"];
+            let fixed = ["address", "pool", "cluster", "service", "mode", "group", "backlog", "principal"];
             fixed.contains(&key) || matches!(key, "tls_cert" | "tls_key" | "tls_client_ca")
         }
         _ => !matches!(
@@ -259,7 +279,11 @@ pub fn is_fixed(section: &str, key: &str) -> bool {
 #[must_use]
 pub fn backends_changed(old: &Config, new: &Config) -> Vec<(String, String, String)> {
     let shown = |config: &Config, backend: Backend| {
-        let kind = if backend.pool().is_some() { "pool" } else { "cluster" };
+        let kind = match backend {
+            Backend::Pool(_) => "pool",
+            Backend::Cluster(_) => "cluster",
+            Backend::Service(_) => "service",
+        };
         format!("{kind} {}", config.settings.backend_name(backend))
     };
     let after = |name: &str| new.settings.listeners.iter().find(|listener| *listener.name == *name);

@@ -4,7 +4,7 @@ use super::checked::ProcessConfig;
 use super::host::Host;
 use super::keys::{
     CALLER, CALLERS_MAX, CLUSTER, CLUSTERS_MAX, CallerDraft, LIMITS, LISTENER, LISTENERS_MAX, ListenerDraft,
-    POOL, POOLS_MAX, PROCESS, ProcessDraft, RULE, SECTIONS,
+    POOL, POOLS_MAX, PROCESS, ProcessDraft, RULE, SECTIONS, SERVICE, SERVICES_MAX, ServiceDraft,
 };
 use super::problem::{Lines, Problem, Severity};
 use super::rules::{self, ClusterRule};
@@ -58,6 +58,8 @@ pub struct FileShape {
     pub clusters: Vec<Draft<ClusterSettings>>,
     /// `[cluster.NAME.rule.RULE]`, in the order of the file.
     pub rules: Vec<ClusterRule>,
+    /// `[service.NAME]`, in the order of the file.
+    pub services: Vec<Draft<ServiceDraft>>,
     /// `[listener.NAME]`, in the order of the file.
     pub listeners: Vec<Draft<ListenerDraft>>,
     /// `[callers.NAME]`, in the order of the file.
@@ -75,6 +77,7 @@ impl FileShape {
             pools: Vec::new(),
             clusters: Vec::new(),
             rules: Vec::new(),
+            services: Vec::new(),
             listeners: Vec::new(),
             callers: Vec::new(),
             undeclared: Draft::unwritten("", CallerLimits::default()),
@@ -199,6 +202,8 @@ pub fn read_file(collector: &mut Collector<'_>, text: &str, host: &Host) -> (Fil
     });
     let cluster = |name: &str| ClusterSettings::new(name, Vec::new());
     shape.clusters = read_named(collector, root, "cluster", "cluster", CLUSTERS_MAX, &[CLUSTER], cluster);
+    shape.services =
+        read_named(collector, root, "service", "service", SERVICES_MAX, &[SERVICE], ServiceDraft::new);
     shape.listeners =
         read_named(collector, root, "listener", "listener", LISTENERS_MAX, &[LISTENER], ListenerDraft::new);
     shape.callers = read_named(collector, root, "callers", "callers", CALLERS_MAX, &CALLER, |_| {
@@ -306,7 +311,7 @@ fn unknown(section: &str, name: &str, near: Option<&str>, is_table: bool) -> (St
             Some("undeclared") => "did you mean [undeclared]?".to_owned(),
             Some(near) => format!("did you mean [{near}.NAME]?"),
             None => {
-                "the sections are [pool.NAME], [cluster.NAME], [listener.NAME], [callers.NAME] and [undeclared]"
+                "the sections are [pool.NAME], [cluster.NAME], [service.NAME], [listener.NAME], [callers.NAME] and [undeclared]"
                     .to_owned()
             }
         };
@@ -328,6 +333,7 @@ fn home_of(name: &str) -> Option<String> {
         has("[pool.NAME]", POOL.iter().any(|key| key.name == name)),
         has("[cluster.NAME]", CLUSTER.iter().any(|key| key.name == name)),
         has("[cluster.NAME.rule.RULE]", RULE.iter().any(|key| key.name == name)),
+        has("[service.NAME]", SERVICE.iter().any(|key| key.name == name)),
         has("[listener.NAME]", LISTENER.iter().any(|key| key.name == name)),
         has("[callers.NAME]", CALLER.iter().flat_map(|keys| keys.iter()).any(|key| key.name == name)),
     ]

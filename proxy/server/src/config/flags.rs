@@ -3,7 +3,7 @@
 use super::checked::Config;
 use super::file::{Collector, Draft, FileShape, read_file};
 use super::host::Host;
-use super::keys::ListenerDraft;
+use super::keys::{ListenerDraft, ServiceDraft};
 use super::problem::{Problems, file_name};
 use super::relations;
 use crate::cli::{Route, RunArgs};
@@ -44,6 +44,16 @@ pub(super) fn read(args: &RunArgs, host: &Host) -> Result<Config, Problems> {
         shape.clusters.push(Draft::unwritten(&name, cluster));
         let mut listener = listener(args, route, &name);
         listener.cluster = Some(name.as_str().into());
+        shape.listeners.push(Draft::unwritten(&name, listener));
+    }
+    for (index, route) in args.rpc.iter().enumerate() {
+        let name = numbered("rpc", index);
+        let mut service = ServiceDraft::new(&name);
+        service.settings.servers.clone_from(&route.servers);
+        service.preset = args.rpc_preset.as_deref().map(Into::into);
+        shape.services.push(Draft::unwritten(&name, service));
+        let mut listener = listener(args, route, &name);
+        listener.service = Some(name.as_str().into());
         shape.listeners.push(Draft::unwritten(&name, listener));
     }
     relations::check(Collector::of_flags(), shape, host)

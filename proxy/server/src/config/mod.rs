@@ -24,8 +24,10 @@ mod values;
 
 pub use checked::{
     Config, ConfigHash, Door, DoorTls, Group, OnClientClose, PrincipalKind, PrincipalRule, ProcessConfig,
+    ServiceTable,
 };
 pub use host::Host;
+pub use keys::{Checked, ServiceDraft, Speaks};
 pub use problem::{Problem, Problems, Severity};
 pub use values::is_name;
 

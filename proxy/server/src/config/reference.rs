@@ -4,7 +4,7 @@ use super::effective::is_fixed;
 use super::host::Host;
 use super::keys::{
     CALLER, CLUSTER, CallerDraft, LIMITS, LISTENER, ListenerDraft, POOL, PROCESS, RULE, RuleDraft, SERVER,
-    ServerDraft,
+    SERVICE, ServerDraft, ServiceDraft,
 };
 use super::quantity::{show_bytes, show_count, show_span};
 use super::schema::{Absent, Key, Kind};
@@ -20,7 +20,7 @@ const HEAD: &str = "\
 `weir run --config weir.toml` reads one TOML file. `weir check weir.toml` tells every problem of it at once, with line,
 column and what to write instead; nothing is accepted half, and no unknown key passes. SIGHUP reads the file again: a
 file with problems is refused whole, and weir goes on with the one it has. So is a file that a running weir cannot take
-over. These need a restart, and the answer names them: pools, clusters or listeners added, removed or renamed, and
+over. These need a restart, and the answer names them: pools, clusters, services or listeners added, removed or renamed, and
 
 ";
 
@@ -65,6 +65,14 @@ contacts = [\"10.0.0.11:9042\", \"10.0.0.12:9042\"]
 [listener.timelines]
 address = \"127.0.0.1:9142\"
 cluster = \"main\"
+
+[service.dataplane]
+servers = [\"10.0.0.21:3000\"]
+preset = \"bsky\"
+
+[listener.dataplane]
+address = \"127.0.0.1:3100\"
+service = \"dataplane\"
 
 # Clients of the shared socket with this uid are the importer, and it is held to these limits.
 [callers.importer]
@@ -127,6 +135,13 @@ pub fn markdown() -> String {
     );
     section(
         &mut page,
+        "[service.NAME]",
+        "Servers that answer gRPC, Connect or other HTTP (docs/rpc.md). At most 64 services.",
+        &[SERVICE],
+        &ServiceDraft::new(""),
+    );
+    section(
+        &mut page,
         "[listener.NAME]",
         "A door for clients. Its name is a label value, and the caller name of clients nothing better is known about. At \
          most 64 listeners.",
@@ -166,6 +181,7 @@ fn fixed_keys() -> String {
     line("at the top", "", PROCESS.iter().map(|key| key.name).collect());
     line("of a pool", "pool", POOL.iter().map(|key| key.name).collect());
     line("of a cluster", "cluster", CLUSTER.iter().map(|key| key.name).collect());
+    line("of a service", "service", SERVICE.iter().map(|key| key.name).collect());
     line("of a listener", "listener", LISTENER.iter().map(|key| key.name).collect());
     text.push('\n');
     text
@@ -210,6 +226,7 @@ fn holds(kind: Kind) -> String {
         }
         Kind::Name => "name".to_owned(),
         Kind::Names(most) => format!("list of names, at most {}", show_count(most as u64)),
+        Kind::Paths(most) => format!("list of paths, at most {}", show_count(most as u64)),
         Kind::Table => "`\"keyspace.table\"`".to_owned(),
         Kind::Fingerprint => "16 hexadecimal digits".to_owned(),
         Kind::Ports => "`\"A-B\"`, ports from 1,024".to_owned(),

@@ -61,6 +61,8 @@ pub enum Kind {
     Ports,
     /// An absolute path.
     Path,
+    /// Absolute paths, at most this many.
+    Paths(usize),
     /// One address.
     Address,
     /// An address, or a list of at most this many.

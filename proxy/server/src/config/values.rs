@@ -39,7 +39,8 @@ pub fn read_value(
 ) -> Option<Value> {
     let at = value.span().start;
     let read = match kind {
-        Kind::Names(most) => return read_names(collector, path, most, value),
+        Kind::Names(most) => return read_names(collector, path, most, value, ("a name", name)),
+        Kind::Paths(most) => return read_names(collector, path, most, value, ("a path", absolute_path)),
         Kind::Addresses(most) => return read_addresses(collector, path, most, value),
         Kind::Servers(most) => return read_servers(collector, path, most, value),
         kind => read_single(kind, value.get_ref()),
@@ -78,7 +79,9 @@ fn read_single(kind: Kind, value: &DeValue<'_>) -> Result<Value, Wrong> {
         Kind::Address => address(text(value, "an address")?).map(|address| Value::Addresses(vec![address])),
         Kind::FileMode => file_mode(value).map(Value::Mode),
         Kind::Flush => flush(value).map(Value::Flush),
-        Kind::Names(_) | Kind::Addresses(_) | Kind::Servers(_) => Err(Wrong::new("a list is expected")),
+        Kind::Names(_) | Kind::Paths(_) | Kind::Addresses(_) | Kind::Servers(_) => {
+            Err(Wrong::new("a list is expected"))
+        }
     }
 }
 
@@ -305,17 +308,19 @@ fn read_names(
     path: &str,
     most: usize,
     value: &Spanned<DeValue<'_>>,
+    (expected, single): (&str, fn(&str) -> Result<Arc<str>, Wrong>),
 ) -> Option<Value> {
     let at = value.span().start;
     let DeValue::Array(items) = value.get_ref() else {
-        let wrong = mismatch(value.get_ref(), "a list of names", "write [\"one\", \"two\"]");
+        let wrong =
+            mismatch(value.get_ref(), &format!("a list, each {expected}"), "write [\"one\", \"two\"]");
         collector.error(at, path, wrong.what, wrong.help);
         return None;
     };
     too_many(collector, at, path, items.len(), most)?;
     let mut names: Vec<Arc<str>> = Vec::with_capacity(items.len());
     for item in items.iter() {
-        match text(item.get_ref(), "a name").and_then(name) {
+        match text(item.get_ref(), expected).and_then(single) {
             Ok(name) if names.contains(&name) => {
                 collector.error(item.span().start, path, format!("\"{name}\" is there twice"), None);
             }

@@ -346,6 +346,18 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
             ("queue_timeout", seconds(cluster.queue_timeout)),
         ]);
     }
+    for (service, (edge, _)) in settings.services.iter().zip(&config.services) {
+        all.extend([
+            ("calls_in_flight", f64::from(service.calls_in_flight)),
+            ("calls_max", f64::from(service.calls_max)),
+            ("request_timeout", seconds(service.request_timeout)),
+            ("request_timeout_max", seconds(service.request_timeout_max)),
+            ("queue_timeout", seconds(service.queue_timeout)),
+            ("streams_per_connection", f64::from(edge.streams_per_connection)),
+            ("request_max", edge.request_max.0 as f64),
+            ("held_bytes_max", edge.held_bytes_max.0 as f64),
+        ]);
+    }
     for (listener, door) in settings.listeners.iter().zip(&config.doors) {
         all.extend([
             ("backlog", f64::from(door.backlog)),

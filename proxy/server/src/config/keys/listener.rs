@@ -34,6 +34,8 @@ pub struct ListenerDraft {
     pub pool: Option<Arc<str>>,
     /// The cluster's name.
     pub cluster: Option<Arc<str>>,
+    /// The service's name.
+    pub service: Option<Arc<str>>,
     /// What the engine is told; its address and what is behind it are filled in at the end.
     pub settings: ListenerSettings,
     /// Permission bits of a Unix socket.
@@ -63,6 +65,7 @@ impl ListenerDraft {
             address: None,
             pool: None,
             cluster: None,
+            service: None,
             settings: ListenerSettings::new(name, nowhere, Backend::Pool(PoolId(0))),
             mode: ModeBits(0o660),
             group: None,
@@ -95,7 +98,7 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Kind::Name,
         Absent::Words("the only pool of a file without clusters"),
         Tighter::Neither,
-        "The pool its clients reach. A listener has a pool or a cluster."
+        "The pool its clients reach. A listener has a pool, a cluster or a service."
     ),
     key!(
         ListenerDraft,
@@ -105,6 +108,15 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         Absent::Words("the only cluster of a file without pools"),
         Tighter::Neither,
         "The cluster its clients reach: they speak CQL to this listener."
+    ),
+    key!(
+        ListenerDraft,
+        "service",
+        service,
+        Kind::Name,
+        Absent::Words("the only service of a file with nothing else"),
+        Tighter::Neither,
+        "The service its clients reach: they speak gRPC, Connect or other HTTP to this listener."
     ),
     key!(
         ListenerDraft,

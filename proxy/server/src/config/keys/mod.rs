@@ -7,6 +7,7 @@ mod listener;
 mod pool;
 mod process;
 mod rule;
+mod service;
 
 pub use caller::{CALLER, CallerDraft, LIMITS};
 pub use cluster::CLUSTER;
@@ -14,11 +15,14 @@ pub use listener::{LISTENER, ListenerDraft};
 pub use pool::{POOL, SERVER, ServerDraft};
 pub use process::{PROCESS, ProcessDraft};
 pub use rule::{RULE, RuleDraft};
+pub use service::{Checked, SERVICE, ServiceDraft, Speaks};
 
-/// Pools, clusters, listeners and named callers one file may hold.
+/// Pools, clusters, services, listeners and named callers one file may hold.
 pub const POOLS_MAX: usize = 64;
 /// See [`POOLS_MAX`].
 pub const CLUSTERS_MAX: usize = 64;
+/// See [`POOLS_MAX`].
+pub const SERVICES_MAX: usize = 64;
 /// See [`POOLS_MAX`].
 pub const LISTENERS_MAX: usize = 64;
 /// See [`POOLS_MAX`].
@@ -31,4 +35,4 @@ pub const CONTACTS_MAX: usize = 64;
 pub const FILE_MAX: u64 = 4 << 20;
 
 /// The sections besides the top level, as their headers are written.
-pub const SECTIONS: &[&str] = &["pool", "cluster", "listener", "callers", "undeclared"];
+pub const SECTIONS: &[&str] = &["pool", "cluster", "service", "listener", "callers", "undeclared"];

@@ -1,4 +1,4 @@
-//! What is behind a listener: the pool or the cluster it names, or the only one there is.
+//! What is behind a listener: the pool, the cluster or the service it names, or the only one there is.
 
 use super::to_u32;
 use crate::config::file::{Collector, Draft, FileShape, suggestion};
@@ -6,7 +6,7 @@ use crate::config::keys::ListenerDraft;
 use crate::config::problem::Problem;
 use std::sync::Arc;
 use weir_engine::settings::{Backend, ListenerSettings};
-use weir_engine::units::{ClusterId, PoolId};
+use weir_engine::units::{ClusterId, PoolId, ServiceId};
 
 /// The backend of a listener, where the file says so well.
 pub(super) fn of_listener(
@@ -15,6 +15,20 @@ pub(super) fn of_listener(
     path: &str,
     draft: &Draft<ListenerDraft>,
 ) -> Option<Backend> {
+    if let Some(name) = &draft.held.service {
+        if let Some(key) = ["pool", "cluster"].into_iter().find(|key| draft.places.contains_key(key)) {
+            let what =
+                format!("a listener has a pool, a cluster or a service, and this one names a {key} as well");
+            let problem = Problem::error(format!("{path}.service"), what)
+                .help("write two listeners, each with an address of its own");
+            problems.add(draft.place("service"), problem);
+            return None;
+        }
+        let names = shape.services.iter().map(|service| &service.name);
+        let others = shape.clusters.iter().map(|cluster| &cluster.name);
+        return named(problems, draft, path, ("service", name), names, ("cluster", others))
+            .map(|at| Backend::Service(ServiceId(at)));
+    }
     match (&draft.held.pool, &draft.held.cluster) {
         (Some(_), Some(_)) => {
             let what = "a listener has a pool or a cluster, and this one names both";
@@ -68,10 +82,17 @@ fn unnamed(
     path: &str,
     draft: &Draft<ListenerDraft>,
 ) -> Option<Backend> {
-    if ["pool", "cluster"].iter().any(|key| draft.places.contains_key(key)) {
+    if ["pool", "cluster", "service"].iter().any(|key| draft.places.contains_key(key)) {
         return None; // it is there and was no name: that was told
     }
     let problem = match (shape.pools.len(), shape.clusters.len()) {
+        (0, 0) if shape.services.len() == 1 => return Some(Backend::Service(ServiceId(0))),
+        (0, 0) if shape.services.len() > 1 => {
+            Problem::error(path, "the key `service` is missing: the file has several services")
+        }
+        (1, 0) | (0, 1) if !shape.services.is_empty() => {
+            Problem::error(path, "the key `pool`, `cluster` or `service` is missing: the file has several")
+        }
         (1, 0) => return Some(Backend::Pool(PoolId(0))),
         (0, 1) => return Some(Backend::Cluster(ClusterId(0))),
         (0, 0) => Problem::error(path, "there is no pool for it")
@@ -97,7 +118,13 @@ pub(super) fn unused(problems: &mut Collector<'_>, shape: &FileShape, listeners:
         let id = ClusterId(to_u32(at));
         (Backend::Cluster(id), cluster.at, format!("cluster.{}", cluster.name), "cluster")
     });
-    for (_, at, path, kind) in pools.chain(clusters).filter(|(backend, ..)| is_unused(*backend)) {
+    let services = shape.services.iter().enumerate().map(|(at, service)| {
+        let id = ServiceId(to_u32(at));
+        (Backend::Service(id), service.at, format!("service.{}", service.name), "service")
+    });
+    for (_, at, path, kind) in
+        pools.chain(clusters).chain(services).filter(|(backend, ..)| is_unused(*backend))
+    {
         problems.add(at, Problem::warning(path, format!("no listener uses this {kind}")));
     }
 }

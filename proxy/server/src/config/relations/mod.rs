@@ -8,6 +8,7 @@ mod machine;
 mod pools;
 mod rules;
 mod second;
+mod services;
 mod tls;
 
 use super::address::{is_local, is_loopback_host};
@@ -34,11 +35,13 @@ pub(super) fn check(
     // which may change at a reload.
     shape.pools.sort_by(|a, b| a.name.cmp(&b.name));
     shape.clusters.sort_by(|a, b| a.name.cmp(&b.name));
+    shape.services.sort_by(|a, b| a.name.cmp(&b.name));
     shape.listeners.sort_by(|a, b| a.name.cmp(&b.name));
     let problems = &mut collector;
     let pools = pools::check(problems, &shape, host);
     let mut clusters = clusters::check(problems, &shape, host);
     rules::check(problems, &shape, &mut clusters);
+    let services = services::check(problems, &shape, host);
     let clusters_tls = tls::clusters(problems, &shape, host);
     let (listeners, doors) = listeners(problems, &shape, &pools, host);
     backends::unused(problems, &shape, &listeners);
@@ -54,7 +57,7 @@ pub(super) fn check(
     let settings = Settings {
         pools,
         clusters,
-        services: Vec::new(),
+        services: services.iter().map(|(service, _)| service.settings.clone()).collect(),
         listeners,
         callers: shape.callers.iter().map(|draft| (draft.name.clone(), draft.held.limits.clone())).collect(),
         undeclared: shape.undeclared.held,
@@ -68,8 +71,16 @@ pub(super) fn check(
         warnings.iter().all(|problem| problem.severity == Severity::Warning),
         "errors were counted"
     );
-    let mut config =
-        Config { process, settings, doors, clusters_tls, principals, warnings, hash: ConfigHash(0) };
+    let mut config = Config {
+        process,
+        settings,
+        doors,
+        clusters_tls,
+        services,
+        principals,
+        warnings,
+        hash: ConfigHash(0),
+    };
     config.hash = super::effective::hash(&config);
     Ok(config)
 }
@@ -100,11 +111,14 @@ fn listeners(
         let backend = backends::of_listener(problems, shape, &path, draft);
         let example = match backend {
             Some(Backend::Cluster(_)) => "write address = \"127.0.0.1:9142\"",
+            Some(Backend::Service(_)) => "write address = \"127.0.0.1:3100\" or \"unix:/run/weir/rpc.sock\"",
             _ => "write address = \"127.0.0.1:11311\" or \"unix:/run/weir/cache.sock\"",
         };
         missing(problems, &path, draft, LISTENER, example);
         if let Some(Backend::Cluster(_)) = backend {
             clusters::listener(problems, &path, draft);
+        } else if let Some(Backend::Service(_)) = backend {
+            services::listener(problems, &path, draft);
         } else {
             let pool = backend.and_then(Backend::pool);
             values(problems, &path, draft, pool.and_then(|pool| pools.get(pool.0 as usize)));

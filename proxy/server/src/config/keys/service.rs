@@ -1,0 +1,167 @@
+//! Keys of `[service.NAME]`.
+
+use crate::config::schema::{Absent, Key, Kind, Tighter, Worded};
+use crate::config_key as key;
+use std::sync::Arc;
+use weir_engine::settings::ServiceSettings;
+use weir_engine::units::{Bytes, Span};
+
+const SPEAKS: &[(&str, &str)] = &[
+    ("http2", "HTTP/2, without TLS by prior knowledge: what gRPC needs"),
+    ("http1", "HTTP/1.1 with connections kept"),
+];
+const CHECKS: &[(&str, &str)] = &[
+    ("none", "nothing: a connected server is a good one"),
+    ("grpc", "`grpc.health.v1.Health/Check` of the whole server; SERVING is good"),
+    ("http", "`GET` of `health_path`; 200 to 299 is good"),
+];
+const MS: Span = Span::millis(1);
+const SECOND: Span = Span::secs(1);
+const MINUTE: Span = Span::secs(60);
+const HOUR: Span = Span::secs(3_600);
+
+/// What the servers of a service speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/2.
+    Http2,
+    /// HTTP/1.1.
+    Http1,
+}
+
+impl Worded for Speaks {
+    const WORDS: &'static [(&'static str, Speaks)] = &[("http2", Speaks::Http2), ("http1", Speaks::Http1)];
+}
+
+/// What a server is asked besides being connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// Nothing.
+    None,
+    /// gRPC's health service.
+    Grpc,
+    /// A path.
+    Http,
+}
+
+impl Worded for Checked {
+    const WORDS: &'static [(&'static str, Checked)] =
+        &[("none", Checked::None), ("grpc", Checked::Grpc), ("http", Checked::Http)];
+}
+
+/// A service while its file is read, and what the edge is told of it afterwards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceDraft {
+    /// What the engine is told.
+    pub settings: ServiceSettings,
+    /// A table that comes with weir.
+    pub preset: Option<Arc<str>>,
+    /// Files of descriptors, as text.
+    pub protos: Vec<Arc<str>>,
+    /// File of the method table.
+    pub methods: Option<Arc<str>>,
+    /// What its servers speak.
+    pub speaks: Speaks,
+    /// Connections to each server; by default it depends on what they speak.
+    pub connections: Option<u32>,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams_per_connection: u32,
+    /// Time for one dial.
+    pub connect_timeout: Span,
+    /// What a server is asked.
+    pub health: Checked,
+    /// The path of that question.
+    pub health_path: Arc<str>,
+    /// The pause between two of them.
+    pub health_interval: Span,
+    /// Bytes of one request's body that is held until it was judged.
+    pub request_max: Bytes,
+    /// Bytes of all of them, on one listener.
+    pub held_bytes_max: Bytes,
+}
+
+impl ServiceDraft {
+    /// A service with every default.
+    #[must_use]
+    pub fn new(name: &str) -> ServiceDraft {
+        let settings = ServiceSettings { split: false, ..ServiceSettings::new(name, Vec::new()) };
+        ServiceDraft {
+            settings,
+            preset: None,
+            protos: Vec::new(),
+            methods: None,
+            speaks: Speaks::Http2,
+            connections: None,
+            streams_per_connection: 256,
+            connect_timeout: SECOND,
+            health: Checked::None,
+            health_path: "/health".into(),
+            health_interval: Span::secs(2),
+            request_max: Bytes(32 << 20),
+            held_bytes_max: Bytes(256 << 20),
+        }
+    }
+}
+
+macro_rules! keys {
+    ($($name:literal, $($field:ident).+, $kind:expr, $default:expr, $tighter:ident, $doc:expr;)+) => {
+        /// Keys of a service.
+        pub static SERVICE: &[Key<ServiceDraft>] = &[
+            $(key!(ServiceDraft, $name, $($field).+, $kind, $default, Tighter::$tighter, $doc),)+
+        ];
+    };
+}
+
+keys! {
+    "servers", settings.servers, Kind::Addresses(super::CONTACTS_MAX), Absent::Required, Neither,
+        "The servers that answer alike: `\"10.0.0.1:3000\"`, `\"unix:/path\"`, or a list.";
+    "preset", preset, Kind::Name, Absent::Words("none"), Neither,
+        "A table of methods that comes with weir: `\"bsky\"` (the bsky service's 41 batch methods).";
+    "protos", protos, Kind::Paths(super::CONTACTS_MAX), Absent::Default, Neither,
+        "Files of .proto text that describe the service; one may import another by its file name. No `protoc` is needed. Read \
+         at the start and at every reload.";
+    "methods", methods, Kind::Path, Absent::Words("none: methods are known by name only"), Neither,
+        "TOML file with an entry for each method whose keys are counted (docs/rpc.md has the form): it goes with `protos`, \
+         or adds to `preset`. Read at the start and at every reload.";
+    "upstream", speaks, Kind::Word(SPEAKS), Absent::Default, Neither,
+        "What the servers speak. Clients may speak either, gRPC HTTP/2 only.";
+    "connections", connections, Kind::Count(1, 10_000), Absent::Words("2, with `http1` 64"), Neither,
+        "Connections to each server, for each listener: so many are kept with `http2`, and never more are open with `http1`.";
+    "streams_per_connection", streams_per_connection, Kind::Count(1, 100_000), Absent::Default, Neither,
+        "Requests at once on one HTTP/2 connection. A server that allows fewer has the rest wait in weir.";
+    "connect_timeout", connect_timeout, Kind::Duration(MS, MINUTE), Absent::Default, Neither,
+        "Time for one dial, and how long a call waits while no server is connected.";
+    "health", health, Kind::Word(CHECKS), Absent::Default, Neither,
+        "What each server is asked again and again; after two bad answers in a row it gets no calls.";
+    "health_path", health_path, Kind::Path, Absent::Default, Neither,
+        "The path that `health = \"http\"` asks for.";
+    "health_interval", health_interval, Kind::Duration(Span::millis(100), HOUR), Absent::Default, Neither,
+        "The pause between two questions.";
+    "request_max", request_max, Kind::Size(1 << 10, 1 << 30), Absent::Default, Less,
+        "Bytes of one request's body, which is held until it was counted and admitted; larger ones are refused.";
+    "held_bytes_max", held_bytes_max, Kind::Size(1 << 10, 1 << 40), Absent::Default, Less,
+        "Bytes of all bodies that are held, for each listener; above it calls are refused.";
+    "split", settings.split, Kind::Flag, Absent::Default, Neither,
+        "Calls for more than `chunk_keys` keys are passed on in parts. Not built yet: `true` is refused.";
+    "chunk_keys", settings.chunk_keys, Kind::Count(1, 10_000), Absent::Default, Neither,
+        "Keys of one part. Until calls are split, calls above it are counted (`weir_rpc_unsplit_total`).";
+    "chunk_window", settings.chunk_window, Kind::Count(1, 1_024), Absent::Default, Neither,
+        "Parts of one call in flight at once.";
+    "chunks_in_flight", settings.chunks_in_flight, Kind::Count(1, 1_024), Absent::Default, Neither,
+        "Parts in flight per server, over all callers.";
+    "gather_bytes_max", settings.gather_bytes_max, Kind::Size(1 << 10, 1 << 40), Absent::Default, Less,
+        "Answers of parts that are held until the whole answer has left.";
+    "calls_in_flight", settings.calls_in_flight, Kind::Count(1, 1_000_000), Absent::Default, Less,
+        "Calls that the servers work on at once, over all of them; the rest waits in weir, in turn by principal.";
+    "calls_max", settings.calls_max, Kind::Count(1, 10_000_000), Absent::Default, Less,
+        "Calls under way, those that wait or whose body has not come yet included; one more is refused.";
+    "queue_timeout", settings.queue_timeout, Kind::Duration(MS, HOUR), Absent::Default, Less,
+        "A call that waited this long in weir is refused.";
+    "request_timeout", settings.request_timeout, Kind::Duration(MS, HOUR), Absent::Default, Less,
+        "How long a call may take whose client sets no deadline.";
+    "request_timeout_max", settings.request_timeout_max, Kind::Duration(MS, HOUR), Absent::Default, Less,
+        "How long a call may take whatever its client says. At least `request_timeout`.";
+    "retry_percent", settings.retry_percent, Kind::Count(0, 100), Absent::Default, Neither,
+        "Calls that may be sent once more because a server failed them, in percent of those sent. Without a word of the \
+         method table only `GET` and the like, and calls that no server has seen, are sent again.";
+}
