@@ -48,6 +48,10 @@ pub enum Command {
     Limits(LimitsArgs),
     /// Switch a feature off for a while.
     Switch(SwitchArgs),
+    /// Refuse a method of a service for a while.
+    Deny(DenyArgs),
+    /// Serve a denied method again.
+    Allow(AllowArgs),
     /// Print expensive requests as they end.
     Tap(TapArgs),
     /// The fingerprint of a CQL statement, for a rule of its own.
@@ -373,6 +377,49 @@ pub struct SwitchArgs {
     pub admin: AdminArgs,
 }
 
+/// `weir deny`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Clients are answered RESOURCE_EXHAUSTED (HTTP 429) with the time that is left, before anything of the call is read.
+
+Examples:
+  weir deny bsky.Service/GetTimeline --for 30m --why 'incident 4711'
+  weir allow bsky.Service/GetTimeline                 before its time is over")]
+pub struct DenyArgs {
+    /// The method: package.Service/Method, or the path of a URL.
+    #[arg(value_name = "METHOD")]
+    pub method: String,
+    /// How long: 30m, 1h; at most 30d.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_override_time)]
+    pub duration: Span,
+    /// Why; clients are told, and it is kept with the override and in the log.
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the running weir is.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// `weir allow`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir allow bsky.Service/GetTimeline")]
+pub struct AllowArgs {
+    /// The method, as `weir deny` was told.
+    #[arg(value_name = "METHOD")]
+    pub method: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the running weir is.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
 /// `weir fingerprint`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -491,6 +538,8 @@ mod tests {
             "weir limits clear importer",
             "weir switch single-flight off --listener cache --for 30m",
             "weir switch split on --listener cache",
+            "weir deny bsky.Service/GetTimeline --for 30m --why slow",
+            "weir allow bsky.Service/GetTimeline",
             "weir tap --min-operations 1_000",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -512,6 +561,7 @@ mod tests {
             "weir limits set a --mode refuse --for 31d",
             "weir limits set a --operations-per-request 0 --for 1h",
             "weir switch split off --listener cache",
+            "weir deny bsky.Service/GetTimeline",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -18,6 +18,7 @@ pub mod memory;
 pub mod notify;
 pub mod overrides;
 pub mod plane;
+pub mod rpc;
 pub mod run;
 pub mod sign_in;
 pub mod tls;

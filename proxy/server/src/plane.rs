@@ -13,7 +13,7 @@ use crate::clock::{Clock, seconds, unix_now};
 use crate::config::Config;
 use crate::fold::{shown_kind, shown_mode};
 use crate::overrides::{Desk, Target, UnixTime, Who};
-use crate::worker::orders::{Board, Drain, Look, WorkerHandle};
+use crate::worker::orders::{Board, DeniedMethod, Drain, Look, WorkerHandle};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -136,10 +136,10 @@ impl RunningPlane {
             return;
         }
         let ended = desk.expire(now).len();
-        let settings = desk.effective(now);
+        let (settings, denied) = (desk.effective(now), desk.denied(now));
         drop(desk);
         if ended > 0 {
-            self.put_into_force(settings, None);
+            self.put_into_force(settings, denied, None);
             self.log(Severity::Info, "override_ended", "an override has ended by itself");
         }
     }
@@ -180,13 +180,17 @@ impl RunningPlane {
         if self.board.read().drain.is_some() {
             return Err(ControlError::Failed("weir is shutting down".to_owned()));
         }
-        let decided = self.desk().change(change, who, UnixTime(unix_now()));
+        let now = UnixTime(unix_now());
+        let mut desk = self.desk();
+        let decided = desk.change(change, who, now);
+        let denied = desk.denied(now);
+        drop(desk);
         match decided {
             Ok(decision) => {
                 if let Some(config) = &decision.reloaded {
                     self.show_config(config);
                 }
-                self.put_into_force(decision.settings, decision.reloaded);
+                self.put_into_force(decision.settings, denied, decision.reloaded);
                 Ok(decision.outcome)
             }
             Err(error) => {
@@ -198,9 +202,10 @@ impl RunningPlane {
         }
     }
 
-    fn put_into_force(&self, settings: Settings, config: Option<Arc<Config>>) {
+    fn put_into_force(&self, settings: Settings, denied: Arc<[DeniedMethod]>, config: Option<Arc<Config>>) {
         self.show_limits(&settings);
         self.board.post(|in_force| {
+            in_force.denied = denied;
             in_force.settings = Arc::new(settings);
             if let Some(config) = config {
                 in_force.config = config;
@@ -238,6 +243,7 @@ impl RunningPlane {
             .map(|entry| match entry.target {
                 Target::Limits { caller, .. } => ("limits", caller),
                 Target::SwitchOff { listener, feature } => (feature.word(), listener),
+                Target::Deny { method } => ("deny", method),
             })
             .collect();
         for (kind, target) in shown.overrides.difference(&active) {

@@ -80,7 +80,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     let settings = Arc::new(desk.effective(now));
     let caps = Arc::new(Caps::new(settings.listeners.len()));
     caps.share_files(&settings, workers as usize);
-    let board = Arc::new(Board::new(InForce { settings, config, drain: None }));
+    let board = Arc::new(Board::new(InForce { settings, config, denied: desk.denied(now), drain: None }));
 
     let answers = Answers::default();
     let probes = process.attribution.as_ref().and_then(|address| ask_at(address, telemetry.clone(), clock));
@@ -167,12 +167,16 @@ impl Parts {
     /// One worker accepts for itself; several have an acceptor.
     fn start(self, doorways: Vec<Doorway>) -> std::io::Result<(Vec<Running>, Option<Acceptor>)> {
         let budgets = Arc::new(Budgets::default());
+        let (calls, doorways): (Vec<_>, Vec<_>) =
+            doorways.into_iter().partition(|doorway| doorway.protocol == Protocol::Rpc);
         let writes = Arc::new(Writes::default());
         let protocols = protocols(&self.board.read().settings);
         let (mut own, shared) =
             if self.workers == 1 { (doorways, Vec::new()) } else { (Vec::new(), doorways) };
         let mut running = Vec::new();
-        for index in 0..self.workers {
+        // with nothing but services there is nothing for workers to do
+        let workers = if protocols.is_empty() { 0 } else { self.workers };
+        for index in 0..workers {
             running.push(worker::spawn(Setup {
                 index,
                 handle: index * protocols.len() as u32, // at most two
@@ -190,6 +194,19 @@ impl Parts {
                 attribution: self.attribution.clone(),
                 doorways: std::mem::take(&mut own),
                 seed: seed(index),
+            })?);
+        }
+        // after the workers, whose places among the handles are counted
+        if !calls.is_empty() {
+            running.push(crate::rpc::spawn(crate::rpc::Setup {
+                index: self.workers,
+                clock: self.clock,
+                telemetry: self.telemetry.clone(),
+                board: self.board.clone(),
+                budgets: budgets.clone(),
+                correlator: self.correlator.clone(),
+                doorways: calls,
+                seed: seed(self.workers),
             })?);
         }
         let acceptor = if shared.is_empty() {

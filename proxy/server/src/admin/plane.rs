@@ -55,6 +55,8 @@ pub enum Change {
     ClearLimits(ClearLimits),
     /// `weir switch`.
     Switch(Switch),
+    /// `weir deny`, `weir allow`.
+    Deny(Deny),
     /// Read the configuration again, as SIGHUP does.
     Reload,
 }
@@ -96,6 +98,20 @@ pub struct Switch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_seconds: Option<u64>,
     /// Why, in the operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Body of `POST /deny`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deny {
+    /// `package.Service/Method`.
+    pub method: String,
+    /// How long it is refused, in seconds; without it, it is served again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_seconds: Option<u64>,
+    /// Why, in the operator's words: clients are told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

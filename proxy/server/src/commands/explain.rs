@@ -135,7 +135,7 @@ pub fn explain(
             Target::Limits { caller: name, .. } => {
                 name == caller || own.iter().any(|row| row.limited_as == *name || row.caller == *name)
             }
-            Target::SwitchOff { .. } => false,
+            Target::SwitchOff { .. } | Target::Deny { .. } => false,
         })
         .cloned()
         .collect();

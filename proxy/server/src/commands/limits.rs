@@ -93,6 +93,7 @@ pub(super) fn describe_override(entry: &Override, now: u64) -> String {
         Target::SwitchOff { listener, feature } => {
             format!("{} is off on {}", feature.word(), Escaped(listener))
         }
+        Target::Deny { method } => format!("{} is refused", Escaped(method)),
     };
     let left = UnixTime(now).until(entry.expires_at_unix);
     let why = entry.why.as_deref().map_or_else(String::new, |why| format!(": {}", Escaped(why)));

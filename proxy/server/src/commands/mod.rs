@@ -5,6 +5,7 @@
 //!
 //! Exit codes: 0 done; 1 weir refused, or does not know the caller; 2 no weir answers. `weir check` has its own.
 
+mod deny;
 mod explain;
 mod fingerprint;
 mod limits;
@@ -99,6 +100,8 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             LimitsCommand::List(args) => limits::show(&args).await,
             LimitsCommand::Clear(args) => limits::clear(&args).await,
         },
+        Command::Deny(args) => deny::deny(&args).await,
+        Command::Allow(args) => deny::allow(&args).await,
         Command::Switch(args) => switch::run(&args).await,
         Command::Tap(args) => tap::run(&args).await,
         Command::Fingerprint(args) => fingerprint::run(&args),

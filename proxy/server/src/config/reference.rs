@@ -70,7 +70,7 @@ cluster = \"main\"
 servers = [\"10.0.0.21:3000\"]
 preset = \"bsky\"
 
-[listener.dataplane]
+[listener.views]
 address = \"127.0.0.1:3100\"
 service = \"dataplane\"
 

@@ -7,12 +7,14 @@ use super::entry::{Feature, Override, Target, UnixTime, Who};
 use super::store::{Store, StoreError};
 use super::{LONGEST_SECONDS, WHY_MAX};
 use crate::admin::model::{ConfigReport, LimitsReport, LimitsView};
-use crate::admin::plane::{Change, ClearLimits, ControlError, Outcome, SetLimits, Switch};
+use crate::admin::plane::{Change, ClearLimits, ControlError, Deny, Outcome, SetLimits, Switch};
 use crate::cli::RunArgs;
 use crate::config::effective::{self, Difference};
 use crate::config::quantity::{show_count, show_span};
 use crate::config::{Config, is_name};
+use crate::worker::orders::DeniedMethod;
 use std::sync::Arc;
+use weir_engine::rpc::{DENIED_MAX, method_of_path};
 use weir_engine::settings::{CallerLimits, LimitMode, Settings, SplitChoice};
 use weir_engine::units::Span;
 
@@ -35,6 +37,9 @@ pub struct Decision {
     /// What to tell the operator.
     pub outcome: Outcome,
 }
+
+/// Longest name of a method, bytes.
+const METHOD_MAX: usize = 256;
 
 impl Desk {
     /// A desk for the configuration that `args` gave.
@@ -90,6 +95,7 @@ impl Desk {
             Change::SetLimits(set) => self.set_limits(set, who, now)?,
             Change::ClearLimits(clear) => self.clear_limits(clear, now)?,
             Change::Switch(switch) => self.switch(switch, who, now)?,
+            Change::Deny(deny) => self.deny(deny, who, now)?,
             Change::Reload => return self.reload(now),
         };
         Ok(Decision { settings: self.effective(now), reloaded: None, outcome })
@@ -206,6 +212,56 @@ impl Desk {
         self.note_memory(&mut notes);
         Ok(Outcome {
             summary: format!("{word} is off on {name} for {}", shown(seconds)),
+            notes,
+            expires_at_unix: Some(expires),
+        })
+    }
+
+    /// Methods of services that are switched off.
+    #[must_use]
+    pub fn denied(&self, now: UnixTime) -> Arc<[DeniedMethod]> {
+        let denied = self.store.active(now).filter_map(|entry| match &entry.target {
+            Target::Deny { method } => Some(DeniedMethod {
+                method: method.clone(),
+                why: entry.why.clone().unwrap_or_default(),
+                until_unix: entry.expires_at_unix.0,
+            }),
+            _ => None,
+        });
+        denied.collect()
+    }
+
+    fn deny(&mut self, deny: &Deny, who: &Who, now: UnixTime) -> Result<Outcome, ControlError> {
+        let method = method_of_path(&deny.method);
+        if !(1..=METHOD_MAX).contains(&method.len()) || !method.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let what = "this cannot be the name of a method (package.Service/Method)";
+            return Err(ControlError::Invalid(what.to_owned()));
+        }
+        if self.config.settings.services.is_empty() {
+            return Err(ControlError::Invalid("weir stands before no service here".to_owned()));
+        }
+        let target = Target::Deny { method: method.to_owned() };
+        let Some(seconds) = deny.for_seconds else {
+            return match self.store.remove(&target, now).map_err(refused)? {
+                None => Err(ControlError::NotFound(format!("{method} is not switched off"))),
+                Some(_) => Ok(Outcome { summary: format!("{method} is served again"), ..Outcome::default() }),
+            };
+        };
+        let seconds = duration(seconds)?;
+        let denied = self.denied(now);
+        if denied.len() >= DENIED_MAX && denied.iter().all(|other| other.method != method) {
+            return Err(ControlError::Full(format!("{DENIED_MAX} methods are switched off already")));
+        }
+        let mut notes = Vec::new();
+        let described =
+            self.config.settings.services.iter().any(|s| s.methods.iter().any(|m| **m == *method));
+        if !described {
+            notes.push("no table describes this method: check its spelling".to_owned());
+        }
+        let expires = self.put(target, seconds, who, deny.why.as_deref(), now)?;
+        self.note_memory(&mut notes);
+        Ok(Outcome {
+            summary: format!("{method} is refused for {}", shown(seconds)),
             notes,
             expires_at_unix: Some(expires),
         })

@@ -1,4 +1,5 @@
-//! What an operator said for a while: a limit of one caller, or a feature switched off on one listener.
+//! What an operator said for a while: a limit of one caller, a feature switched off on one listener, or a method switched
+//! off.
 //!
 //! These types are kept on disk and travel over the control socket, so their JSON is part of what others rely on.
 
@@ -253,7 +254,7 @@ impl Feature {
     }
 }
 
-/// What an override is about. There is at most one per caller, and one per listener and feature.
+/// What an override is about. There is at most one per caller, one per listener and feature, and one per method.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
@@ -271,6 +272,11 @@ pub enum Target {
         /// What is off.
         feature: Feature,
     },
+    /// A method of a service is off.
+    Deny {
+        /// `package.Service/Method`.
+        method: String,
+    },
 }
 
 impl Target {
@@ -283,6 +289,7 @@ impl Target {
                 Target::SwitchOff { listener: a, feature: x },
                 Target::SwitchOff { listener: b, feature: y },
             ) => a == b && x == y,
+            (Target::Deny { method: a }, Target::Deny { method: b }) => a == b,
             _ => false,
         }
     }

@@ -161,6 +161,8 @@ impl Store {
                     let named = settings.listeners.iter_mut().filter(|other| *other.name == **listener);
                     named.for_each(|listener| feature.set(&mut listener.switches, false));
                 }
+                // no setting of the engines: the board has the list
+                Target::Deny { .. } => {}
             }
         }
         settings

@@ -24,6 +24,14 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct ServerSide(Arc<ServerConfig>);
 
+impl ServerSide {
+    /// The same for another library that accepts.
+    #[must_use]
+    pub fn config(&self) -> &ServerConfig {
+        &self.0
+    }
+}
+
 impl PartialEq for ServerSide {
     fn eq(&self, other: &ServerSide) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -34,8 +34,21 @@ pub struct InForce {
     pub settings: Arc<Settings>,
     /// The configuration without overrides: doors and names of principals.
     pub config: Arc<Config>,
+    /// Methods of services that an operator switched off for a while.
+    pub denied: Arc<[DeniedMethod]>,
     /// Shutting down.
     pub drain: Option<Drain>,
+}
+
+/// A method of a service that is switched off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeniedMethod {
+    /// `package.Service/Method`.
+    pub method: String,
+    /// Why, in the operator's words.
+    pub why: String,
+    /// When it is served again, by the wall clock.
+    pub until_unix: u64,
 }
 
 /// When a shutdown does what.

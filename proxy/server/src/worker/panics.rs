@@ -126,7 +126,12 @@ pub(super) mod tests {
             workers: 1,
             clock,
             telemetry: telemetry.clone(),
-            board: Arc::new(Board::new(InForce { settings, config: Arc::new(config), drain: None })),
+            board: Arc::new(Board::new(InForce {
+                settings,
+                config: Arc::new(config),
+                denied: Arc::default(),
+                drain: None,
+            })),
             principals: Arc::default(),
             correlator: Arc::new(weir_engine::correlate::Correlator::new(16, 1)),
             budgets: Arc::default(),

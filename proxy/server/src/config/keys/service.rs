@@ -5,6 +5,8 @@ use crate::config_key as key;
 use std::sync::Arc;
 use weir_engine::settings::ServiceSettings;
 use weir_engine::units::{Bytes, Span};
+use weir_rpc::query::QueryPlan;
+use weir_rpc::scan::COUNTS_MAX;
 
 const SPEAKS: &[(&str, &str)] = &[
     ("http2", "HTTP/2, without TLS by prior knowledge: what gRPC needs"),
@@ -60,6 +62,8 @@ pub struct ServiceDraft {
     pub protos: Vec<Arc<str>>,
     /// File of the method table.
     pub methods: Option<Arc<str>>,
+    /// Query parameters whose elements are keys.
+    pub query_keys: Vec<Arc<str>>,
     /// What its servers speak.
     pub speaks: Speaks,
     /// Connections to each server; by default it depends on what they speak.
@@ -90,6 +94,7 @@ impl ServiceDraft {
             preset: None,
             protos: Vec::new(),
             methods: None,
+            query_keys: Vec::new(),
             speaks: Speaks::Http2,
             connections: None,
             streams_per_connection: 256,
@@ -100,6 +105,14 @@ impl ServiceDraft {
             request_max: Bytes(32 << 20),
             held_bytes_max: Bytes(256 << 20),
         }
+    }
+
+    /// Counts the keys in a query.
+    #[must_use]
+    pub fn query_plan(&self) -> QueryPlan {
+        let names: Vec<&str> = self.query_keys.iter().map(|name| &**name).collect();
+        // there are never more names than it takes: the key has the same bound
+        QueryPlan::new(&names).unwrap_or_default()
     }
 }
 
@@ -123,6 +136,9 @@ keys! {
     "methods", methods, Kind::Path, Absent::Words("none: methods are known by name only"), Neither,
         "TOML file with an entry for each method whose keys are counted (docs/rpc.md has the form): it goes with `protos`, \
          or adds to `preset`. Read at the start and at every reload.";
+    "query_keys", query_keys, Kind::Names(COUNTS_MAX), Absent::Default, Neither,
+        "Query parameters of other HTTP whose elements are keys: `[\"uris\"]` counts `uris=a&uris=b`, `uris[]=a` and `uris[0]=a` \
+         (XRPC).";
     "upstream", speaks, Kind::Word(SPEAKS), Absent::Default, Neither,
         "What the servers speak. Clients may speak either, gRPC HTTP/2 only.";
     "connections", connections, Kind::Count(1, 10_000), Absent::Words("2, with `http1` 64"), Neither,

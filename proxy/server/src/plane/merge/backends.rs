@@ -1,4 +1,4 @@
-//! What is behind the listeners: pools with their servers, clusters with their nodes.
+//! What is behind the listeners: pools and services with their servers, clusters with their nodes.
 
 use crate::admin::model::{ControlRow, LaneRow, PoolRow, ServerRow};
 use crate::config::schema::Worded as _;
@@ -6,9 +6,9 @@ use crate::topology::posted::{Posted, Standing};
 use crate::worker::orders::Look;
 use weir_engine::LaneState;
 use weir_engine::settings::{Backend, ClusterSettings, PoolSettings, ServerSettings, Settings};
-use weir_engine::units::{ClusterId, PoolId};
+use weir_engine::units::{ClusterId, PoolId, ServiceId};
 
-/// Pools, then clusters.
+/// Pools, then clusters, then services.
 pub(super) fn rows(settings: &Settings, posted: &Posted, looks: &[Look]) -> Vec<PoolRow> {
     let pools = settings.pools.iter().enumerate().map(|(index, pool)| PoolRow {
         name: pool.name.to_string(),
@@ -27,7 +27,21 @@ pub(super) fn rows(settings: &Settings, posted: &Posted, looks: &[Look]) -> Vec<
             control: standing.map(control),
         }
     });
-    pools.chain(clusters).collect()
+    let services = settings.services.iter().enumerate().map(|(index, service)| {
+        let backend = Backend::Service(ServiceId(slot(index)));
+        let row = |server: &weir_engine::settings::Address| {
+            let bounds = ServerRow { weight: 1, ..ServerRow::default() };
+            server_row(backend, server.to_string(), bounds, looks)
+        };
+        PoolRow {
+            name: service.name.to_string(),
+            kind: "rpc".to_owned(),
+            ring: String::new(),
+            servers: service.servers.iter().map(row).collect(),
+            control: None,
+        }
+    });
+    pools.chain(clusters).chain(services).collect()
 }
 
 fn slot(index: usize) -> u32 {

@@ -1,0 +1,158 @@
+//! The head of a call: who calls, what, and whether it may begin.
+
+use super::answers;
+use super::call::{Counting, RpcCall};
+use super::desk::Desk;
+use crate::config::{Config, PrincipalKind};
+use crate::tls::{INVALID, caller_of};
+use http::{HeaderMap, Method, header};
+use std::sync::Arc;
+use weir_edge::{BodyPlan, Client, Gate, Head, Opening, Peer, Plan, Protocol, TimeoutPlan};
+use weir_engine::caller::Identity;
+use weir_engine::correlate::CorrelationId;
+use weir_engine::ledger::Outcome;
+use weir_engine::rpc::{self, method_of_path};
+use weir_engine::settings::{Backend, LimitMode, Settings};
+use weir_engine::units::ListenerId;
+use weir_rpc::{ContentType, Counter, count::Direction};
+
+/// Headers in which a caller names itself; the first that is there counts.
+const DECLARED: [&str; 2] = ["x-weir-caller", "x-atlantis-caller"];
+
+/// One listener's gate.
+pub(super) struct ListenerGate {
+    pub(super) listener: ListenerId,
+    pub(super) desk: Arc<Desk>,
+}
+
+impl Gate for ListenerGate {
+    fn open(&self, head: &Head<'_>) -> Opening {
+        let desk = &self.desk;
+        let opened = desk.with(|state, now| {
+            let (settings, config) = (state.in_force.settings.clone(), state.in_force.config.clone());
+            let own = &settings.listeners[self.listener.0 as usize];
+            let Backend::Service(service) = own.backend else { return Err(answers::late()) };
+            let Some((edge, table)) = config.services.get(service.0 as usize) else {
+                return Err(answers::late());
+            };
+            let declared = DECLARED.iter().find_map(|name| head.headers.get(*name));
+            let (identity, trusted) =
+                who(&config, &settings, self.listener, head.client, declared.map(|value| value.as_bytes()));
+            let identity = Arc::new(identity);
+            let method = table.0.find(head.path).cloned();
+            let asked = rpc::Head {
+                identity: &identity,
+                protocol: answers::protocol(head.protocol),
+                method: method_of_path(head.path),
+                deadline: answers::deadline(head.protocol, head.headers, now),
+            };
+            let begun = state.engine.begin(&asked, now).map_err(|refusal| answers::refusal(&refusal))?;
+            let limits = identity.budget(&settings).limits;
+            let refuse_above = limits
+                .operations_per_request
+                .filter(|_| limits.mode == LimitMode::Refuse && own.switches.limits)
+                .map(|most| most.0);
+            let upgrade = head.headers.contains_key(header::UPGRADE);
+            let streams = match &method {
+                Some(method) => method.streaming,
+                None => !matches!(*head.method, Method::GET | Method::HEAD),
+            };
+            let most = u32::try_from(edge.request_max.0).unwrap_or(u32::MAX);
+            let request = method.as_ref().and_then(|method| {
+                let kind = ContentType::parse(head.headers.get(header::CONTENT_TYPE)?.as_bytes())?;
+                Some(Counter::new(
+                    method,
+                    Direction::Request,
+                    kind,
+                    is_encoded(head.headers, head.protocol),
+                    most,
+                ))
+            });
+            let query =
+                if method.is_some() { 0 } else { edge.query_plan().count(head.query.as_bytes()).total() };
+            let name = method.as_ref().map_or(rpc::methods::OTHER, |method| &method.name);
+            let counting =
+                Counting { request, reply: None, query, refuse_above, holds: !streams && !upgrade };
+            let call = RpcCall {
+                desk: desk.clone(),
+                id: begun.call,
+                trace: CorrelationId(head.trace.0),
+                caller: identity.name.clone(),
+                name: name.into(),
+                protocol: head.protocol,
+                idempotent: head.method.is_idempotent(),
+                method,
+                counting,
+                began: false,
+            };
+            Ok((call, trusted, upgrade))
+        });
+        desk.news.notify_one();
+        let (mut call, trusted, upgrade) = match opened {
+            Ok(opened) => opened,
+            Err(refusal) => return Opening::Refuse(refusal),
+        };
+        let holds = call.counting.holds;
+        if !holds && let Err(refusal) = call.admit_at_once() {
+            call.over(Outcome::Refused, 0, 0);
+            return Opening::Refuse(refusal);
+        }
+        if upgrade {
+            // What follows is no call any more, and has no end that the engine could wait for.
+            call.over(Outcome::Ok, 0, 0);
+        }
+        let mut plan = Plan::pass(head.method, Box::new(call));
+        plan.body = if holds { BodyPlan::Hold } else { BodyPlan::Stream };
+        plan.trusts_caller = trusted;
+        plan.timeout = if upgrade { TimeoutPlan::None } else { TimeoutPlan::Default };
+        Opening::Pass(plan)
+    }
+}
+
+/// Who calls, and whether the service may believe the name: the verified principal, and within it the name that the client
+/// declares, unless the principal has a better one of its own.
+fn who(
+    config: &Config,
+    settings: &Settings,
+    listener: ListenerId,
+    client: &Client,
+    declared: Option<&[u8]>,
+) -> (Identity, bool) {
+    let certified = config.doors[listener.0 as usize].principal == PrincipalKind::Certificate;
+    let principal = if certified {
+        client.certificate().map_or_else(|| INVALID.into(), |certificate| caller_of(certificate))
+    } else {
+        let uid = match client.peer() {
+            Peer::Unix { uid, .. } => uid,
+            _ => None,
+        };
+        config.principal_of(listener, uid)
+    };
+    let identity = rpc::identity(listener, &principal, declared);
+    let trusted = settings.listeners[listener.0 as usize].trusted_names.contains(&identity.name);
+    let named = certified || config.principals.iter().any(|rule| rule.caller == principal);
+    if trusted || !named {
+        return (identity, trusted);
+    }
+    (Identity { listener, name: principal.clone(), principal }, false)
+}
+
+/// The body as a whole is compressed. (gRPC says it of each message.)
+fn is_encoded(headers: &HeaderMap, protocol: Protocol) -> bool {
+    let name =
+        if protocol == Protocol::ConnectStream { "connect-content-encoding" } else { "content-encoding" };
+    // of a stream each message says it
+    protocol != Protocol::ConnectStream
+        && headers.get(name).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// The reply's side of the same.
+pub(super) fn reply_counter(
+    method: &weir_rpc::Method,
+    headers: &HeaderMap,
+    protocol: Protocol,
+) -> Option<Counter> {
+    let kind = ContentType::parse(headers.get(header::CONTENT_TYPE)?.as_bytes())?;
+    // What is too long for the edge's own bounds is the client's matter; nothing of it is kept here.
+    Some(Counter::new(method, Direction::Reply, kind, is_encoded(headers, protocol), u32::MAX))
+}

@@ -1,0 +1,73 @@
+//! A listener of a service as the edge is told of it.
+
+use crate::config::{Checked, Config, ServiceDraft, Speaks};
+use std::sync::Arc;
+use std::time::Duration;
+use weir_edge::{HealthCheck, HealthQuestion, Settings, UpstreamSettings};
+use weir_engine::settings::ListenerSettings;
+use weir_engine::units::{ListenerId, Span};
+
+/// An idle connection that is never closed is closed after this.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// The edge's settings for one listener in front of one service.
+pub(super) fn edge(config: &Config, listener: ListenerId, service: &ServiceDraft) -> Settings {
+    let own = &config.settings.listeners[listener.0 as usize];
+    let mut settings = Settings::new(own.name.clone(), upstream(service));
+    clients(&mut settings, config, listener, own);
+    let requests = &mut settings.requests;
+    requests.body_bytes = service.request_max.0;
+    requests.held_bytes = service.held_bytes_max.0;
+    requests.default_timeout = time(service.settings.request_timeout);
+    requests.max_timeout = time(service.settings.request_timeout_max);
+    requests.drain_timeout = time(config.process.drain_timeout);
+    settings
+}
+
+fn clients(settings: &mut Settings, config: &Config, listener: ListenerId, own: &ListenerSettings) {
+    let tls = &config.doors[listener.0 as usize].tls;
+    let clients = &mut settings.clients;
+    clients.max_connections = own.max_connections as usize;
+    if tls.side.is_some() {
+        clients.opening_timeout = time(tls.handshake_timeout);
+    }
+    clients.idle_timeout = match own.idle_timeout {
+        Span(0) => NEVER,
+        idle => time(idle).max(Duration::from_secs(1)),
+    };
+}
+
+fn upstream(service: &ServiceDraft) -> UpstreamSettings {
+    let own = &service.settings;
+    let addresses = own.servers.clone();
+    let mut upstream = match service.speaks {
+        Speaks::Http2 => UpstreamSettings::http2(addresses),
+        Speaks::Http1 => UpstreamSettings::http1(addresses),
+    };
+    if let Some(connections) = service.connections {
+        upstream.connections = connections as usize;
+    }
+    upstream.streams_per_connection = service.streams_per_connection as usize;
+    upstream.max_waiting = own.calls_max as usize;
+    upstream.queue_timeout = time(own.queue_timeout);
+    upstream.connect_timeout = time(service.connect_timeout);
+    upstream.retry_permille = own.retry_percent * 10;
+    if own.retry_percent == 0 {
+        upstream.max_retries = 0;
+    }
+    let question = match service.health {
+        Checked::None => None,
+        Checked::Grpc => Some(HealthQuestion::Grpc(Arc::from(""))),
+        Checked::Http => Some(HealthQuestion::Get(service.health_path.clone())),
+    };
+    upstream.health = question.map(|ask| {
+        let mut check = HealthCheck::new(ask);
+        check.interval = time(service.health_interval);
+        check
+    });
+    upstream
+}
+
+fn time(span: Span) -> Duration {
+    Duration::from_micros(span.0)
+}
