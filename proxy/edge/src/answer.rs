@@ -28,6 +28,10 @@ pub enum Reason {
     Malformed,
     /// The edge does not carry this.
     Unsupported,
+    /// The replies of a split call are larger than the edge holds.
+    ReplyTooLarge,
+    /// The replies of a split call do not fit together.
+    Merge,
     /// The body did not come in time.
     SlowBody,
     /// Its time is over.
@@ -49,6 +53,8 @@ impl Reason {
             Reason::Overloaded => "overloaded",
             Reason::Malformed => "malformed",
             Reason::Unsupported => "unsupported",
+            Reason::ReplyTooLarge => "reply_too_large",
+            Reason::Merge => "merge",
             Reason::SlowBody => "slow_body",
             Reason::Deadline => "deadline",
             Reason::Unreachable => "unreachable",
@@ -59,14 +65,16 @@ impl Reason {
     /// gRPC's number and Connect's name of the same code.
     fn rpc_code(self) -> (u32, &'static str) {
         match self {
-            Reason::Limit | Reason::BodyTooLarge | Reason::HeadersTooLarge | Reason::Overloaded => {
-                (8, "resource_exhausted")
-            }
+            Reason::Limit
+            | Reason::BodyTooLarge
+            | Reason::ReplyTooLarge
+            | Reason::HeadersTooLarge
+            | Reason::Overloaded => (8, "resource_exhausted"),
             Reason::Malformed => (3, "invalid_argument"),
             Reason::Unsupported => (12, "unimplemented"),
             Reason::SlowBody | Reason::Deadline => (4, "deadline_exceeded"),
             Reason::Unreachable => (14, "unavailable"),
-            Reason::Broken => (13, "internal"),
+            Reason::Broken | Reason::Merge => (13, "internal"),
         }
     }
 
@@ -80,7 +88,7 @@ impl Reason {
             Reason::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Reason::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Reason::Deadline => StatusCode::GATEWAY_TIMEOUT,
-            Reason::Broken => StatusCode::BAD_GATEWAY,
+            Reason::Broken | Reason::Merge | Reason::ReplyTooLarge => StatusCode::BAD_GATEWAY,
         }
     }
 

@@ -8,11 +8,14 @@
 use crate::answer::Refusal;
 use crate::body::Body;
 use crate::client::Client;
+use crate::parts::{Parts, Retries};
 use crate::protocol::Protocol;
 use crate::trace::TraceId;
 use http::{HeaderMap, Method};
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Decides about requests. One for a listener.
@@ -120,7 +123,13 @@ pub trait Call: Send + Sync {
         Box::pin(std::future::ready(Verdict::Admit))
     }
 
-    /// The head of the reply passes.
+    /// Who says whether the request may be sent again; `None`: the edge's own budget. Asked once, before it is sent. (Of a
+    /// split call: [`Parts::retries`].)
+    fn retries(&self) -> Option<Arc<dyn Retries>> {
+        None
+    }
+
+    /// The head of the reply passes. Of a split call: of the reply to the whole.
     fn reply_head(&mut self, status: http::StatusCode, headers: &HeaderMap) {
         let _ = (status, headers);
     }
@@ -140,13 +149,24 @@ pub trait Call: Send + Sync {
 pub type Decision<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 
 /// What becomes of a request whose body is there.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Verdict {
     /// To the service.
     Admit,
+    /// To the service, in parts. Only where [`Protocol::can_be_split`]; any other request is refused with INTERNAL.
+    Split(Box<dyn Parts>),
     /// It ends here.
     Refuse(Refusal),
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Admit => f.write_str("Admit"),
+            Verdict::Split(_) => f.write_str("Split"),
+            Verdict::Refuse(refusal) => f.debug_tuple("Refuse").field(refusal).finish(),
+        }
+    }
 }
 
 /// How a request ended.
@@ -167,8 +187,10 @@ pub struct End {
     pub took: Duration,
     /// From handing it to the service to the head of its reply; zero where it was not handed over.
     pub service: Duration,
-    /// How often it was sent again.
+    /// How often it, or a part of it, was sent again.
     pub retries: u32,
+    /// Parts that were sent; 0 of a request that went whole.
+    pub parts: u32,
 }
 
 /// How a request ended, in a word.

@@ -20,6 +20,7 @@ mod gate;
 mod headers;
 mod listen;
 mod open;
+mod parts;
 mod protocol;
 mod service;
 mod settings;
@@ -35,6 +36,7 @@ pub use gate::{
     AdmitAll, BodyPlan, Call, Decision, End, Gate, Head, Opening, Outcome, Plan, Silent, TimeoutPlan, Verdict,
 };
 pub use listen::Door;
+pub use parts::{Order, PartFailed, Parts, Progress, Retries};
 pub use protocol::Protocol;
 pub use settings::{
     ClientLimits, HealthCheck, HealthQuestion, RequestLimits, Settings, SettingsError, UpstreamProtocol,

@@ -52,6 +52,13 @@ impl Protocol {
         }
     }
 
+    /// A call can be carried in parts ([`crate::Verdict::Split`]): one message each way, whose status the edge can read and
+    /// write. The others go whole.
+    #[must_use]
+    pub fn can_be_split(self) -> bool {
+        matches!(self, Protocol::Grpc | Protocol::ConnectUnary)
+    }
+
     /// It is a call of a method: its deadline is one of the whole.
     #[must_use]
     pub fn is_rpc(self) -> bool {

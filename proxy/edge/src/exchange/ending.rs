@@ -35,6 +35,7 @@ impl Ending {
                 took: Duration::ZERO,
                 service: Duration::ZERO,
                 retries: 0,
+                parts: 0,
             },
             _under_way: Count::hold(stats, |stats| &stats.requests_now),
         }
@@ -85,6 +86,10 @@ impl Ending {
     pub(super) fn served(&mut self, time: Duration, retries: u32) {
         self.end.service = time;
         self.end.retries = retries;
+    }
+
+    pub(super) fn parts(&mut self, sent: u32) {
+        self.end.parts = sent;
     }
 }
 

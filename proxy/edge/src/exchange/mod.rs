@@ -1,14 +1,16 @@
 //! One request, from its head to its end. The files are its stages:
 //!
 //! `mod.rs` bounds and the gate's first word -> `hold.rs` the body before the service -> the gate's second word ->
-//! `feed.rs` the body that passes as it comes -> `relay.rs` the reply -> `ending.rs` the gate's last word, always.
+//! `feed.rs` the body that passes as it comes -> `relay.rs` the reply (or `split.rs` and `part.rs`: in parts) -> `ending.rs` the gate's last word, always.
 //!
 //! A client that leaves is noticed in each stage, and takes its request back from the service.
 
 mod ending;
 mod feed;
 mod hold;
+mod part;
 mod relay;
+mod split;
 mod write;
 
 pub(crate) use ending::Ending;
@@ -143,6 +145,7 @@ impl Exchange<'_> {
         let mut held = None;
         let mut feed = Feed::none();
         let mut stream = None;
+        let mut parts = None;
         if plan == BodyPlan::Hold {
             match self.hold().await {
                 Hold::Whole(body, share) => held = Some((body, share)),
@@ -151,7 +154,7 @@ impl Exchange<'_> {
             }
             if let Some((body, _)) = &held {
                 match self.judged(body).await {
-                    Ok(()) => {}
+                    Ok(cut) => parts = cut,
                     Err(done) => return done.into_done(self).await,
                 }
             }
@@ -166,6 +169,11 @@ impl Exchange<'_> {
         let Some(uri) = uri_for(&self.head, authority) else {
             return self.refuse(&Refusal::new(Reason::Malformed, "the request's target is none")).await;
         };
+        if let Some(parts) = parts {
+            // Whoever cuts the request has its bytes; its share stays taken until the end.
+            let _share = held.map(|(_, share)| share);
+            return self.split(parts, idempotent, uri, &headers).await;
+        }
         let (method, protocol, deadline) = (self.head.method.clone(), self.protocol, self.deadline);
         let make = |body: Outgoing| {
             let mut request = http::Request::new(body);
@@ -183,8 +191,10 @@ impl Exchange<'_> {
         let first = make(stream.take().unwrap_or_else(body_again));
         let again = || repeatable.then(|| make(body_again()));
         let sent_at = Instant::now();
+        let retries = self.ending.call().and_then(|call| call.retries());
         let called = {
-            let call = self.shared.upstream.call(first, idempotent, deadline.for_head(), again);
+            let (by, retries) = (deadline.for_head(), retries.as_deref());
+            let call = self.shared.upstream.call(first, idempotent, by, retries, again);
             let mut call = std::pin::pin!(call);
             loop {
                 // Every branch is cancel-safe: a part that was read is kept in `feed`.
@@ -218,15 +228,16 @@ impl Exchange<'_> {
         }
     }
 
-    /// Asks the gate about a body that is there.
-    async fn judged(&mut self, body: &crate::body::Body) -> Result<(), Stop> {
-        let Some(call) = self.ending.call() else { return Ok(()) };
+    /// Asks the gate about a body that is there. Whole, or in parts?
+    async fn judged(&mut self, body: &crate::body::Body) -> Result<Option<Box<dyn crate::Parts>>, Stop> {
+        let Some(call) = self.ending.call() else { return Ok(None) };
         let session = &mut *self.session;
         // Cancel-safe: the gate's answer is asked once, and whichever branch wins ends the question.
         tokio::select! {
             biased;
             verdict = call.whole(body) => match verdict {
-                Verdict::Admit => Ok(()),
+                Verdict::Admit => Ok(None),
+                Verdict::Split(parts) => Ok(Some(parts)),
                 Verdict::Refuse(refusal) => Err(Stop::Refuse(refusal)),
             },
             _ = session.read_body_or_idle(true) => Err(Stop::Gone),

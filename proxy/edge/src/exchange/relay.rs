@@ -16,7 +16,7 @@ use std::future::pending;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How a part of the reply was passed on.
-enum Passed {
+pub(super) enum Passed {
     /// More may come.
     On,
     /// It was the last.
@@ -102,15 +102,12 @@ impl Exchange<'_> {
                     while let Some(Ok(_)) = body.frame().await {}
                     return self.answered();
                 }
-                Passed::Refused if deadline.is_some_and(|at| Instant::now() >= at) => {
-                    return self.cut(&Refusal::new(Reason::Deadline, "the request's time is over")).await;
-                }
-                Passed::Refused => return self.gone(),
+                Passed::Refused => return self.not_taken(deadline).await,
             }
         }
     }
 
-    async fn pass_part(&mut self, part: Bytes, deadline: Option<Instant>) -> Passed {
+    pub(super) async fn pass_part(&mut self, part: Bytes, deadline: Option<Instant>) -> Passed {
         let length = part.len() as u64;
         if let Some(call) = self.ending.call() {
             call.reply_part(&part);
@@ -129,12 +126,20 @@ impl Exchange<'_> {
         }
     }
 
-    async fn pass_trailers(&mut self, trailers: HeaderMap) -> Passed {
+    pub(super) async fn pass_trailers(&mut self, trailers: HeaderMap) -> Passed {
         self.ending.grpc_status(&trailers);
         match write::trailers(self.session, trailers).await {
             Ok(()) => Passed::End,
             Err(write::Refused) => Passed::Refused,
         }
+    }
+
+    /// A part was not written: the time is over, or the client left.
+    pub(super) async fn not_taken(&mut self, deadline: Option<Instant>) -> Done {
+        if deadline.is_some_and(|at| Instant::now() >= at) {
+            return self.cut(&Refusal::new(Reason::Deadline, "the request's time is over")).await;
+        }
+        self.gone()
     }
 
     /// The service broke off in the middle of its reply.
@@ -156,7 +161,7 @@ impl Exchange<'_> {
         Done::Abort
     }
 
-    fn answered(&mut self) -> Done {
+    pub(super) fn answered(&mut self) -> Done {
         self.ending.set_outcome(Outcome::Answered);
         Done::Written
     }

@@ -50,7 +50,7 @@ pub(super) fn outcome_of(reason: Reason) -> Outcome {
     match reason {
         Reason::Deadline => Outcome::Deadline,
         Reason::Unreachable => Outcome::Unreachable,
-        Reason::Broken => Outcome::Broken,
+        Reason::Broken | Reason::Merge => Outcome::Broken,
         _ => Outcome::Refused,
     }
 }

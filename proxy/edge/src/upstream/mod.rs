@@ -19,6 +19,7 @@ mod retry;
 pub(crate) use failure::{Failure, Sent};
 pub(crate) use outgoing::{CutShort, Outgoing};
 
+use crate::parts::Retries;
 use crate::settings::{SettingsError, UpstreamSettings};
 use crate::stats::{Count, Stats};
 use bytes::Bytes;
@@ -89,7 +90,7 @@ impl Upstream {
         }))
     }
 
-    /// Sends a request, and again where that cannot do harm and the budget allows it; `again` makes it once more, or says
+    /// Sends a request, and again where that cannot do harm and `retries` (without them the own budget) allow it; `again` makes it once more, or says
     /// that it cannot be made. The reply's head is there when this returns; dropping the future, or the reply before its
     /// end, takes the request back (RST_STREAM, or the connection is closed).
     ///
@@ -100,14 +101,15 @@ impl Upstream {
         request: Request,
         idempotent: bool,
         by: Option<Instant>,
+        retries: Option<&dyn Retries>,
         again: impl Fn() -> Option<Request>,
     ) -> (Result<Reply, Failure>, u32) {
         self.budget.earn();
-        let mut retries = 0;
+        let mut repeated = 0;
         let mut request = request;
         loop {
             let mut failure = match self.call_once(request, by).await {
-                Ok(reply) => return (Ok(reply), retries),
+                Ok(reply) => return (Ok(reply), repeated),
                 Err(failure) => failure,
             };
             let harmless = match failure.sent {
@@ -117,15 +119,16 @@ impl Upstream {
             };
             // What was never sent comes back; a body that passed as it came cannot be made again.
             let next = failure.request.take().map(|request| *request).or_else(&again);
-            let Some(next) = next.filter(|_| harmless && retries < self.settings.max_retries) else {
-                return (Err(failure), retries);
+            let Some(next) = next.filter(|_| harmless && repeated < self.settings.max_retries) else {
+                return (Err(failure), repeated);
             };
-            if !self.budget.spend() {
+            let may = retries.map_or_else(|| self.budget.spend(), Retries::may_send_again);
+            if !may {
                 self.stats.retries_denied.add();
-                return (Err(failure), retries);
+                return (Err(failure), repeated);
             }
             self.stats.retries.add();
-            retries += 1;
+            repeated += 1;
             request = next;
         }
     }

@@ -2,8 +2,14 @@
 //! over how many connections.
 
 mod abuse;
+#[path = "../../../rpc/tests/samples/data_plane.rs"]
+mod data_plane;
 mod drain;
 mod grpc;
 mod http1;
+#[path = "../../../rpc/tests/samples/mod.rs"]
+mod samples;
+mod split;
+mod split_ends;
 mod support;
 mod upstream;

@@ -43,8 +43,16 @@ impl Grpc {
         method: &str,
         message: impl Into<tonic::Request<Bytes>>,
     ) -> Result<Response<Bytes>, Status> {
+        self.unary_at(path(method), message).await
+    }
+
+    pub async fn unary_at(
+        &mut self,
+        path: PathAndQuery,
+        message: impl Into<tonic::Request<Bytes>>,
+    ) -> Result<Response<Bytes>, Status> {
         self.0.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
-        self.0.unary(message.into(), path(method), Raw).await
+        self.0.unary(message.into(), path, Raw).await
     }
 
     pub async fn stream(&mut self, method: &str, message: &str) -> Result<Streaming<Bytes>, Status> {

@@ -3,7 +3,9 @@
 pub mod client;
 pub mod codec;
 pub mod gate;
+pub mod records;
 pub mod service;
+pub mod window;
 
 use service::Service;
 use std::sync::Arc;
