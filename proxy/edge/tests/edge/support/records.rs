@@ -32,13 +32,13 @@ pub static METHODS: LazyLock<Known> = LazyLock::new(|| {
     named.collect()
 });
 
-/// What keys may tell it to do, anywhere in a request. `at://fail/7/...`: answer with status 7 once 8 requests came.
+/// What keys may tell it to do, anywhere in a request.
 pub mod script {
     /// Work until the client is gone.
     pub const HANG: &str = "at://hang/";
     /// Fail with the status that follows, in two digits, once as many requests came as [`super::Log::fails_after`] says.
     pub const FAIL: &str = "at://fail/";
-    /// One byte of a record less than there should be: a field of the wrong length.
+    /// Answer with one record more than there are keys.
     pub const LOSES: &str = "at://loses/";
     /// Say that the message is compressed.
     pub const COMPRESSED: &str = "at://compressed/";
@@ -155,7 +155,6 @@ async fn respond(request: Request<Incoming>, log: Arc<Log>) -> io::Result<Reply>
         answer(method, descriptor, &message)
     };
     if after(script::LOSES).is_some() {
-        // One record more than there are keys.
         reply.extend_from_slice(&[0x0A, 0]);
     }
     work.1 = true;
@@ -189,7 +188,7 @@ fn grpc_error(status: u8) -> Reply {
     headers.insert("grpc-message", format!("no. {status}").parse().expect("text"));
     headers.insert("x-why", "the part says".parse().expect("text"));
     let mut response = Response::builder().header("content-type", "application/grpc");
-    let body = if status % 2 == 0 {
+    let body = if status.is_multiple_of(2) {
         response.headers_mut().expect("so far good").extend(headers);
         Full::default().boxed()
     } else {

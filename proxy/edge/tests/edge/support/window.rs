@@ -14,6 +14,9 @@ use weir_rpc::{Cut, CutLimits, Merge, MergeError, SplitPlan, Table};
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| preset("bsky").expect("is there").load().expect("is good"));
 
+/// Orders on their way, of one call.
+const ORDERS: usize = 16;
+
 /// What was asked and told.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -113,7 +116,7 @@ impl Asked {
         let limits = CutLimits { chunk_keys: self.gate.chunk_keys, bytes_max: usize::MAX };
         let Ok(cut) = Cut::new(&plan, &message, limits) else { return Verdict::Admit };
         let merge = Some(Merge::new(plan, cut.keys(), usize::MAX));
-        let (to, orders) = mpsc::unbounded_channel();
+        let (to, orders) = mpsc::channel(ORDERS);
         self.gate.live.fetch_add(1, Ordering::Relaxed);
         let mut window = Window { gate: self.gate.clone(), cut, message, merge, next: 0, to, orders };
         (0..self.gate.window).for_each(|_| window.start());
@@ -127,8 +130,8 @@ struct Window {
     message: Bytes,
     merge: Option<Merge<Bytes>>,
     next: u32,
-    to: mpsc::UnboundedSender<Order>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    to: mpsc::Sender<Order>,
+    orders: mpsc::Receiver<Order>,
 }
 
 impl Window {
@@ -140,7 +143,7 @@ impl Window {
             };
             let to = self.to.clone();
             // A call that is over takes no orders.
-            tokio::spawn(async move { drop(to.send(order)) });
+            tokio::spawn(async move { drop(to.send(order).await) });
             self.next += 1;
         }
     }
