@@ -3,7 +3,8 @@
 //! over, the client left.
 //!
 //! Memory: the request and the replies are the gate's; here are the messages of the parts under way, their replies up to
-//! `split_reply_bytes`, and the reply to the whole while it is written.
+//! `split_reply_bytes`, and the reply to the whole while it is written. With replies and their merger at the gate a call
+//! comes to twice its reply at the peak (tests/edge/split_memory.rs).
 
 use super::feed::{Feed, Step};
 use super::part::{Answered, Ended, Room, Sending, Words, prefix};

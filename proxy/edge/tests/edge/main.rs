@@ -11,5 +11,6 @@ mod http1;
 mod samples;
 mod split;
 mod split_ends;
+mod split_memory;
 mod support;
 mod upstream;

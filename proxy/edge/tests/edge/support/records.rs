@@ -72,7 +72,7 @@ impl Log {
 pub struct Records {
     pub address: Address,
     pub log: Arc<Log>,
-    accepting: AbortHandle,
+    pub accepting: AbortHandle,
 }
 
 impl Drop for Records {
