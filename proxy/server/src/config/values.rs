@@ -14,6 +14,9 @@ use weir_engine::units::{Bytes, Span};
 /// Bytes of a path in the file.
 const PATH_MAX: usize = 4_096;
 
+/// Reads one text of a list.
+type ReadName = fn(&str) -> Result<Arc<str>, Wrong>;
+
 /// What is wrong with a value, and what to write instead.
 struct Wrong {
     what: String,
@@ -308,7 +311,7 @@ fn read_names(
     path: &str,
     most: usize,
     value: &Spanned<DeValue<'_>>,
-    (expected, single): (&str, fn(&str) -> Result<Arc<str>, Wrong>),
+    (expected, single): (&str, ReadName),
 ) -> Option<Value> {
     let at = value.span().start;
     let DeValue::Array(items) = value.get_ref() else {

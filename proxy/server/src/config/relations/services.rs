@@ -155,7 +155,8 @@ fn methods(
         add("methods", "nothing describes the messages of these methods".to_owned(), Some(help.to_owned()));
         whole = false;
     }
-    if !host.reads_files() && !(held.protos.is_empty() && held.methods.is_none()) {
+    let needs_files = !held.protos.is_empty() || held.methods.is_some();
+    if needs_files && !host.reads_files() {
         return None;
     }
     for file in &held.protos {
