@@ -69,10 +69,15 @@ fn table(results: &Results) -> Table {
             format!("{:+.1} %", claim.added() * 100.0),
             format!("{:.0} %", claim.limit * 100.0),
             if claim.met() { MET } else { MISSED }.to_owned(),
-            claim.on.probes.map_or("unknown".to_owned(), |own| format!("{own:.3} us")),
+            claim.on.probes.map_or("unknown".to_owned(), own_words),
         ]);
     }
     table
+}
+
+/// The kernel tells a process's time in hundredths of a second: less than one in a round is not none.
+fn own_words(own: f64) -> String {
+    if own == 0.0 { "< 10 ms a round".to_owned() } else { format!("{own:.3} us") }
 }
 
 fn programs(results: &Results) -> Table {
