@@ -14,7 +14,7 @@ const MANY: usize = 15_000;
 
 fn file(service: &Service, more: &str) -> String {
     format!(
-        "[service.dataplane]\nservers = [\"127.0.0.1:{}\"]\npreset = \"bsky\"\n\
+        "[service.dataplane]\nservers = [\"127.0.0.1:{}\"]\npreset = \"bsky\"\nsplit = false\n\
          [listener.edge]\naddress = \"127.0.0.1:{{port}}\"\nservice = \"dataplane\"\n{more}",
         service.port
     )

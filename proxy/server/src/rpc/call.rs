@@ -3,14 +3,15 @@
 use super::answers;
 use super::desk::{Desk, Turn};
 use super::gate::reply_counter;
+use super::parts::{Again, Orders, Pieces, RpcParts};
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use weir_edge::{Body, Call, Decision, End, Protocol, Refusal, Verdict};
+use weir_edge::{Body, Call, Decision, End, Protocol, Refusal, Retries, Verdict};
 use weir_engine::correlate::{CorrelationId, RpcEnd};
 use weir_engine::ledger::Outcome;
-use weir_engine::rpc::{self, CallId};
-use weir_engine::units::Instant;
+use weir_engine::rpc::{self, CallId, PartId};
+use weir_engine::units::{Instant, ServiceId, Span};
 use weir_rpc::{CountError, Counter, Method};
 
 /// What is counted of a call.
@@ -35,7 +36,9 @@ pub(super) struct RpcCall {
     pub(super) caller: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) protocol: Protocol,
-    pub(super) idempotent: bool,
+    pub(super) service: ServiceId,
+    /// One protobuf message each way, as far as its head tells.
+    pub(super) can_be_split: bool,
     pub(super) method: Option<Arc<Method>>,
     pub(super) counting: Counting,
     /// The correlator knows of it.
@@ -48,6 +51,7 @@ enum Said {
     Refuse(Refusal),
     Again(Instant),
     Queue(oneshot::Receiver<Turn>),
+    Split { orders: Orders, chunks: u32, chunk_keys: u32 },
 }
 
 impl RpcCall {
@@ -56,23 +60,26 @@ impl RpcCall {
         counted.saturating_add(self.counting.query)
     }
 
-    fn ask(&mut self) -> Said {
+    /// `splittable`: it can be cut, as far as that is known.
+    fn ask(&mut self, splittable: bool) -> Said {
         let body = rpc::Body {
             keys: self.keys(),
             bytes: self.counting.request.as_ref().map_or(0, Counter::bytes),
-            // what is not split for another reason than its description is counted as such
-            splittable: self.method.as_ref().is_some_and(|method| method.split.is_some()),
-            idempotent: self.idempotent,
+            splittable,
+            // the edge asks for retries of what can be repeated without harm only
+            idempotent: true,
         };
-        let id = self.id;
-        self.desk.with(|state, now| match state.engine.counted(id, &body, now) {
+        let (id, desk) = (self.id, &self.desk);
+        desk.with(|state, now| match state.engine.counted(id, &body, now) {
             rpc::Verdict::Forward(_) => Said::Go,
             rpc::Verdict::Queued => Said::Queue(state.wait(id)),
             rpc::Verdict::Wait { until } => Said::Again(until),
             rpc::Verdict::Refuse(refusal) => Said::Refuse(answers::refusal(&refusal)),
             rpc::Verdict::Gone => Said::Refuse(answers::late()),
-            // The configuration refuses `split = true` until the edge can do it.
-            rpc::Verdict::Split { .. } => Said::Refuse(answers::late()),
+            rpc::Verdict::Split { chunks, chunk_keys } => {
+                let orders = Orders::new(desk.clone(), id, state.split(id, chunks));
+                Said::Split { orders, chunks, chunk_keys }
+            }
         })
     }
 
@@ -88,23 +95,27 @@ impl RpcCall {
     /// # Errors
     /// When it may not, or not now: it cannot wait.
     pub(super) fn admit_at_once(&mut self) -> Result<(), Refusal> {
-        match self.ask() {
+        match self.ask(false) {
             Said::Go => {
                 self.begin();
                 Ok(())
             }
             Said::Refuse(refusal) => Err(refusal),
             Said::Again(until) => Err(answers::not_now(until.since(self.desk.clock.now()))),
-            Said::Queue(_) => Err(answers::not_now(rpc_crowded())),
+            Said::Queue(_) | Said::Split { .. } => Err(answers::not_now(crowded())),
         }
     }
 
-    async fn judge(&mut self) -> Verdict {
-        if let Some(Err(cause)) = self.counting.request.as_mut().map(Counter::finish) {
-            return Verdict::Refuse(self.unreadable(cause));
-        }
+    async fn judge(&mut self, body: &Body) -> Verdict {
+        let plain = match self.counting.request.as_mut().map(Counter::finish) {
+            Some(Err(cause)) => return Verdict::Refuse(self.unreadable(cause)),
+            Some(Ok(counted)) => counted.messages == 1 && counted.blind.is_none(),
+            None => false,
+        };
+        self.can_be_split &= plain;
+        let (splittable, mut pieces) = self.cut(body);
         loop {
-            match self.ask() {
+            match self.ask(splittable) {
                 Said::Go => break,
                 Said::Refuse(refusal) => return Verdict::Refuse(refusal),
                 Said::Again(until) => tokio::time::sleep_until(self.desk.clock.std(until).into()).await,
@@ -113,10 +124,39 @@ impl RpcCall {
                     Ok(Turn::Ended(Some(refusal))) => return Verdict::Refuse(answers::refusal(&refusal)),
                     Ok(Turn::Ended(None)) | Err(_) => return Verdict::Refuse(answers::late()),
                 },
+                Said::Split { orders, chunks, chunk_keys } => {
+                    // Settings may be others than when it was cut.
+                    if pieces.as_ref().is_none_or(|pieces| !pieces.fit(chunks)) {
+                        pieces = self.pieces(body, chunk_keys).filter(|pieces| pieces.fit(chunks));
+                    }
+                    let Some(pieces) = pieces else { return Verdict::Refuse(answers::not_now(crowded())) };
+                    self.begin();
+                    return Verdict::Split(Box::new(RpcParts::new(orders, self.name.clone(), pieces)));
+                }
             }
         }
         self.begin();
         Verdict::Admit
+    }
+
+    /// Whether the engine may split it, and its pieces where they are worth the work: not of small calls, and not where
+    /// nothing is split anyway (which the engine counts as such).
+    fn cut(&self, body: &Body) -> (bool, Option<Pieces>) {
+        let place = self.service.0 as usize;
+        let settings = self.desk.with(|state, _| {
+            state.in_force.settings.services.get(place).map(|own| (own.split, own.chunk_keys))
+        });
+        let Some((split, chunk_keys)) = settings else { return (false, None) };
+        if !split || self.keys() <= u64::from(chunk_keys) {
+            return (self.method.as_ref().is_some_and(|method| method.split.is_some()), None);
+        }
+        let pieces = self.pieces(body, chunk_keys);
+        (pieces.is_some(), pieces)
+    }
+
+    fn pieces(&self, body: &Body, chunk_keys: u32) -> Option<Pieces> {
+        let plan = self.method.as_ref()?.split.as_ref().filter(|_| self.can_be_split)?;
+        Pieces::of(plan, self.protocol, body, self.keys(), chunk_keys)
     }
 
     fn unreadable(&mut self, cause: CountError) -> Refusal {
@@ -139,8 +179,8 @@ impl RpcCall {
     }
 }
 
-fn rpc_crowded() -> weir_engine::units::Span {
-    weir_engine::units::Span::secs(1)
+fn crowded() -> Span {
+    Span::secs(1)
 }
 
 impl Call for RpcCall {
@@ -153,15 +193,19 @@ impl Call for RpcCall {
         let above = self.counting.refuse_above.is_some_and(|most| self.keys() > most);
         if above && self.counting.holds {
             // It is refused whatever follows: the rest need not come.
-            if let Said::Refuse(refusal) = self.ask() {
+            if let Said::Refuse(refusal) = self.ask(false) {
                 return Err(refusal);
             }
         }
         Ok(())
     }
 
-    fn whole<'a>(&'a mut self, _body: &'a Body) -> Decision<'a> {
-        Box::pin(self.judge())
+    fn whole<'a>(&'a mut self, body: &'a Body) -> Decision<'a> {
+        Box::pin(self.judge(body))
+    }
+
+    fn retries(&self) -> Option<Arc<dyn Retries>> {
+        Some(Arc::new(Again { desk: self.desk.clone(), part: PartId { call: self.id, index: 0 } }))
     }
 
     fn reply_head(&mut self, _status: StatusCode, headers: &HeaderMap) {
@@ -183,7 +227,7 @@ impl Call for RpcCall {
         if self.began {
             let end = RpcEnd {
                 outcome,
-                chunks: 1,
+                chunks: end.parts.max(1),
                 bytes_in: end.request_bytes,
                 bytes_out: end.reply_bytes,
                 at: self.desk.clock.now(),

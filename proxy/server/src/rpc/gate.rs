@@ -14,7 +14,7 @@ use weir_engine::ledger::Outcome;
 use weir_engine::rpc::{self, method_of_path};
 use weir_engine::settings::{Backend, LimitMode, Settings};
 use weir_engine::units::ListenerId;
-use weir_rpc::{ContentType, Counter, count::Direction};
+use weir_rpc::{Codec, ContentType, Counter, count::Direction};
 
 /// Headers in which a caller names itself; the first that is there counts.
 const DECLARED: [&str; 2] = ["x-weir-caller", "x-atlantis-caller"];
@@ -58,8 +58,10 @@ impl Gate for ListenerGate {
                 None => !matches!(*head.method, Method::GET | Method::HEAD),
             };
             let most = u32::try_from(edge.request_max.0).unwrap_or(u32::MAX);
+            let kind = head.headers.get(header::CONTENT_TYPE);
+            let kind = kind.and_then(|value| ContentType::parse(value.as_bytes()));
             let request = method.as_ref().and_then(|method| {
-                let kind = ContentType::parse(head.headers.get(header::CONTENT_TYPE)?.as_bytes())?;
+                let kind = kind?;
                 Some(Counter::new(
                     method,
                     Direction::Request,
@@ -73,6 +75,7 @@ impl Gate for ListenerGate {
             let name = method.as_ref().map_or(rpc::methods::OTHER, |method| &method.name);
             let counting =
                 Counting { request, reply: None, query, refuse_above, holds: !streams && !upgrade };
+            let protobuf = kind.is_some_and(|kind| kind.codec == Codec::Proto);
             let call = RpcCall {
                 desk: desk.clone(),
                 id: begun.call,
@@ -80,7 +83,8 @@ impl Gate for ListenerGate {
                 caller: identity.name.clone(),
                 name: name.into(),
                 protocol: head.protocol,
-                idempotent: head.method.is_idempotent(),
+                service,
+                can_be_split: protobuf && head.protocol.can_be_split(),
                 method,
                 counting,
                 began: false,

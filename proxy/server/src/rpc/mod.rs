@@ -2,7 +2,7 @@
 //! counting) and the engine's decisions ([`weir_engine::rpc`]).
 //!
 //! A call passes `gate` (its head: who, what, may it begin) -> `call` (its body is counted; admitted, made to wait or
-//! refused; its reply is counted; its end) with `desk` (the one engine of the process, behind a mutex) and `answers` (what is
+//! refused; its reply is counted; its end), where it is large in `parts`, with `desk` (the one engine of the process, behind a mutex) and `answers` (what is
 //! refused, in the edge's words; how it ended, in the ledger's). `run` is the thread that all of it runs on: one edge for each
 //! listener, the engine's clock, and the control side's questions, which it answers as a worker does.
 //!
@@ -12,6 +12,7 @@ mod answers;
 mod call;
 mod desk;
 mod gate;
+mod parts;
 mod run;
 mod settings;
 

@@ -1,5 +1,9 @@
 //! What the tests of calls share: a scripted bsky.Service and a client, both tonic's, whose messages are bytes.
 
+#![allow(dead_code, reason = "each test program is compiled with all of this and uses a part of it")]
+
+pub mod keyed;
+
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http_body_util::BodyExt as _;
 use hyper::service::service_fn;
@@ -214,5 +218,24 @@ impl Grpc {
             grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
             grpc.unary(request, path, Raw).await.map(tonic::Response::into_inner)
         })
+    }
+
+    /// Calls a method and leaves, connection and all, when `until` says so.
+    pub fn call_and_leave(mut self, method: &str, message: Bytes, until: impl Fn() -> bool) {
+        let path = format!("/{method}").parse().expect("a path");
+        let grpc = &mut self.grpc;
+        self.runtime.block_on(async move {
+            grpc.ready().await.expect("a connection");
+            let call = grpc.unary(tonic::Request::new(message), path, Raw);
+            // Cancel-safe: the call is to be dropped.
+            tokio::select! {
+                _ = call => panic!("it was answered"),
+                () = async {
+                    while !until() {
+                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    }
+                } => {}
+            }
+        });
     }
 }

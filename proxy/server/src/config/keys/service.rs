@@ -88,9 +88,8 @@ impl ServiceDraft {
     /// A service with every default.
     #[must_use]
     pub fn new(name: &str) -> ServiceDraft {
-        let settings = ServiceSettings { split: false, ..ServiceSettings::new(name, Vec::new()) };
         ServiceDraft {
-            settings,
+            settings: ServiceSettings::new(name, Vec::new()),
             preset: None,
             protos: Vec::new(),
             methods: None,
@@ -158,9 +157,10 @@ keys! {
     "held_bytes_max", held_bytes_max, Kind::Size(1 << 10, 1 << 40), Absent::Default, Less,
         "Bytes of all bodies that are held, for each listener; above it calls are refused.";
     "split", settings.split, Kind::Flag, Absent::Default, Neither,
-        "Calls for more than `chunk_keys` keys are passed on in parts. Not built yet: `true` is refused.";
+        "Calls for more than `chunk_keys` keys are passed on in parts where the table of methods says that they may be: gRPC and \
+         Connect calls of one uncompressed protobuf message. Others go whole, counted in `weir_rpc_unsplit_total`.";
     "chunk_keys", settings.chunk_keys, Kind::Count(1, 10_000), Absent::Default, Neither,
-        "Keys of one part. Until calls are split, calls above it are counted (`weir_rpc_unsplit_total`).";
+        "Keys of one part.";
     "chunk_window", settings.chunk_window, Kind::Count(1, 1_024), Absent::Default, Neither,
         "Parts of one call in flight at once.";
     "chunks_in_flight", settings.chunks_in_flight, Kind::Count(1, 1_024), Absent::Default, Neither,

@@ -36,11 +36,6 @@ fn bounds(problems: &mut Collector<'_>, path: &str, draft: &Draft<ServiceDraft>)
     let (held, settings) = (&draft.held, &draft.held.settings);
     let relations = [
         (
-            settings.split,
-            ["split", "split"],
-            "calls are not split yet: write split = false, or leave it out".to_owned(),
-        ),
-        (
             settings.request_timeout > settings.request_timeout_max,
             ["request_timeout", "request_timeout_max"],
             "request_timeout is longer than request_timeout_max".to_owned(),

@@ -1,0 +1,218 @@
+//! A call in parts: which is sent when is the engine's word, cut and put together by [`weir_rpc`], carried by the edge.
+//!
+//! Cut before the engine is asked, so that what cannot be cut goes whole. Every part that the engine started is told of
+//! once: answered, failed, or over when the call is dropped, whoever ended it.
+//!
+//! Bounds: one order per part and one for the end wait at most; parts are [`SPREAD`] times the message together, and
+//! [`SPREAD_FLOOR`]; replies have the edge's `split_reply_bytes`.
+
+use super::desk::Desk;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+use weir_edge::{Body, Order, PartFailed, Parts, Progress, Protocol, Reason, Refusal, Retries};
+use weir_engine::rpc::{CallId, PartId};
+use weir_rpc::framing::{PREFIX_LEN, prefix};
+use weir_rpc::{Cut, CutLimits, Merge, MergeError, SplitPlan};
+
+/// Parts of a request may have this many times its bytes together: what stands beside the keys goes with each.
+const SPREAD: usize = 2;
+/// And this many bytes more, so that small requests with long fields beside their keys are split too.
+const SPREAD_FLOOR: usize = 1 << 20;
+
+/// A request that was cut.
+pub(super) struct Pieces {
+    plan: Arc<SplitPlan>,
+    message: Bytes,
+    cut: Cut,
+}
+
+impl Pieces {
+    /// Cuts a plain request of one message; `None`: it goes whole.
+    pub(super) fn of(
+        plan: &Arc<SplitPlan>,
+        protocol: Protocol,
+        body: &Body,
+        keys: u64,
+        chunk_keys: u32,
+    ) -> Option<Pieces> {
+        let mut message = match body.parts() {
+            [one] => one.clone(),
+            parts => {
+                let mut whole = Vec::with_capacity(usize::try_from(body.len()).ok()?);
+                parts.iter().for_each(|part| whole.extend_from_slice(part));
+                whole.into()
+            }
+        };
+        if protocol == Protocol::Grpc {
+            let length = u32::try_from(message.len().checked_sub(PREFIX_LEN)?).ok()?;
+            let front = message.split_to(PREFIX_LEN);
+            // Plain, and nothing behind it.
+            if *front != prefix(weir_rpc::framing::Flags::default(), length) {
+                return None;
+            }
+        }
+        let bytes_max = message.len().saturating_mul(SPREAD).saturating_add(SPREAD_FLOOR);
+        let limits = CutLimits { chunk_keys: chunk_keys as usize, bytes_max };
+        let cut = Cut::new(plan, &message, limits).ok()?;
+        // A method with keys in other fields too is admitted by all of them, and could not be cut into as many parts.
+        let all = cut.keys().map(|keys| keys as u64).sum::<u64>() == keys;
+        all.then(|| Pieces { plan: plan.clone(), message, cut })
+    }
+
+    /// They are as many as the engine starts.
+    pub(super) fn fit(&self, chunks: u32) -> bool {
+        self.cut.len() == chunks as usize
+    }
+}
+
+/// Where a call's orders come from, and which parts the engine still waits for.
+pub(super) struct Orders {
+    desk: Arc<Desk>,
+    call: CallId,
+    from: mpsc::Receiver<Order>,
+    under_way: Vec<u32>,
+}
+
+impl Orders {
+    pub(super) fn new(desk: Arc<Desk>, call: CallId, from: mpsc::Receiver<Order>) -> Orders {
+        Orders { desk, call, from, under_way: Vec::new() }
+    }
+
+    fn part(&self, index: u32) -> PartId {
+        PartId { call: self.call, index }
+    }
+
+    fn landed(&mut self, part: u32) {
+        self.under_way.retain(|other| *other != part);
+    }
+
+    fn failed(&mut self, part: u32) {
+        self.landed(part);
+        let id = self.part(part);
+        self.desk.with(|state, now| state.engine.part_failed(id, now));
+    }
+}
+
+impl Drop for Orders {
+    fn drop(&mut self) {
+        let Orders { desk, call, from, under_way } = self;
+        desk.with(|state, now| {
+            state.unsplit(*call);
+            while let Ok(order) = from.try_recv() {
+                if let Order::Send(part) = order {
+                    under_way.push(part);
+                }
+            }
+            let mut parts = under_way.drain(..).map(|index| PartId { call: *call, index });
+            if let Some(part) = parts.next() {
+                // Where the call has not ended, nothing more of it is started.
+                state.engine.part_failed(part, now);
+            }
+            parts.for_each(|part| state.engine.part_over(part, now));
+        });
+    }
+}
+
+/// A split call, as the edge asks it.
+pub(super) struct RpcParts {
+    orders: Orders,
+    method: Arc<str>,
+    pieces: Pieces,
+    merge: Option<Merge<Bytes>>,
+}
+
+impl RpcParts {
+    pub(super) fn new(orders: Orders, method: Arc<str>, pieces: Pieces) -> RpcParts {
+        // The edge bounds replies by their sum before they come here.
+        let merge = Merge::new(pieces.plan.clone(), pieces.cut.keys(), usize::MAX);
+        RpcParts { orders, method, pieces, merge: Some(merge) }
+    }
+
+    /// Replies do not fit together: what the client is told.
+    fn wrong(&self, error: &MergeError) -> Refusal {
+        if error.stops_splitting() {
+            let field = match error {
+                MergeError::UnknownField { number } => *number,
+                _ => 0,
+            };
+            self.stop(field, error);
+        }
+        Refusal::new(Reason::Merge, error.to_string())
+    }
+
+    /// The next call of the method goes whole. Said once, until the next reload.
+    fn stop(&self, field: u32, why: &dyn std::fmt::Display) {
+        let method = &*self.method;
+        if self.orders.desk.with(|state, now| state.engine.stop_splitting(method, field, now)) {
+            eprintln!("weir: {method} is not split any more, until the next reload: {why}");
+        }
+    }
+}
+
+impl Parts for RpcParts {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Order> {
+        match self.orders.from.poll_recv(context) {
+            Poll::Ready(Some(order)) => {
+                if let Order::Send(part) = order {
+                    self.orders.under_way.push(part);
+                }
+                Poll::Ready(order)
+            }
+            // The engine has nothing more to say; the edge ends the call.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn write(&mut self, part: u32) -> Bytes {
+        let Pieces { message, cut, .. } = &self.pieces;
+        let mut out = Vec::new();
+        cut.write(part as usize, message, &mut out);
+        out.into()
+    }
+
+    fn answered(&mut self, part: u32, message: Bytes) -> Result<Progress, Refusal> {
+        let bytes = message.len() as u64;
+        let Some(merge) = &mut self.merge else { return Err(self.wrong(&MergeError::Parts)) };
+        if let Err(error) = merge.add(part as usize, message) {
+            self.orders.failed(part);
+            return Err(self.wrong(&error));
+        }
+        let complete = merge.missing() == 0;
+        self.orders.landed(part);
+        let id = self.orders.part(part);
+        // Rows are counted in the reply to the whole.
+        self.orders.desk.with(|state, now| state.engine.part_answered(id, 0, bytes, now));
+        Ok(if complete { Progress::Complete } else { Progress::More })
+    }
+
+    fn failed(&mut self, part: u32, why: PartFailed) {
+        self.orders.failed(part);
+        if why == PartFailed::Unreadable {
+            self.stop(0, &"the reply of a part is not one plain message and a status");
+        }
+    }
+
+    fn merged(&mut self) -> Result<Bytes, Refusal> {
+        let merge = self.merge.take().ok_or(MergeError::Parts);
+        let merged = merge.and_then(Merge::finish);
+        merged.map(Bytes::from).map_err(|error| self.wrong(&error))
+    }
+
+    fn retries(&self, part: u32) -> Option<Arc<dyn Retries>> {
+        Some(Arc::new(Again { desk: self.orders.desk.clone(), part: self.orders.part(part) }))
+    }
+}
+
+/// The engine's retry budget, which is one for whole calls and for parts.
+pub(super) struct Again {
+    pub(super) desk: Arc<Desk>,
+    pub(super) part: PartId,
+}
+
+impl Retries for Again {
+    fn may_send_again(&self) -> bool {
+        self.desk.with(|state, now| state.engine.retry(self.part, now).is_some())
+    }
+}
