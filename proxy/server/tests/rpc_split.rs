@@ -110,6 +110,7 @@ fn a_reply_that_is_not_described_stops_the_splitting_of_its_method() {
     assert_eq!(status.code(), tonic::Code::Internal, "{status:?}");
     let stopped = [("method", POSTS)];
     eventually("it is counted", || weir.series("weir_rpc_split_stopped_total", &stopped) == Some(1.0));
+    assert!(weir.logs("split_stopped").contains("a field 9"), "{}", weir.log());
     let before = service.calls().len();
     let reply = client.call(POSTS, request(&keys), &[]).expect("the next one goes whole");
     assert_eq!((fields(&reply, 1).len(), fields(&reply, 9).len()), (50, 1));

@@ -93,6 +93,12 @@ impl RpcBooks {
         }
     }
 
+    /// Where it is told.
+    #[must_use]
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
     /// New settings.
     pub fn apply(&mut self, settings: &Settings) {
         self.books.apply(settings);

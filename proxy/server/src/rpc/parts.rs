@@ -7,14 +7,16 @@
 //! [`SPREAD_FLOOR`]; replies have the edge's `split_reply_bytes`.
 
 use super::desk::Desk;
+use crate::clock::seconds;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use weir_edge::{Body, Order, PartFailed, Parts, Progress, Protocol, Reason, Refusal, Retries};
 use weir_engine::rpc::{CallId, PartId};
-use weir_rpc::framing::{PREFIX_LEN, prefix};
+use weir_rpc::framing::{Flags, PREFIX_LEN, prefix};
 use weir_rpc::{Cut, CutLimits, Merge, MergeError, SplitPlan};
+use weir_telemetry::{Event, Severity};
 
 /// Parts of a request may have this many times its bytes together: what stands beside the keys goes with each.
 const SPREAD: usize = 2;
@@ -49,7 +51,7 @@ impl Pieces {
             let length = u32::try_from(message.len().checked_sub(PREFIX_LEN)?).ok()?;
             let front = message.split_to(PREFIX_LEN);
             // Plain, and nothing behind it.
-            if *front != prefix(weir_rpc::framing::Flags::default(), length) {
+            if *front != prefix(Flags::default(), length) {
                 return None;
             }
         }
@@ -145,8 +147,14 @@ impl RpcParts {
     /// The next call of the method goes whole. Said once, until the next reload.
     fn stop(&self, field: u32, why: &dyn std::fmt::Display) {
         let method = &*self.method;
-        if self.orders.desk.with(|state, now| state.engine.stop_splitting(method, field, now)) {
-            eprintln!("weir: {method} is not split any more, until the next reload: {why}");
+        let stopped = self.orders.desk.with(|state, now| {
+            state.engine.stop_splitting(method, field, now).then(|| state.books.telemetry().clone())
+        });
+        if let Some(telemetry) = stopped {
+            let (why, now) = (why.to_string(), seconds(self.orders.desk.clock.now()));
+            let what = "a method is not split any more, until the next reload";
+            let event = Event::new(Severity::Warn, "split_stopped", what).text("method", method);
+            telemetry.events().emit(&event.text("error", &why), now);
         }
     }
 }
