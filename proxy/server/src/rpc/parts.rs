@@ -224,3 +224,52 @@ impl Retries for Again {
         self.desk.with(|state, now| state.engine.retry(self.part, now).is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 25 keys, and a field beside them.
+    fn message() -> Vec<u8> {
+        let mut message = Vec::new();
+        (0..25).for_each(|_| weir_rpc::wire::write_len(1, b"at://key", &mut message));
+        weir_rpc::wire::write_len(3, &[b'v'; 100], &mut message);
+        message
+    }
+
+    fn parts(protocol: Protocol, body: &[&[u8]], keys: u64) -> Option<usize> {
+        let table = weir_rpc::table::preset("bsky").expect("is there").load().expect("is good");
+        let method = table.find("/bsky.Service/GetPostRecords").expect("is there");
+        let mut whole = Body::default();
+        body.iter().for_each(|part| whole.push(Bytes::copy_from_slice(part)));
+        let plan = method.split.as_ref().expect("is split");
+        Pieces::of(plan, protocol, &whole, keys, 10).map(|pieces| pieces.cut.len())
+    }
+
+    #[test]
+    fn one_plain_message_is_cut_wherever_the_network_did() {
+        let message = message();
+        let front = prefix(Flags::default(), u32::try_from(message.len()).expect("small"));
+        let framed = [&front[..], &message].concat();
+        assert_eq!(parts(Protocol::ConnectUnary, &[&message], 25), Some(3));
+        for at in [1, 5, 17] {
+            let (front, rest) = framed.split_at(at);
+            assert_eq!(parts(Protocol::Grpc, &[front, rest], 25), Some(3), "{at}");
+        }
+        assert_eq!(parts(Protocol::Grpc, &[&framed], 26), None, "keys in other fields too");
+        assert_eq!(parts(Protocol::Grpc, &[&framed, &framed], 25), None, "two messages");
+        assert_eq!(parts(Protocol::Grpc, &[&framed[..framed.len() - 1]], 25), None, "cut off");
+        assert_eq!(parts(Protocol::Grpc, &[&[1], &framed[1..]], 25), None, "compressed");
+        assert_eq!(parts(Protocol::Grpc, &[&framed[..3]], 25), None, "no message");
+    }
+
+    #[test]
+    fn what_would_be_repeated_too_often_goes_whole() {
+        let mut message = message();
+        weir_rpc::wire::write_len(2, &vec![b'x'; SPREAD_FLOOR + 1], &mut message);
+        // Three parts have the long field three times, which the floor still allows; five do not.
+        assert_eq!(parts(Protocol::ConnectUnary, &[&message], 25), Some(3));
+        (0..25).for_each(|_| weir_rpc::wire::write_len(1, b"at://key", &mut message));
+        assert_eq!(parts(Protocol::ConnectUnary, &[&message], 50), None);
+    }
+}
