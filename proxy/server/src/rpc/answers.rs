@@ -5,7 +5,7 @@ use weir_edge::{End, Outcome as EdgeOutcome, Protocol, Reason, Refusal};
 use weir_engine::ledger::Outcome;
 use weir_engine::rpc;
 use weir_engine::units::{Instant, Span};
-use weir_rpc::CountError;
+use weir_rpc::{Code, CountError};
 
 /// What the engine refuses. The edge says it in the client's protocol: RESOURCE_EXHAUSTED with RetryInfo, or 429.
 pub(super) fn refusal(refusal: &rpc::Refusal) -> Refusal {
@@ -41,15 +41,30 @@ pub(super) fn protocol(protocol: Protocol) -> rpc::Protocol {
     }
 }
 
+/// Whether a gRPC status is the service's own failure. The others answer the client's question as the service wanted
+/// (NOT_FOUND, INVALID_ARGUMENT ...), and cost no error budget (OpenTelemetry, semantic conventions for gRPC servers).
+fn is_service_error(status: u32) -> bool {
+    const OWN: [Code; 6] = [
+        Code::Unknown,
+        Code::DeadlineExceeded,
+        Code::Unimplemented,
+        Code::Internal,
+        Code::Unavailable,
+        Code::DataLoss,
+    ];
+    // a number that is no status is treated as UNKNOWN, as clients do
+    status >= Code::ALL.len() as u32 || OWN.iter().any(|code| *code as u32 == status)
+}
+
 /// How a call ended, for the ledger.
 pub(super) fn outcome(end: &End, protocol: Protocol) -> Outcome {
     match end.outcome {
         EdgeOutcome::Answered => {
             let good = match (end.grpc_status, protocol) {
-                (Some(status), _) => status == 0,
+                (Some(status), _) => !is_service_error(status),
                 // gRPC without a status was broken off
                 (None, Protocol::Grpc) => false,
-                (None, _) => end.status < 400,
+                (None, _) => end.status < 500,
             };
             if good { Outcome::Ok } else { Outcome::Error }
         }
@@ -78,6 +93,12 @@ pub(super) fn deadline(protocol: Protocol, headers: &http::HeaderMap, now: Insta
 mod tests {
     use super::*;
     use weir_engine::error::LimitKind;
+
+    #[test]
+    fn what_the_service_answers_on_purpose_is_no_error() {
+        let failures: Vec<u32> = (0..18).filter(|status| is_service_error(*status)).collect();
+        assert_eq!(failures, [2, 4, 12, 13, 14, 15, 17]);
+    }
 
     #[test]
     fn a_limit_says_who_and_when_to_come_again() {
