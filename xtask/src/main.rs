@@ -50,7 +50,7 @@ enum Task {
     ///
     /// Says what it will install (Debian packages as root, Python packages below target/) and installs it where it may;
     /// what is missing is skipped aloud. The last line is `N passed, N failed, N skipped`: cargo's own test counts plus
-    /// one per suite that is no cargo test. About 10 minutes from cold on two cores.
+    /// one per suite that is no cargo test. About half an hour from cold on two cores.
     #[command(
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-install\n  cargo xtask test --full\n  \
         cargo xtask test --cql"

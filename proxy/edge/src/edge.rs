@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use weir_engine::settings::Address;
 
 /// How long requests of cut connections have to tell their gate.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -169,9 +170,9 @@ impl Edge {
         self.inner.shared.held.now()
     }
 
-    /// One sentence for each address of the service that is not connected, or that the health check judges bad.
+    /// Each address of the service that is not connected, or that the health check judges bad, and a sentence about it.
     #[must_use]
-    pub fn troubles(&self) -> Vec<String> {
+    pub fn troubles(&self) -> Vec<(Address, String)> {
         self.inner.shared.upstream.troubles()
     }
 

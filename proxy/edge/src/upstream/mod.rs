@@ -27,11 +27,13 @@ use endpoint::{Endpoint, Place};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use retry::Budget;
+use std::future::Future as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
+use weir_engine::settings::Address;
 
 /// A request as the service gets it.
 pub(crate) type Request = http::Request<Outgoing>;
@@ -206,14 +208,16 @@ impl Upstream {
         }
     }
 
-    /// One sentence for each address that is not connected or judged bad.
-    pub(crate) fn troubles(&self) -> Vec<String> {
+    /// Each address that is not connected or judged bad, and a sentence about it.
+    pub(crate) fn troubles(&self) -> Vec<(Address, String)> {
         let bad = |endpoint: &&Arc<Endpoint>| !endpoint.can_take() || !endpoint.is_good();
-        self.endpoints.iter().filter(bad).map(|endpoint| endpoint.trouble()).collect()
+        self.endpoints
+            .iter()
+            .filter(bad)
+            .map(|endpoint| (endpoint.address.clone(), endpoint.trouble()))
+            .collect()
     }
 }
-
-use std::future::Future as _;
 
 struct Waits<'a>(&'a AtomicUsize);
 

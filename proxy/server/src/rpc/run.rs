@@ -210,8 +210,7 @@ impl Round {
                 let servers: Vec<Address> =
                     services.get(served.service.0 as usize).map_or_else(Vec::new, |own| own.servers.clone());
                 for server in servers {
-                    let name = server.to_string();
-                    let up = !troubles.iter().any(|trouble| trouble.contains(&name));
+                    let up = !troubles.iter().any(|(address, _)| *address == server);
                     state.engine.server_is(served.service, &server, up, now);
                 }
             }
