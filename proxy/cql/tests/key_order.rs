@@ -5,6 +5,7 @@
 //! token, in the order of the rows of the answer; of `composite` the values are joined by commas.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use num_bigint::BigInt;
 use proptest::collection::vec;
@@ -112,6 +113,18 @@ proptest! {
         prop_assert_eq!(KeyType::Varint.compare(&left, &right), want);
         prop_assert_eq!(KeyType::Varint.compare(&pad(&left), &right), want);
         prop_assert_eq!(KeyType::Varint.compare(&left, &pad(&left)), Ordering::Equal);
+    }
+
+    #[test]
+    fn keys_ordered_as_bytes_are_sorted_as_a_set_of_them(
+        shared in vec(any::<u8>(), 0..12), ends in vec(vec(0..4_u8, 0..11), 0..40), ascii in any::<bool>(),
+    ) {
+        let keys: Vec<Vec<u8>> = ends.iter().map(|end| [&shared[..], end].concat()).collect();
+        let want: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut sorted: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let kind = if ascii && shared.is_ascii() { KeyType::Ascii } else { KeyType::Blob };
+        prop_assert_eq!(sort_keys(kind, &mut sorted), Ok(()));
+        prop_assert_eq!(sorted, want);
     }
 
     #[test]

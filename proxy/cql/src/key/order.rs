@@ -132,6 +132,14 @@ impl KeyType {
         if fits { Ok(()) } else { Err(KeyFault::Malformed) }
     }
 
+    /// Whether the order is that of the bytes, so that values that compare as equal are the same.
+    fn is_ordered_as_bytes(self) -> bool {
+        matches!(
+            self,
+            KeyType::Ascii | KeyType::Text | KeyType::Blob | KeyType::Date | KeyType::Time | KeyType::Inet
+        )
+    }
+
     /// Cassandra's order of two values that [`KeyType::check`] accepted. Of other bytes the order is total, but means
     /// nothing.
     pub fn compare(self, left: &[u8], right: &[u8]) -> Ordering {
@@ -168,6 +176,12 @@ pub fn sort_keys(kind: KeyType, keys: &mut Vec<&[u8]>) -> Result<(), KeyFault> {
     for key in keys.iter() {
         kind.check(key)?;
     }
+    if kind.is_ordered_as_bytes() {
+        let shared = shared_by_all(keys);
+        keys.sort_by_cached_key(|key| (head(&key[shared..]), *key));
+        keys.dedup();
+        return Ok(());
+    }
     if kind == KeyType::Decimal {
         keys.sort_by_cached_key(|key| Decimal::read(key));
     } else {
@@ -177,6 +191,23 @@ pub fn sort_keys(kind: KeyType, keys: &mut Vec<&[u8]>) -> Result<(), KeyFault> {
     keys.dedup();
     let ambiguous = keys.windows(2).any(|pair| kind.compare(pair[0], pair[1]) == Ordering::Equal);
     if ambiguous { Err(KeyFault::Ambiguous) } else { Ok(()) }
+}
+
+/// Bytes at the beginning that all keys have in common: URIs of one kind share their scheme and more.
+fn shared_by_all(keys: &[&[u8]]) -> usize {
+    let Some((first, others)) = keys.split_first() else { return 0 };
+    others.iter().fold(first.len(), |most, key| {
+        first[..most].iter().zip(*key).take_while(|(left, right)| left == right).count()
+    })
+}
+
+/// The first eight bytes as a number of the same order, which decides most comparisons without a look at the key. Keys that
+/// end before are filled with zeros and may seem equal to others.
+fn head(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let length = key.len().min(8);
+    bytes[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(bytes)
 }
 
 /// Values of one length; those of another come last, as bytes, so that the order is total whatever the bytes.

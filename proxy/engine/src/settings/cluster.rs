@@ -180,7 +180,7 @@ impl ClusterSettings {
             split: SplitChoice::Auto,
             chunk_keys: 100,
             chunk_statements: 10,
-            chunks_in_flight: 8,
+            chunks_in_flight: 12,
             chunks_beside_requests: 1,
             gather_bytes_max: Bytes(64 << 20),
             refuse_rate_as: RateRefusal::Invalid,

@@ -88,7 +88,7 @@ pub struct ProcessConfig {
     pub state_dir: Option<PathBuf>,
     /// Longest wait for requests under way after SIGTERM.
     pub drain_timeout: Span,
-    /// How long a worker that serves one CQL request at a time looks again before it sleeps; zero: not at all.
+    /// How long a worker with one CQL request under way, or many, looks again before it sleeps; zero: not at all.
     pub busy_poll: Span,
     /// The socket of `weir-probes` that is asked whose connections are; without it only `/proc` is.
     pub attribution: Option<Address>,

@@ -81,9 +81,9 @@ pub static PROCESS: &[Key<ProcessDraft>] = &[
         Kind::Duration(Span(0), Span::millis(1)),
         Absent::Default,
         Tighter::Less,
-        "How long a worker looks again before it sleeps while at most one CQL request is under way: shortens the median of \
-         a client that waits for each answer, for at most this much processor time per request and per answer. `0us`: \
-         not at all. Above 40 us it takes the processor from a node on the same two cores."
+        "How long a worker looks again before it sleeps while at most one CQL request is under way, or 32 and more: shortens \
+         the median of a client that waits for each answer, and saves wakings under load, for at most this much processor \
+         time per burst of requests and of answers. `0us`: not at all. Above 40 us it takes the processor from a node on the same two cores."
     ),
     key!(
         ProcessDraft,

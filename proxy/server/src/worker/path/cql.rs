@@ -4,6 +4,7 @@ use super::{DataPath, Patience, Route, Server, shared_calls};
 use crate::config::Config;
 use crate::fold::Protocol;
 use crate::upstream::{Connecting, cql};
+use crate::worker::busy_poll::MANY_UNDER_WAY;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_engine::admit::Budgets;
@@ -111,7 +112,8 @@ impl DataPath for CqlEngine {
         false
     }
     fn waits_awake(&self) -> bool {
-        self.requests_under_way() <= 1
+        let under_way = self.requests_under_way();
+        under_way <= 1 || under_way >= MANY_UNDER_WAY
     }
     fn cluster_counts(&self) -> Vec<ClusterCounts> {
         CqlEngine::cluster_counts(self)
