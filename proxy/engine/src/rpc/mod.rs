@@ -6,7 +6,7 @@
 //! `service` has the servers and the bounds) -> [`RpcEngine::answered`], [`RpcEngine::cancelled`] or an [`Event::Ended`]
 //! (`settle`: what it cost). Around them: `timers` (deadlines and time-outs), `reload` (new settings), `view` (what is
 //! shown and counted), `methods` (which methods have a name), `stops` (what is not split any more), `refusal` (what a
-//! client is told).
+//! client is told), `whither` (which server), `eject` (servers that fail).
 //!
 //! One engine serves a process, behind a mutex: the edge's tasks move between threads, calls come in thousands a second
 //! and not in millions, every entry point takes a microsecond or so and none waits; and a budget of parts in flight, a
@@ -20,6 +20,7 @@ mod admission;
 mod begin;
 mod call;
 mod deny;
+pub mod eject;
 mod invariants;
 pub mod methods;
 mod parts;
@@ -30,6 +31,7 @@ mod settle;
 mod stops;
 mod timers;
 mod view;
+mod whither;
 
 pub use admission::{Body, Verdict};
 pub use begin::{Begun, Head};

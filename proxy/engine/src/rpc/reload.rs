@@ -4,10 +4,9 @@
 //! Bound: a service or server that left leaves its place to another one once nothing of it is under way.
 
 use super::RpcEngine;
-use super::parts::Start;
 use super::service::Service;
-use crate::settings::{Address, Settings};
-use crate::units::{Bytes, Instant, Operations, ServiceId};
+use crate::settings::Settings;
+use crate::units::{Bytes, Instant, Operations};
 use std::sync::Arc;
 
 impl RpcEngine {
@@ -84,24 +83,5 @@ impl RpcEngine {
             }
             self.offer(id, now);
         }
-    }
-
-    /// Where a part goes; `None` once it is over.
-    #[must_use]
-    pub fn server(&self, start: &Start) -> Option<&Address> {
-        let call = self.calls.get(start.part.call)?;
-        let server = self.services[call.service].servers.get(start.server as usize)?;
-        Some(&server.address)
-    }
-
-    /// A health check or a connection found out whether a server is up: only those that are get calls, or all of them
-    /// while none is.
-    pub fn server_is(&mut self, service: ServiceId, address: &Address, up: bool, now: Instant) {
-        let Some(&place) = self.places.get(service.0 as usize) else { return };
-        let mut servers = self.services[place].servers.iter_mut();
-        if let Some(server) = servers.find(|server| server.address == *address) {
-            server.up = up;
-        }
-        self.pump(place, now); // it may have room
     }
 }

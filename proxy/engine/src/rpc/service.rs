@@ -55,6 +55,14 @@ impl Server {
         self.operations_total += operations;
     }
 
+    /// It was not sent them after all. (What was told of already stays told.)
+    pub(super) fn unspend(&mut self, known: u32, operations: u64) {
+        if let Some(spent) = self.spent.get_mut(known as usize) {
+            *spent = spent.saturating_sub(operations);
+        }
+        self.operations_total = self.operations_total.saturating_sub(operations);
+    }
+
     fn idle(&self) -> bool {
         self.calls == 0 && self.chunks == 0 && self.spent.iter().all(|spent| *spent == 0)
     }

@@ -1,6 +1,6 @@
 //! What may be sent once more.
 
-use crate::bench::{Bench, body, server, settings};
+use crate::bench::{Bench, body, ok, server, settings};
 use weir_engine::rpc::{Body, Start, Verdict};
 use weir_engine::units::{ServiceId, Span};
 
@@ -76,4 +76,27 @@ fn servers_that_are_down_get_nothing_unless_all_are() {
     let start = forwarded(&mut bench, true);
     assert_eq!(bench.engine.server(&start), Some(&server(1)), "the one with less to do");
     bench.engine.check_invariants();
+}
+
+#[test]
+fn what_went_elsewhere_is_in_the_books_of_the_server_that_got_it() {
+    let mut bench = Bench::new(settings(|_| {}));
+    let start = forwarded(&mut bench, true);
+    let chosen = bench.engine.server_of(start.part).expect("under way").clone();
+    assert_eq!(Some(&chosen), bench.engine.server(&start));
+    let other = if chosen == server(1) { server(2) } else { server(1) };
+    bench.engine.went(start.part, &server(77), bench.now);
+    assert_eq!(bench.engine.server_of(start.part), Some(&chosen), "nobody's");
+    bench.engine.went(start.part, &other, bench.now);
+    bench.engine.check_invariants();
+    assert_eq!(bench.engine.server_of(start.part), Some(&other));
+    let told = |bench: &mut Bench| {
+        let mut told = Vec::new();
+        bench.engine.fold_servers(|_, _, server, operations| told.push((server.to_owned(), operations)));
+        told
+    };
+    assert_eq!(told(&mut bench), [(other.to_string(), 7)], "only the one that got it");
+    bench.engine.answered(start.part.call, &ok(7, 10), bench.now);
+    assert_eq!(bench.engine.server_of(start.part), None, "it is over");
+    bench.engine.check_quiet();
 }
