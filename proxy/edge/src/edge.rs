@@ -14,7 +14,7 @@ use crate::service::Service;
 use crate::settings::{Settings, SettingsError};
 use crate::stats::{Count, Counted, Held, Stats};
 use crate::trace::TraceIds;
-use crate::upstream::Upstream;
+use crate::upstream::{Server, Told, Upstream};
 use pingora_core::apps::{HttpServerApp as _, HttpServerOptions, ServerApp as _};
 use pingora_core::protocols::Stream as PingoraStream;
 use pingora_core::protocols::http::ServerSession;
@@ -64,7 +64,11 @@ impl Edge {
     pub fn new(settings: Settings, gate: Arc<dyn Gate>) -> Result<Edge, SettingsError> {
         settings.check()?;
         let stats = Arc::new(Stats::default());
-        let upstream = Upstream::start(settings.upstream.clone(), stats.clone())?;
+        let told: Told = Arc::new({
+            let gate = gate.clone();
+            move |server, up| gate.server_is(server, up)
+        });
+        let upstream = Upstream::start(settings.upstream.clone(), stats.clone(), &told)?;
         let held = HeldBytes::new(settings.requests.held_bytes);
         let clients = settings.clients.clone();
         let shared = Arc::new(Shared { settings, gate, upstream, stats, held, traces: TraceIds::default() });
@@ -170,10 +174,17 @@ impl Edge {
         self.inner.shared.held.now()
     }
 
-    /// Each address of the service that is not connected, or that the health check judges bad, and a sentence about it.
+    /// Each address of the service that gets no calls now, and a sentence about it.
     #[must_use]
     pub fn troubles(&self) -> Vec<(Address, String)> {
-        self.inner.shared.upstream.troubles()
+        let down = self.servers().into_iter();
+        down.filter_map(|server| Some((server.address, server.trouble?))).collect()
+    }
+
+    /// Each server of the service: how it stands, and what was counted of it.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Server> {
+        self.inner.shared.upstream.servers()
     }
 
     pub(crate) fn stats(&self) -> &Arc<Stats> {

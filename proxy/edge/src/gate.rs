@@ -17,11 +17,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use weir_engine::settings::Address;
 
 /// Decides about requests. One for a listener.
 pub trait Gate: Send + Sync + 'static {
     /// A request's head is here. Must not block.
     fn open(&self, head: &Head<'_>) -> Opening;
+
+    /// Calls are to go to a server of the service from now on, or not any more: it can be reached, its health checks are
+    /// good, and calls do not fail there one after the other; or not all of that. Must not block.
+    fn server_is(&self, server: &Address, up: bool) {
+        let _ = (server, up);
+    }
 }
 
 /// What is known of a request when its head is here.

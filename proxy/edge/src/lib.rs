@@ -44,3 +44,4 @@ pub use settings::{
 };
 pub use stats::Counted;
 pub use trace::TraceId;
+pub use upstream::{OpenFailure, Server, UpstreamTls};

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use weir_engine::settings::Address;
 
 /// Cuts one call and puts its replies together, and says which part is sent when.
 ///
@@ -92,11 +93,21 @@ pub enum PartFailed {
     Unreadable,
 }
 
-/// Decides whether what a service has not answered may be sent again. Asked for what can be repeated without harm only, at
-/// most `max_retries` times a request.
+/// Decides where a request goes, and whether what a service has not answered may be sent again: that is asked for what can
+/// be repeated without harm only, at most `max_retries` times a request.
 pub trait Retries: Send + Sync {
     /// One more time. A `true` is spent.
     fn may_send_again(&self) -> bool;
+
+    /// The server that is to have it now: asked before each try, where there are several. `None`: the edge chooses.
+    fn server(&self) -> Option<Address> {
+        None
+    }
+
+    /// That one could not be reached, and this one is sent it.
+    fn went(&self, to: &Address) {
+        let _ = to;
+    }
 }
 
 /// What of the call's headers goes with a part.

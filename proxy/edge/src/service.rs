@@ -38,7 +38,7 @@ impl Service {
     async fn peer(&self) -> Result<HttpPeer> {
         let settings = &self.shared.settings.upstream;
         let mut last = None;
-        for address in &settings.addresses {
+        for address in &self.shared.upstream.best_first() {
             let found = match address {
                 Address::Tcp { host, port } => match tokio::net::lookup_host((&**host, *port)).await {
                     Ok(mut found) => found.next().map(|address| HttpPeer::new(address, false, String::new())),
@@ -107,6 +107,10 @@ impl ProxyHttp for Service {
             Done::Abort => {
                 memory.ending = None;
                 Error::e_explain(ConnectionClosed, "broken off")
+            }
+            // Pingora is built without TLS here: what it forwards by itself would leave in the clear.
+            Done::Upgrade if self.shared.settings.upstream.tls.is_some() => {
+                Error::e_explain(ErrorType::HTTPStatus(501), "no upgrades to a service with TLS")
             }
             Done::Upgrade => match self.upgrades.clone().try_acquire_owned() {
                 Ok(place) => {

@@ -1,9 +1,12 @@
 //! What an operator may choose for one RPC and HTTP listener. Every bound has a name, a default and a reason here; the
 //! configuration's keys bear the same names.
 
+use crate::upstream::UpstreamTls;
 use std::sync::Arc;
 use std::time::Duration;
+use weir_engine::rpc::eject::EjectRules;
 use weir_engine::settings::Address;
+use weir_engine::units::Span;
 
 /// One listener and what is behind it.
 #[derive(Clone, Debug)]
@@ -165,6 +168,10 @@ pub struct UpstreamSettings {
     pub retry_burst: u32,
     /// What else is asked of an address, besides being connected.
     pub health: Option<HealthCheck>,
+    /// When an address is left out because calls fail there.
+    pub eject: EjectRules,
+    /// Connections are encrypted.
+    pub tls: Option<UpstreamTls>,
 }
 
 impl UpstreamSettings {
@@ -190,6 +197,8 @@ impl UpstreamSettings {
             retry_permille: 100,
             retry_burst: 10,
             health: None,
+            eject: EjectRules { failures: 5, time: Span::secs(10), time_max: Span::secs(300) },
+            tls: None,
         }
     }
 
@@ -248,6 +257,9 @@ impl HealthCheck {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HealthQuestion {
+    /// A connection, with a TLS handshake where there is TLS; it is closed at once. With HTTP/2 connections are always
+    /// there, and this asks whether another one would be taken.
+    Connect,
     /// `GET` of this path; 200 to 299 is good.
     Get(Arc<str>),
     /// `grpc.health.v1.Health/Check` of this service name (empty: the whole server); SERVING is good.

@@ -166,7 +166,8 @@ impl Exchange<'_> {
             feed = fed;
             stream = Some(outgoing);
         }
-        let Some(uri) = uri_for(&self.head, authority) else {
+        let encrypted = self.shared.settings.upstream.tls.is_some();
+        let Some(uri) = uri_for(&self.head, authority, encrypted) else {
             return self.refuse(&Refusal::new(Reason::Malformed, "the request's target is none")).await;
         };
         if let Some(parts) = parts {
@@ -309,9 +310,9 @@ fn authority_of(head: &Parts) -> &str {
 }
 
 /// The target, in the form that HTTP/2 sends; HTTP/1.1 takes its parts.
-fn uri_for(head: &Parts, authority: &str) -> Option<http::Uri> {
+fn uri_for(head: &Parts, authority: &str, encrypted: bool) -> Option<http::Uri> {
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(http::uri::Scheme::HTTP);
+    parts.scheme = Some(if encrypted { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
     parts.authority = Some(authority.parse().ok()?);
     let path = head.uri.path_and_query().cloned();
     parts.path_and_query = Some(path.unwrap_or(http::uri::PathAndQuery::from_static("/")));

@@ -1,5 +1,7 @@
 //! Dialling one address.
 
+use super::line::Line;
+use super::tls::Handshake;
 use crate::client::Plain;
 use std::io;
 use std::time::Duration;
@@ -7,17 +9,21 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use weir_engine::settings::Address;
 
-/// Connects within a time.
-pub(super) async fn dial(address: &Address, time: Duration) -> io::Result<Plain> {
+/// Connects within a time, the TLS handshake included.
+pub(super) async fn dial(address: &Address, tls: Option<&Handshake>, time: Duration) -> io::Result<Line> {
     let dialled = async {
-        match address {
+        let plain = match address {
             Address::Tcp { host, port } => {
                 let stream = TcpStream::connect((&**host, *port)).await?;
                 stream.set_nodelay(true)?;
-                Ok(Plain::Tcp(stream))
+                Plain::Tcp(stream)
             }
-            Address::Unix { path } => Ok(Plain::Unix(UnixStream::connect(&**path).await?)),
-            other => Err(io::Error::other(format!("{other} cannot be dialled"))),
+            Address::Unix { path } => Plain::Unix(UnixStream::connect(&**path).await?),
+            other => return Err(io::Error::other(format!("{other} cannot be dialled"))),
+        };
+        match tls {
+            Some(tls) => tls.shake(plain, address).await,
+            None => Ok(Line::Plain(plain)),
         }
     };
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {time:?}"));

@@ -2,13 +2,14 @@
 
 use super::lane::{self, Lane};
 use super::pool::{Pool, Pooled};
+use super::standing::{Server, Standing};
 use super::{Failure, Reply, ReplyBody, Request};
 use crate::settings::{UpstreamProtocol, UpstreamSettings};
 use crate::stats::Stats;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
 use weir_engine::settings::Address;
 
@@ -17,26 +18,7 @@ use weir_engine::settings::Address;
 pub(super) struct Endpoint {
     pub(super) address: Address,
     way: Way,
-    /// What the health checks say.
-    good: AtomicBool,
-    state: Arc<State>,
-}
-
-/// What the tasks of an endpoint's connections tell it.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// A connection came or went.
-    pub(super) changed: Notify,
-    /// A request waits for a connection: dial at once.
-    pub(super) wanted: Notify,
-    /// Why there is none.
-    trouble: Mutex<String>,
-}
-
-impl State {
-    pub(super) fn set_trouble(&self, what: String) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = what;
-    }
+    pub(super) standing: Arc<Standing>,
 }
 
 #[derive(Debug)]
@@ -50,21 +32,21 @@ impl Endpoint {
         address: Address,
         settings: &UpstreamSettings,
         stats: &Arc<Stats>,
+        standing: Arc<Standing>,
         tasks: &mut Vec<AbortHandle>,
     ) -> Arc<Endpoint> {
-        let state = Arc::new(State::default());
         let way = match settings.protocol {
             UpstreamProtocol::Http2 => {
-                let lane = |_| lane::start(&address, settings, stats, &state, tasks);
+                let lane = |_| lane::start(&address, settings, stats, &standing, tasks);
                 Way::Http2((0..settings.connections).map(lane).collect())
             }
             UpstreamProtocol::Http1 => {
-                let pool = Pool::new(address.clone(), settings, stats, &state);
+                let pool = Pool::new(address.clone(), settings, stats, &standing);
                 tasks.push(tokio::spawn(pool.clone().close_idle()).abort_handle());
                 Way::Http1(pool)
             }
         };
-        Arc::new(Endpoint { address, way, good: AtomicBool::new(true), state })
+        Arc::new(Endpoint { address, way, standing })
     }
 
     /// A request could go there now.
@@ -75,12 +57,22 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn is_good(&self) -> bool {
-        self.good.load(Ordering::Relaxed)
+    /// It can be reached, as far as is known: it may be busy.
+    pub(super) fn is_reachable(&self) -> bool {
+        match &self.way {
+            Way::Http2(lanes) => lanes.iter().any(Lane::is_up),
+            Way::Http1(pool) => !pool.rests(),
+        }
     }
 
-    pub(super) fn judge(&self, good: bool) {
-        self.good.store(good, Ordering::Relaxed);
+    /// Neither the health checks nor failing calls speak against it.
+    pub(super) fn is_good(&self) -> bool {
+        self.standing.is_good() && !self.standing.is_out()
+    }
+
+    /// Calls are to go there.
+    pub(super) fn is_up(&self) -> bool {
+        self.is_reachable() && self.is_good()
     }
 
     pub(super) fn under_way(&self) -> usize {
@@ -92,25 +84,41 @@ impl Endpoint {
 
     /// Waits until a connection came or went.
     pub(super) fn changed(&self) -> Notified<'_> {
-        self.state.changed.notified()
+        self.standing.changed.notified()
     }
 
     /// Someone waits for a connection.
     pub(super) fn wanted(&self) {
-        self.state.wanted.notify_waiters();
+        self.standing.wanted.notify_waiters();
     }
 
     pub(super) fn trouble(&self) -> String {
-        let why = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (why.is_empty(), self.is_good()) {
-            (false, _) => format!("{}: {why}", self.address),
-            (true, false) => format!("{}: the health check fails", self.address),
-            (true, true) => format!("{}: not connected yet", self.address),
+        self.standing.trouble(&self.address)
+    }
+
+    /// What was counted of it.
+    pub(super) fn read(&self) -> Server {
+        self.standing.read(&self.address, self.is_up(), self.under_way())
+    }
+
+    /// Sends a request, and notes what that says about the server.
+    pub(super) async fn send(
+        &self,
+        request: Request,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Reply, Failure> {
+        let sent = self.send_unnoted(request, permit).await;
+        match &sent {
+            Ok(reply) if cannot_serve(&reply.head) => self.standing.failed(),
+            Ok(_) => self.standing.served(),
+            Err(failure) if failure.against => self.standing.failed(),
+            Err(_) => {}
         }
+        sent
     }
 
     /// Sends a request over the connection with the fewest.
-    pub(super) async fn send(
+    pub(super) async fn send_unnoted(
         &self,
         request: Request,
         permit: OwnedSemaphorePermit,
@@ -123,7 +131,7 @@ impl Endpoint {
                 };
                 let place = Place::on_lane(permit, lane.counter());
                 match sender.try_send_request(request).await {
-                    Ok(reply) => Ok(reply_of(reply, place)),
+                    Ok(reply) => Ok(self.reply_of(reply, place)),
                     Err(mut error) => Err(match error.take_message() {
                         Some(request) => Failure::not_sent(error.into_error().to_string(), request),
                         None => Failure::before_reply(&error.into_error()),
@@ -134,12 +142,12 @@ impl Endpoint {
                 let request = origin_form(request);
                 let (mut sender, held) = match pool.take().await {
                     Ok(taken) => taken,
-                    Err(error) => return Err(Failure::not_sent(error.to_string(), request)),
+                    Err(error) => return Err(Failure::not_dialled(&error, request)),
                 };
                 match sender.try_send_request(request).await {
                     Ok(reply) => {
                         let pooled = Some(Pooled::new(pool.clone(), sender, held));
-                        Ok(reply_of(reply, Place { _permit: permit, counter: None, pooled }))
+                        Ok(self.reply_of(reply, Place { _permit: permit, counter: None, pooled }))
                     }
                     Err(mut error) => Err(match error.take_message() {
                         Some(request) => Failure::not_sent(error.into_error().to_string(), request),
@@ -148,6 +156,17 @@ impl Endpoint {
                 }
             }
         }
+    }
+}
+
+impl Endpoint {
+    fn reply_of(&self, reply: http::Response<hyper::body::Incoming>, mut place: Place) -> Reply {
+        use hyper::body::Body as _;
+        let (head, incoming) = reply.into_parts();
+        if incoming.is_end_stream() {
+            place.read_to_end();
+        }
+        Reply { head, body: ReplyBody { incoming, place, standing: self.standing.clone() } }
     }
 }
 
@@ -165,13 +184,10 @@ fn origin_form(mut request: Request) -> Request {
     request
 }
 
-fn reply_of(reply: http::Response<hyper::body::Incoming>, mut place: Place) -> Reply {
-    use hyper::body::Body as _;
-    let (head, incoming) = reply.into_parts();
-    if incoming.is_end_stream() {
-        place.read_to_end();
-    }
-    Reply { head, body: ReplyBody { incoming, place } }
+/// The server says of itself that it cannot serve, at once: 502, 503, 504, or UNAVAILABLE without a message.
+fn cannot_serve(head: &http::response::Parts) -> bool {
+    matches!(head.status.as_u16(), 502..=504)
+        || head.headers.get("grpc-status").is_some_and(|status| status == "14")
 }
 
 /// What a request takes up until its reply is read or dropped.

@@ -23,33 +23,41 @@ pub(crate) enum Sent {
 pub(crate) struct Failure {
     pub(crate) sent: Sent,
     pub(crate) what: String,
+    /// It speaks against the server: nobody takes connections there, or what was sent got no reply.
+    pub(super) against: bool,
     /// The request, where it came back untouched.
     pub(super) request: Option<Box<Request>>,
 }
 
 impl Failure {
     pub(super) fn overloaded(what: &str) -> Failure {
-        Failure { sent: Sent::Overloaded, what: what.to_owned(), request: None }
+        Failure { sent: Sent::Overloaded, what: what.to_owned(), against: false, request: None }
     }
 
     pub(super) fn unreachable(what: String) -> Failure {
-        Failure { sent: Sent::No, what, request: None }
+        Failure { sent: Sent::No, what, against: false, request: None }
     }
 
     /// The connection took no more requests.
     pub(super) fn not_sent(what: String, request: Request) -> Failure {
-        Failure { sent: Sent::No, what, request: Some(Box::new(request)) }
+        Failure { sent: Sent::No, what, against: false, request: Some(Box::new(request)) }
+    }
+
+    /// There is no connection to be had for it.
+    pub(super) fn not_dialled(error: &std::io::Error, request: Request) -> Failure {
+        let against = error.kind() != std::io::ErrorKind::WouldBlock;
+        Failure { against, ..Failure::not_sent(error.to_string(), request) }
     }
 
     /// The request was handed to the connection, and no head came back.
     pub(super) fn before_reply(error: &hyper::Error) -> Failure {
         let sent = if is_unprocessed(error) { Sent::Unprocessed } else { Sent::Unknown };
-        Failure { sent, what: in_words(error), request: None }
+        Failure { sent, what: in_words(error), against: sent == Sent::Unknown, request: None }
     }
 
     /// The reply was cut.
     pub(super) fn in_reply(error: hyper::Error) -> Failure {
-        Failure { sent: Sent::Unknown, what: in_words(&error), request: None }
+        Failure { sent: Sent::Unknown, what: in_words(&error), against: true, request: None }
     }
 
     /// What the client is told.

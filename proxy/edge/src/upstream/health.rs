@@ -1,9 +1,12 @@
-//! Health checks: the same question again and again, over the connections that requests use.
+//! Health checks: the same question again and again, over the connections that requests use, or a connection of its own
+//! each time ([`HealthQuestion::Connect`]).
 
+use super::dial::dial;
 use super::endpoint::Endpoint;
 use super::outgoing::Outgoing;
+use super::tls::Handshake;
 use super::{Reply, Request};
-use crate::settings::{HealthCheck, HealthQuestion, SettingsError};
+use crate::settings::{HealthCheck, HealthQuestion, SettingsError, UpstreamSettings};
 use crate::stats::Stats;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{Method, header};
@@ -17,7 +20,16 @@ const ANSWER_MAX: usize = 4 << 10;
 
 /// A question that can be asked.
 #[derive(Clone, Debug)]
-pub(super) struct Question {
+pub(super) enum Question {
+    /// Whether somebody takes connections, with a handshake where there is TLS.
+    Dial(Option<Handshake>),
+    /// A request.
+    Ask(Ask),
+}
+
+/// A request that is a question.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
     method: Method,
     uri: http::Uri,
     body: Bytes,
@@ -25,25 +37,30 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn new(ask: &HealthQuestion) -> Result<Question, SettingsError> {
+    pub(super) fn new(ask: &HealthQuestion, settings: &UpstreamSettings) -> Result<Question, SettingsError> {
         let bad = |_| SettingsError { key: "health", what: "the path is none" };
         // The authority is nobody's name: whoever is asked was dialled by address.
         Ok(match ask {
-            HealthQuestion::Get(path) => Question {
+            HealthQuestion::Connect => {
+                Question::Dial(settings.tls.as_ref().map(|tls| tls.offering(settings.protocol)))
+            }
+            HealthQuestion::Get(path) => Question::Ask(Ask {
                 method: Method::GET,
                 uri: format!("http://weir-health{path}").parse().map_err(bad)?,
                 body: Bytes::new(),
                 grpc: false,
-            },
-            HealthQuestion::Grpc(service) => Question {
+            }),
+            HealthQuestion::Grpc(service) => Question::Ask(Ask {
                 method: Method::POST,
                 uri: http::Uri::from_static("http://weir-health/grpc.health.v1.Health/Check"),
                 body: health_request(service)?,
                 grpc: true,
-            },
+            }),
         })
     }
+}
 
+impl Ask {
     fn request(&self) -> Request {
         let mut request = Request::new(match self.body.is_empty() {
             true => Outgoing::empty(),
@@ -92,26 +109,31 @@ pub(super) async fn ask_on(
     let mut row = 0_u32;
     loop {
         tick.tick().await;
-        if !endpoint.can_take() {
-            // Not connected: that is known without asking.
-            continue;
-        }
-        let Ok(permit) = places.clone().acquire_owned().await else { return };
-        let answer = timeout(check.timeout, endpoint.send(question.request(), permit)).await;
-        let good = match answer {
-            Ok(Ok(reply)) => is_good(reply, question.grpc, check.timeout).await,
-            _ => false,
+        let good = match &question {
+            Question::Dial(tls) => dial(&endpoint.address, tls.as_ref(), check.timeout).await.is_ok(),
+            // Not connected, or busy: that is known without asking.
+            Question::Ask(_) if !endpoint.can_take() => continue,
+            Question::Ask(ask) => {
+                let Ok(permit) = places.clone().acquire_owned().await else { return };
+                // Whatever it answers says nothing about calls: it is counted here only.
+                let answer = timeout(check.timeout, endpoint.send_unnoted(ask.request(), permit)).await;
+                match answer {
+                    Ok(Ok(reply)) => is_good(reply, ask.grpc, check.timeout).await,
+                    _ => false,
+                }
+            }
         };
         if !good {
             stats.health_failures.add();
+            endpoint.standing.check_failed();
         }
-        if good == endpoint.is_good() {
+        if good == endpoint.standing.is_good() {
             row = 0;
             continue;
         }
         row += 1;
         if row >= if good { check.rise } else { check.fall } {
-            endpoint.judge(good);
+            endpoint.standing.judge(good);
             row = 0;
         }
     }

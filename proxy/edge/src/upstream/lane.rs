@@ -4,13 +4,15 @@
 //! dialled; so for a while there is one more than `connections`, each time the service leaves one.
 
 use super::dial::dial;
-use super::endpoint::State;
+use super::line::Line;
 use super::outgoing::Outgoing;
-use crate::client::Plain;
+use super::standing::Standing;
+use super::tls::Handshake;
 use crate::settings::UpstreamSettings;
 use crate::stats::{Count, Stats};
 use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -56,7 +58,7 @@ pub(super) fn start(
     address: &Address,
     settings: &UpstreamSettings,
     stats: &Arc<Stats>,
-    state: &Arc<State>,
+    standing: &Arc<Standing>,
     tasks: &mut Vec<AbortHandle>,
 ) -> Lane {
     let (publish, sender) = watch::channel(None);
@@ -64,7 +66,8 @@ pub(super) fn start(
         address: address.clone(),
         settings: settings.clone(),
         stats: stats.clone(),
-        state: state.clone(),
+        standing: standing.clone(),
+        tls: settings.tls.as_ref().map(|tls| tls.offering(settings.protocol)),
         publish,
     };
     tasks.push(tokio::spawn(keeper.run()).abort_handle());
@@ -75,7 +78,8 @@ struct Keeper {
     address: Address,
     settings: UpstreamSettings,
     stats: Arc<Stats>,
-    state: Arc<State>,
+    standing: Arc<Standing>,
+    tls: Option<Handshake>,
     publish: watch::Sender<Option<Sender>>,
 }
 
@@ -88,24 +92,23 @@ impl Keeper {
                 Ok((sender, connection)) => {
                     self.stats.upstream_opens.add();
                     let open = Count::hold(&self.stats, |stats| &stats.upstream_connections_now);
-                    self.state.set_trouble(String::new());
                     self.publish.send_replace(Some(sender));
-                    self.state.changed.notify_waiters();
+                    let also = self.standing.opened();
                     let ended = connection.await;
                     self.publish.send_replace(None);
-                    drop(open);
+                    drop((open, also));
                     let why = match ended {
                         Ok(()) => "the service ended the connection".to_owned(),
                         Err(error) => format!("the connection ended: {error}"),
                     };
-                    self.state.set_trouble(why);
+                    self.standing.set_trouble(why);
                 }
                 Err(why) => {
                     self.stats.upstream_open_failures.add();
-                    self.state.set_trouble(why);
+                    self.standing.not_opened(&why);
                 }
             }
-            self.state.changed.notify_waiters();
+            self.standing.stir();
             if began.elapsed() >= GOOD_LIFE.max(self.settings.connect_timeout * 2) {
                 backoff = FIRST_BACKOFF;
                 continue;
@@ -114,16 +117,15 @@ impl Keeper {
             // Cancel-safe: whoever waits asks again when it has looked.
             tokio::select! {
                 () = sleep(backoff - FIRST_BACKOFF) => backoff = (backoff * 2).min(self.settings.max_backoff),
-                () = self.state.wanted.notified() => {}
+                () = self.standing.wanted.notified() => {}
             }
             backoff = backoff.max(FIRST_BACKOFF);
         }
     }
 
-    async fn connect(&self) -> Result<(Sender, Connection<TokioIo<Plain>, Outgoing, TokioExecutor>), String> {
+    async fn connect(&self) -> io::Result<(Sender, Connection<TokioIo<Line>, Outgoing, TokioExecutor>)> {
         let settings = &self.settings;
-        let stream =
-            dial(&self.address, settings.connect_timeout).await.map_err(|error| error.to_string())?;
+        let stream = dial(&self.address, self.tls.as_ref(), settings.connect_timeout).await?;
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -137,8 +139,8 @@ impl Keeper {
             .max_concurrent_streams(0);
         match timeout(settings.connect_timeout, builder.handshake(TokioIo::new(stream))).await {
             Ok(Ok(connected)) => Ok(connected),
-            Ok(Err(error)) => Err(format!("no HTTP/2: {error}")),
-            Err(_) => Err("the HTTP/2 handshake took too long".to_owned()),
+            Ok(Err(error)) => Err(io::Error::other(format!("no HTTP/2: {error}"))),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the HTTP/2 handshake took too long")),
         }
     }
 }

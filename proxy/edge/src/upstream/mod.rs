@@ -5,6 +5,9 @@
 //! takes a place; when there is none, it waits, and is refused when too many wait or it waited too long. Pingora's own
 //! pool is not used: it dials whenever no idle connection is there.
 //!
+//! Which address: the gate's choice ([`Retries::server`]) where it has one and that address can be reached; otherwise the
+//! best one by health (`standing.rs`, `health.rs`) and requests under way, and after a failure another one.
+//!
 //! Bounds: `places` requests under way, `max_waiting` that wait for one, for `queue_timeout`; repetitions by `retry.rs`.
 
 mod dial;
@@ -12,9 +15,17 @@ mod endpoint;
 mod failure;
 mod health;
 mod lane;
+mod line;
 mod outgoing;
 mod pool;
 mod retry;
+mod standing;
+mod tls;
+
+pub use standing::{OpenFailure, Server};
+pub use tls::UpstreamTls;
+
+pub(crate) use standing::Told;
 
 pub(crate) use failure::{Failure, Sent};
 pub(crate) use outgoing::{CutShort, Outgoing};
@@ -27,6 +38,7 @@ use endpoint::{Endpoint, Place};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use retry::Budget;
+use standing::Standing;
 use std::future::Future as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -66,15 +78,23 @@ impl Upstream {
     pub(crate) fn start(
         settings: UpstreamSettings,
         stats: Arc<Stats>,
+        told: &Told,
     ) -> Result<Arc<Upstream>, SettingsError> {
-        let mut tasks = Vec::new();
+        let (mut tasks, out) = (Vec::new(), Arc::default());
         let endpoints: Vec<_> = settings
             .addresses
             .iter()
-            .map(|address| Endpoint::start(address.clone(), &settings, &stats, &mut tasks))
+            .map(|address| {
+                let standing = Standing::new(settings.eject, settings.addresses.len(), &out);
+                Endpoint::start(address.clone(), &settings, &stats, standing, &mut tasks)
+            })
             .collect();
+        for endpoint in &endpoints {
+            let tell = standing::tell_on(endpoint.clone(), told.clone());
+            tasks.push(tokio::spawn(tell).abort_handle());
+        }
         if let Some(check) = &settings.health {
-            let question = health::Question::new(&check.ask)?;
+            let question = health::Question::new(&check.ask, &settings)?;
             for endpoint in &endpoints {
                 let asked = health::ask_on(endpoint.clone(), check.clone(), question.clone(), stats.clone());
                 tasks.push(tokio::spawn(asked).abort_handle());
@@ -109,8 +129,10 @@ impl Upstream {
         self.budget.earn();
         let mut repeated = 0;
         let mut request = request;
+        // Where it has failed already.
+        let mut failed_at = None;
         loop {
-            let mut failure = match self.call_once(request, by).await {
+            let mut failure = match self.call_once(request, by, retries, &mut failed_at).await {
                 Ok(reply) => return (Ok(reply), repeated),
                 Err(failure) => failure,
             };
@@ -135,21 +157,44 @@ impl Upstream {
         }
     }
 
-    async fn call_once(&self, request: Request, by: Option<Instant>) -> Result<Reply, Failure> {
+    async fn call_once(
+        &self,
+        request: Request,
+        by: Option<Instant>,
+        retries: Option<&dyn Retries>,
+        failed_at: &mut Option<usize>,
+    ) -> Result<Reply, Failure> {
         let permit = match self.place(by).await {
             Ok(permit) => permit,
             Err(failure) => return Err(failure),
         };
-        let found = self.pick();
-        let endpoint = match found {
-            Some(endpoint) => endpoint,
+        let named = self.named(retries);
+        let found = named.filter(|place| self.endpoints[*place].can_take()).or_else(|| self.pick(*failed_at));
+        let place = match found {
+            Some(place) => place,
             None => {
                 let _waits = Count::hold(&self.stats, |stats| &stats.upstream_waiting_now);
                 self.connected(request_deadline(by, self.settings.connect_timeout)).await?
             }
         };
+        let endpoint = &self.endpoints[place];
+        if named.is_some_and(|named| named != place)
+            && let Some(retries) = retries
+        {
+            retries.went(&endpoint.address);
+        }
+        *failed_at = Some(place);
         self.stats.upstream_requests.add();
         endpoint.send(request, permit).await
+    }
+
+    /// Whom the gate wants to have the request: where there is a choice.
+    fn named(&self, retries: Option<&dyn Retries>) -> Option<usize> {
+        if self.endpoints.len() < 2 {
+            return None;
+        }
+        let named = retries?.server()?;
+        self.endpoints.iter().position(|endpoint| endpoint.address == named)
     }
 
     /// A place among the requests under way.
@@ -173,19 +218,30 @@ impl Upstream {
         }
     }
 
-    /// The best endpoint that can take a request now: judged good, then fewest requests. One that is judged bad is used
-    /// when no good one is connected: a health check must not turn away what a service would answer.
-    fn pick(&self) -> Option<Arc<Endpoint>> {
-        let start = self.turn.fetch_add(1, Ordering::Relaxed);
+    /// The best endpoint that can take a request now: judged good, not where it has failed already, then fewest requests.
+    /// One that is judged bad is used when no good one is connected: a health check must not turn away what a service
+    /// would answer.
+    fn pick(&self, failed_at: Option<usize>) -> Option<usize> {
+        // A second try is no turn of its own: with two servers it would always be the same one's.
+        let start = self.turn.fetch_add(usize::from(failed_at.is_none()), Ordering::Relaxed);
         let count = self.endpoints.len();
         (0..count)
-            .map(|step| &self.endpoints[(start.wrapping_add(step)) % count])
-            .filter(|endpoint| endpoint.can_take())
-            .min_by_key(|endpoint| (!endpoint.is_good(), endpoint.under_way()))
-            .cloned()
+            .map(|step| (start.wrapping_add(step)) % count)
+            .filter(|place| self.endpoints[*place].can_take())
+            .min_by_key(|place| {
+                let endpoint = &self.endpoints[*place];
+                (!endpoint.is_good(), failed_at == Some(*place), endpoint.under_way())
+            })
     }
 
-    async fn connected(&self, until: Instant) -> Result<Arc<Endpoint>, Failure> {
+    /// The addresses, the best first.
+    pub(crate) fn best_first(&self) -> Vec<Address> {
+        let mut all: Vec<_> = self.endpoints.iter().collect();
+        all.sort_by_key(|endpoint| (!endpoint.is_up(), endpoint.under_way()));
+        all.into_iter().map(|endpoint| endpoint.address.clone()).collect()
+    }
+
+    async fn connected(&self, until: Instant) -> Result<usize, Failure> {
         loop {
             // Registered before looking, so that a connection made in between is not missed.
             let changes = self.endpoints.iter().map(|endpoint| Box::pin(endpoint.changed()));
@@ -193,8 +249,8 @@ impl Upstream {
             changes.iter_mut().for_each(|change| {
                 change.as_mut().enable();
             });
-            if let Some(endpoint) = self.pick() {
-                return Ok(endpoint);
+            if let Some(place) = self.pick(None) {
+                return Ok(place);
             }
             self.endpoints.iter().for_each(|endpoint| endpoint.wanted());
             let any = std::future::poll_fn(|cx| {
@@ -208,14 +264,9 @@ impl Upstream {
         }
     }
 
-    /// Each address that is not connected or judged bad, and a sentence about it.
-    pub(crate) fn troubles(&self) -> Vec<(Address, String)> {
-        let bad = |endpoint: &&Arc<Endpoint>| !endpoint.can_take() || !endpoint.is_good();
-        self.endpoints
-            .iter()
-            .filter(bad)
-            .map(|endpoint| (endpoint.address.clone(), endpoint.trouble()))
-            .collect()
+    /// Each address, and what was counted of it.
+    pub(crate) fn servers(&self) -> Vec<Server> {
+        self.endpoints.iter().map(|endpoint| endpoint.read()).collect()
     }
 }
 
@@ -244,6 +295,7 @@ pub(crate) struct Reply {
 pub(crate) struct ReplyBody {
     incoming: Incoming,
     place: Place,
+    standing: Arc<Standing>,
 }
 
 impl ReplyBody {
@@ -255,6 +307,9 @@ impl ReplyBody {
         let frame = self.incoming.frame().await;
         if frame.is_none() {
             self.place.read_to_end();
+        }
+        if matches!(frame, Some(Err(_))) {
+            self.standing.failed();
         }
         frame.map(|frame| frame.map_err(Failure::in_reply))
     }

@@ -2,8 +2,9 @@
 //! more than `connections` are open, the dialling ones included.
 
 use super::dial::dial;
-use super::endpoint::State;
 use super::outgoing::Outgoing;
+use super::standing::Standing;
+use super::tls::Handshake;
 use crate::settings::UpstreamSettings;
 use crate::stats::{Count, Stats};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -28,7 +29,8 @@ pub(super) struct Pool {
     address: Address,
     settings: UpstreamSettings,
     stats: Arc<Stats>,
-    state: Arc<State>,
+    standing: Arc<Standing>,
+    tls: Option<Handshake>,
     permits: Arc<Semaphore>,
     inner: Mutex<Inner>,
 }
@@ -44,13 +46,14 @@ impl Pool {
         address: Address,
         settings: &UpstreamSettings,
         stats: &Arc<Stats>,
-        state: &Arc<State>,
+        standing: &Arc<Standing>,
     ) -> Arc<Pool> {
         Arc::new(Pool {
             address,
             settings: settings.clone(),
             stats: stats.clone(),
-            state: state.clone(),
+            standing: standing.clone(),
+            tls: settings.tls.as_ref().map(|tls| tls.offering(settings.protocol)),
             permits: Arc::new(Semaphore::new(settings.connections)),
             inner: Mutex::default(),
         })
@@ -64,6 +67,11 @@ impl Pool {
         let inner = self.inner();
         let rests = inner.rests_until.is_some_and(|until| Instant::now() < until);
         !inner.free.is_empty() || (!rests && self.permits.available_permits() > 0)
+    }
+
+    /// Its last dial has failed just now.
+    pub(super) fn rests(&self) -> bool {
+        self.inner().rests_until.is_some_and(|until| Instant::now() < until)
     }
 
     pub(super) fn under_way(&self) -> usize {
@@ -82,27 +90,29 @@ impl Pool {
             }
         }
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            return Err(io::Error::other("every connection is in use"));
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "every connection is in use"));
         };
         match self.connect().await {
             Ok(sender) => Ok((sender, permit)),
             Err(error) => {
                 self.stats.upstream_open_failures.add();
-                self.state.set_trouble(error.to_string());
+                self.standing.not_opened(&error);
                 self.inner().rests_until = Some(Instant::now() + REST);
+                self.standing.stir();
                 Err(error)
             }
         }
     }
 
     async fn connect(&self) -> io::Result<Sender> {
-        let stream = dial(&self.address, self.settings.connect_timeout).await?;
+        let stream = dial(&self.address, self.tls.as_ref(), self.settings.connect_timeout).await?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size((self.settings.header_bytes as usize).max(HEAD_BUFFER_MIN));
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         self.stats.upstream_opens.add();
-        self.state.set_trouble(String::new());
-        let open = Count::hold(&self.stats, |stats| &stats.upstream_connections_now);
+        self.inner().rests_until = None;
+        let open =
+            (self.standing.opened(), Count::hold(&self.stats, |stats| &stats.upstream_connections_now));
         // Ends when its sender is dropped, or with the connection.
         tokio::spawn(async move {
             let _open = open;
@@ -119,7 +129,7 @@ impl Pool {
             tick.tick().await;
             let idle = self.settings.idle_timeout;
             self.inner().free.retain(|(sender, since, _)| sender.is_ready() && since.elapsed() < idle);
-            self.state.changed.notify_waiters();
+            self.standing.stir();
         }
     }
 }
@@ -142,14 +152,14 @@ impl Pooled {
         let Pooled { pool, mut sender, permit } = self;
         if sender.is_ready() {
             pool.inner().free.push((sender, Instant::now(), permit));
-            pool.state.changed.notify_waiters();
+            pool.standing.changed.notify_waiters();
             return;
         }
         // It notices the end of the reply when its task runs next. (Dropping this on the way closes it.)
         tokio::spawn(async move {
             if sender.ready().await.is_ok() {
                 pool.inner().free.push((sender, Instant::now(), permit));
-                pool.state.changed.notify_waiters();
+                pool.standing.changed.notify_waiters();
             }
         });
     }

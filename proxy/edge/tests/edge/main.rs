@@ -9,8 +9,10 @@ mod grpc;
 mod http1;
 #[path = "../../../rpc/tests/samples/mod.rs"]
 mod samples;
+mod servers;
 mod split;
 mod split_ends;
 mod split_memory;
 mod support;
 mod upstream;
+mod upstream_tls;

@@ -1,10 +1,12 @@
 //! An edge between real clients and a scripted service, all on one runtime, over TCP or Unix sockets.
 
+pub mod choice;
 pub mod client;
 pub mod codec;
 pub mod gate;
 pub mod records;
 pub mod service;
+pub mod tls;
 pub mod window;
 
 use service::Service;

@@ -99,6 +99,28 @@ pub fn at_tcp(listener: TcpListener, speaks: Speaks) -> Service {
     Service { address, log, accepting: accepting.abort_handle() }
 }
 
+/// At a free TCP port, with TLS.
+pub async fn at_tls(config: Arc<rustls::ServerConfig>, speaks: Speaks) -> Service {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address").into();
+    let log = Arc::new(Log::default());
+    let kept = log.clone();
+    let acceptor = tokio_rustls::TlsAcceptor::from(config);
+    let accepting = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, log) = (acceptor.clone(), kept.clone());
+            connections.spawn(async move {
+                // A handshake that fails is the test's to see at the other end.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    serve(stream, log, speaks).await;
+                }
+            });
+        }
+    });
+    Service { address, log, accepting: accepting.abort_handle() }
+}
+
 /// At a Unix socket, HTTP/2.
 pub fn at_unix(path: &std::path::Path) -> Service {
     let listener = UnixListener::bind(path).expect("a socket");
