@@ -9,7 +9,7 @@ use crate::vocabulary::{
     AmplificationOrigin, AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CorrelationLost,
     CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult,
     NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason,
-    RetryResult, RouteResult, SignInResult, SizeClass, TabletForgotten, TabletTold,
+    RetryResult, RouteResult, ServerFailure, SignInResult, SizeClass, TabletForgotten, TabletTold,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -364,6 +364,12 @@ catalogue! {
         "Keys of an answer (elements of the repeated fields that are described): a small request may have a large one";
     RPC_SPLIT_STOPPED = Counter "weir_rpc_split_stopped_total" [RPC_METHOD]
         "Times a method was not split any more, until the next reload, because an answer had a field that is not described";
+    RPC_SERVER_UP = Gauge "weir_rpc_server_up" [BACKEND]
+        "1 while calls go to the server: it can be reached, its health checks are good, and it is not left out; else 0. Summed over the services it is of";
+    RPC_SERVER_FAILURES = Counter "weir_rpc_server_failures_total" [BACKEND, label("cause", Values::Listed(ServerFailure::NAMES))]
+        "What a server failed: calls and parts (the connection was cut, or not made, or it said that it cannot serve), and health checks";
+    RPC_SERVER_EJECTIONS = Counter "weir_rpc_server_ejections_total" [BACKEND]
+        "Times a server was left out for a while because eject_failures calls in a row had failed there";
     DENIED = Counter "weir_denied_total" [RPC_METHOD]
         "Calls refused because an operator had switched their method off (weir deny)";
 

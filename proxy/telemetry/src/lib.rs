@@ -40,6 +40,7 @@ pub mod probes;
 pub mod process;
 pub mod rolling_max;
 pub mod rpc;
+pub mod rpc_server;
 pub mod statement;
 pub mod telemetry;
 pub mod vocabulary;
@@ -59,12 +60,13 @@ pub use method_names::{GrowingNames, MethodNames};
 pub use principal::PrincipalMetrics;
 pub use probes::{PROBES, ProbesTelemetry, Reading};
 pub use rpc::{RpcMethodMetrics, ServiceMetrics};
+pub use rpc_server::RpcServerMetrics;
 pub use telemetry::{ProtocolLabels, Telemetry, TelemetryConfig, WorkerMetrics};
 pub use vocabulary::{
     AmplificationOrigin, AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CorrelationLost,
     CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult,
     NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason,
-    RetryResult, RouteResult, SignInResult, SizeClass, TabletForgotten, TabletTold,
+    RetryResult, RouteResult, ServerFailure, SignInResult, SizeClass, TabletForgotten, TabletTold,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

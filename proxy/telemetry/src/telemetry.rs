@@ -15,6 +15,7 @@ use crate::method_names::MethodNames;
 use crate::principal::PrincipalMetrics;
 use crate::process::ProcessCollector;
 use crate::rpc::{RpcMethodMetrics, ServiceMetrics};
+use crate::rpc_server::RpcServerMetrics;
 use crate::vocabulary::{AskResult, CqlBound, NamingResult};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -303,6 +304,12 @@ impl Telemetry {
     /// The handles of a service, by its configured name. Takes a lock.
     pub fn service(&self, name: &str) -> Arc<ServiceMetrics> {
         self.services.resolve(name, |label, _| ServiceMetrics::new(&label, &self.families))
+    }
+
+    /// The handles of a server of a service, by its address as configured. Takes a lock.
+    #[must_use]
+    pub fn rpc_server(&self, address: &str) -> RpcServerMetrics {
+        RpcServerMetrics::new(&self.backend(address), &self.families)
     }
 
     /// The handles of a described method of a service. Takes a lock: once per fold and method.

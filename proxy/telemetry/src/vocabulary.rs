@@ -237,6 +237,16 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// What a server of a service failed at.
+    ServerFailure {
+        /// A call or a part: the connection was cut, could not be made, or the server said that it cannot serve.
+        Call = "call",
+        /// A health check.
+        HealthCheck = "health_check",
+    }
+}
+
+vocabulary! {
     /// How a client's TLS handshake ended.
     HandshakeResult {
         /// The client may ask.

@@ -120,6 +120,7 @@ pub fn full() -> Arc<Telemetry> {
     let backend = telemetry.backend("127.0.0.1:11211");
     backend.opened(OpenResult::Ok);
     caller.backend_operations(&backend, 17_501);
+    telemetry.rpc_server("127.0.0.1:11211").ejections(1);
     telemetry.pool("main").lookups(LookupResult::Coalesced, 2);
     let listener = telemetry.listener("cache");
     listener.accepted().closed(CloseHow::Reset, 1);
