@@ -4,6 +4,7 @@
 //! control socket (totals, the last second, the last minute): at most [`ROWS_MAX`], later identities share `_other`.
 
 pub mod rpc;
+pub mod rpc_servers;
 pub mod window;
 
 use std::collections::HashMap;

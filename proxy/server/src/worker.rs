@@ -20,6 +20,7 @@ pub mod orders;
 mod panics;
 pub mod path;
 mod placements;
+pub(crate) mod rates;
 pub mod ready;
 pub mod sockets;
 mod turn;

@@ -250,20 +250,19 @@ pub fn is_fixed(section: &str, key: &str) -> bool {
                 ["connections_per_node", "streams_per_connection", "prepared_max", "auth_file", "clients"];
             fixed.contains(&key) || key.starts_with("tls")
         }
-        "service" => matches!(
-            key,
-            "servers"
-                | "upstream"
-                | "connections"
-                | "streams_per_connection"
-                | "connect_timeout"
-                | "health"
-                | "health_path"
-                | "health_interval"
-                | "request_max"
-                | "held_bytes_max"
-                | "retry_percent"
-        ),
+        "service" => {
+            let fixed = [
+                "servers",
+                "upstream",
+                "connections",
+                "streams_per_connection",
+                "connect_timeout",
+                "request_max",
+                "held_bytes_max",
+                "retry_percent",
+            ];
+            fixed.contains(&key) || ["health", "eject", "tls"].iter().any(|group| key.starts_with(group))
+        }
         "listener" => {
             let fixed = ["address", "pool", "cluster", "service", "mode", "group", "backlog", "principal"];
             fixed.contains(&key) || matches!(key, "tls_cert" | "tls_key" | "tls_client_ca")

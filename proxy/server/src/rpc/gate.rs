@@ -12,7 +12,7 @@ use weir_engine::caller::Identity;
 use weir_engine::correlate::CorrelationId;
 use weir_engine::ledger::Outcome;
 use weir_engine::rpc::{self, method_of_path};
-use weir_engine::settings::{Backend, LimitMode, Settings};
+use weir_engine::settings::{Address, Backend, LimitMode, Settings};
 use weir_engine::units::ListenerId;
 use weir_rpc::{Codec, ContentType, Counter, count::Direction};
 
@@ -110,6 +110,17 @@ impl Gate for ListenerGate {
         plan.trusts_caller = trusted;
         plan.timeout = if upgrade { TimeoutPlan::None } else { TimeoutPlan::Default };
         Opening::Pass(plan)
+    }
+
+    fn server_is(&self, server: &Address, up: bool) {
+        self.desk.with(|state, now| {
+            if let Backend::Service(service) =
+                state.in_force.settings.listeners[self.listener.0 as usize].backend
+            {
+                state.engine.server_is(service, server, up, now);
+            }
+        });
+        self.desk.news.notify_one();
     }
 }
 

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use weir_edge::{Body, Order, PartFailed, Parts, Progress, Protocol, Reason, Refusal, Retries};
 use weir_engine::rpc::{CallId, PartId};
+use weir_engine::settings::Address;
 use weir_rpc::framing::{Flags, PREFIX_LEN, prefix};
 use weir_rpc::{Cut, CutLimits, Merge, MergeError, SplitPlan};
 use weir_telemetry::{Event, Severity};
@@ -213,7 +214,7 @@ impl Parts for RpcParts {
     }
 }
 
-/// The engine's retry budget, which is one for whole calls and for parts.
+/// Where a call or a part goes, and the retry budget, which is one for both: the engine's words.
 pub(super) struct Again {
     pub(super) desk: Arc<Desk>,
     pub(super) part: PartId,
@@ -222,6 +223,14 @@ pub(super) struct Again {
 impl Retries for Again {
     fn may_send_again(&self) -> bool {
         self.desk.with(|state, now| state.engine.retry(self.part, now).is_some())
+    }
+
+    fn server(&self) -> Option<Address> {
+        self.desk.with(|state, _| state.engine.server_of(self.part).cloned())
+    }
+
+    fn went(&self, to: &Address) {
+        self.desk.with(|state, now| state.engine.went(self.part, to, now));
     }
 }
 

@@ -7,9 +7,11 @@ use super::settings;
 use crate::accept::Doorway;
 use crate::clock::Clock;
 use crate::fold::rpc::RpcBooks;
+use crate::fold::rpc_servers::{self, ServerBooks, ServerSum};
 use crate::fold::{INTERVAL, Protocol};
 use crate::listen::{ListenSocket, SocketFile};
 use crate::worker::orders::{Board, DoorLook, Look, Mailbox, Order, WorkerHandle};
+use crate::worker::rates::Rates;
 use crate::worker::{End, Running};
 use std::io;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use weir_engine::admit::Budgets;
 use weir_engine::correlate::Correlator;
 use weir_engine::ledger::Expensive;
 use weir_engine::rpc::RpcEngine;
-use weir_engine::settings::{Address, Backend};
+use weir_engine::settings::Backend;
 use weir_engine::units::{Bytes, Instant, Operations, ServiceId, Span};
 use weir_engine::{EngineSnapshot, LaneSnapshot, LaneState, ServerSnapshot};
 use weir_telemetry::Telemetry;
@@ -102,7 +104,8 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
     }
     let (board, index) = (setup.board, setup.index);
     let thread = std::thread::Builder::new().name("rpc".to_owned()).spawn(move || {
-        let round = Round { desk, board, version, served, drain, index };
+        let (books, rates) = (ServerBooks::default(), Rates::default());
+        let round = Round { desk, board, version, served, drain, index, books, rates };
         let end = runtime.block_on(round.run(mailbox, running));
         // Whoever started the thread may be gone already.
         let _ = tell.send(end);
@@ -132,6 +135,8 @@ struct Round {
     served: Vec<Served>,
     drain: watch::Sender<bool>,
     index: u32,
+    books: ServerBooks,
+    rates: Rates,
 }
 
 impl Round {
@@ -165,6 +170,7 @@ impl Round {
             }
             pause = self.turn();
         }
+        self.look_at_servers();
         self.desk.with(fold);
         End::Drained { cut }
     }
@@ -201,20 +207,21 @@ impl Round {
         });
     }
 
-    /// Tells the engine which servers can be reached.
-    fn look_at_servers(&self) {
+    /// Tells the engine which servers calls may go to (a gate tells of changes at once, for its own listener), and the
+    /// metrics what was counted.
+    fn look_at_servers(&mut self) {
+        let sums = self.servers();
         self.desk.with(|state, now| {
-            for served in &self.served {
-                let troubles = served.edge.troubles();
-                let services = &state.in_force.settings.services;
-                let servers: Vec<Address> =
-                    services.get(served.service.0 as usize).map_or_else(Vec::new, |own| own.servers.clone());
-                for server in servers {
-                    let up = !troubles.iter().any(|(address, _)| *address == server);
-                    state.engine.server_is(served.service, &server, up, now);
-                }
+            for sum in &sums {
+                state.engine.server_is(sum.service, &sum.address, sum.up, now);
             }
+            self.books.fold(&sums, state.books.telemetry());
+            self.rates.note(&snapshot(&state.engine, now), now);
         });
+    }
+
+    fn servers(&self) -> Vec<ServerSum> {
+        rpc_servers::sums(self.served.iter().map(|served| (served.service, served.edge.servers())))
     }
 
     fn answer(&self, order: Order) {
@@ -237,6 +244,7 @@ impl Round {
             doors[served.listener].closed =
                 counted.client_connections.saturating_sub(counted.client_connections_now);
         }
+        let servers = self.servers();
         self.desk.with(|state, now| {
             fold(state, now);
             let ledger = state.engine.ledger();
@@ -252,7 +260,7 @@ impl Round {
                 expensive,
                 heavy,
                 statements,
-                upstreams: Vec::new(),
+                upstreams: rpc_servers::upstreams(&servers, |backend, name| self.rates.of(backend, name)),
                 doors,
                 churns: Vec::new(),
             }

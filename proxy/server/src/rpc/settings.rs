@@ -1,14 +1,19 @@
 //! A listener of a service as the edge is told of it.
 
 use crate::config::{Checked, Config, ServiceDraft, Speaks};
+use crate::tls::ClientSide;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_edge::{HealthCheck, HealthQuestion, Settings, UpstreamSettings};
+use weir_engine::rpc::eject::EjectRules;
 use weir_engine::settings::ListenerSettings;
 use weir_engine::units::{ListenerId, Span};
 
 /// An idle connection that is never closed is closed after this.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// The longest time that a server is left out, in multiples of the first.
+const EJECT_TIMES_MAX: u64 = 30;
 
 /// The edge's settings for one listener in front of one service.
 pub(super) fn edge(config: &Config, listener: ListenerId, service: &ServiceDraft) -> Settings {
@@ -57,14 +62,26 @@ fn upstream(service: &ServiceDraft) -> UpstreamSettings {
     }
     let question = match service.health {
         Checked::None => None,
-        Checked::Grpc => Some(HealthQuestion::Grpc(Arc::from(""))),
+        Checked::Connect => Some(HealthQuestion::Connect),
+        Checked::Grpc => {
+            let asked = service.health_service.clone().unwrap_or_else(|| Arc::from(""));
+            Some(HealthQuestion::Grpc(asked))
+        }
         Checked::Http => Some(HealthQuestion::Get(service.health_path.clone())),
     };
     upstream.health = question.map(|ask| {
         let mut check = HealthCheck::new(ask);
         check.interval = time(service.health_interval);
+        check.timeout = time(service.health_timeout);
+        (check.fall, check.rise) = (service.health_fall, service.health_rise);
         check
     });
+    upstream.eject = EjectRules {
+        failures: service.eject_failures,
+        time: service.eject_time,
+        time_max: Span(service.eject_time.0.saturating_mul(EJECT_TIMES_MAX)),
+    };
+    upstream.tls = service.tls_side.as_ref().map(ClientSide::for_edge);
     upstream
 }
 

@@ -38,7 +38,8 @@ impl PartialEq for ServerSide {
     }
 }
 
-/// What weir shows the nodes of a cluster and asks of them.
+/// What weir shows the nodes of a cluster, or the servers of a service, and asks of them. Two are equal when they are the
+/// same one.
 #[derive(Clone, Debug)]
 pub struct ClientSide {
     config: Arc<ClientConfig>,
@@ -48,7 +49,19 @@ pub struct ClientSide {
     name: Option<ServerName<'static>>,
 }
 
+impl PartialEq for ClientSide {
+    fn eq(&self, other: &ClientSide) -> bool {
+        Arc::ptr_eq(&self.config, &other.config) && self.name == other.name
+    }
+}
+
 impl ClientSide {
+    /// The same for the edge, which dials by itself.
+    #[must_use]
+    pub fn for_edge(&self) -> weir_edge::UpstreamTls {
+        weir_edge::UpstreamTls::new(self.config.clone(), self.name.clone())
+    }
+
     /// The same for a library that dials addresses and cannot be told a name: roots, certificate and the question about
     /// the name are those of every other connection to the cluster.
     #[must_use]

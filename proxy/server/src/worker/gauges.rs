@@ -2,12 +2,13 @@
 
 use super::orders::Upstream;
 use super::path::Route;
+use super::rates::Rates;
 use super::sockets::LaneSocket;
 use std::collections::HashMap;
 use std::sync::Arc;
 use weir_engine::EngineSnapshot;
 use weir_engine::cql::{Apart, ClusterCounts};
-use weir_engine::settings::{Backend as Behind, Settings};
+use weir_engine::settings::Settings;
 use weir_engine::units::Instant;
 use weir_telemetry::{
     CacheResult, ClusterMetrics, FailoverCause, GaugeShare, NodeState, Outcome, PrepareResult, ReadApart,
@@ -41,14 +42,6 @@ struct Cluster {
     seen: ClusterCounts,
 }
 
-/// Operations of one server when it was last looked at.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    total: u64,
-    at: Instant,
-    per_second: f64,
-}
-
 /// The parts this worker holds.
 #[derive(Debug)]
 pub(super) struct Gauges {
@@ -58,7 +51,7 @@ pub(super) struct Gauges {
     held: GaugeShare,
     backends: HashMap<Arc<str>, Backend>,
     clusters: HashMap<Arc<str>, Cluster>,
-    seen: HashMap<(Behind, Arc<str>), Seen>,
+    rates: Rates,
 }
 
 impl Gauges {
@@ -70,7 +63,7 @@ impl Gauges {
             held: telemetry.held_accounts(),
             backends: HashMap::new(),
             clusters: HashMap::new(),
-            seen: HashMap::new(),
+            rates: Rates::default(),
         }
     }
 
@@ -194,19 +187,7 @@ impl Gauges {
 
     /// Notes what each server has done so far, for its rate. Called once per tick.
     pub(super) fn note_rates(&mut self, snapshot: &EngineSnapshot, now: Instant) {
-        self.seen.retain(|(behind, name), _| {
-            snapshot.servers.iter().any(|server| server.backend == *behind && server.name == *name)
-        });
-        for server in &snapshot.servers {
-            let total = server.operations_total;
-            let seen = self.seen.entry((server.backend, server.name.clone()));
-            let seen = seen.or_insert(Seen { total, at: now, per_second: 0.0 });
-            let elapsed = now.since(seen.at).0;
-            if elapsed > 0 {
-                let per_second = total.saturating_sub(seen.total) as f64 * 1e6 / elapsed as f64;
-                *seen = Seen { total, at: now, per_second };
-            }
-        }
+        self.rates.note(snapshot, now);
     }
 
     /// The servers as this worker's sockets see them, one per pool and address.
@@ -227,10 +208,7 @@ impl Gauges {
                     opens: lane.opens,
                     open_errors: lane.open_errors,
                     last_error: lane.last_error.clone(),
-                    operations_per_second: self
-                        .seen
-                        .get(&(lane.info.backend(), lane.name.clone()))
-                        .map_or(0.0, |seen| seen.per_second),
+                    operations_per_second: self.rates.of(lane.info.backend(), &lane.name),
                 }),
             }
         }

@@ -89,6 +89,15 @@ impl Drop for Service {
 impl Service {
     /// Replies have `rows` records. With the port of a memcached listener it first reads `key` there, and says the call's id.
     pub fn start(rows: usize, cache: Option<u16>) -> Service {
+        Service::start_at(rows, cache, None)
+    }
+
+    /// The same with TLS.
+    pub fn start_tls(rows: usize, tls: Arc<rustls::ServerConfig>) -> Service {
+        Service::start_at(rows, None, Some(tls.into()))
+    }
+
+    fn start_at(rows: usize, cache: Option<u16>, tls: Option<tokio_rustls::TlsAcceptor>) -> Service {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -105,12 +114,19 @@ impl Service {
                         accepted = listener.accept() => accepted.expect("a connection").0,
                         _ = ended.wait_for(|end| *end) => return,
                     };
-                    let log = log.clone();
+                    let (log, tls) = (log.clone(), tls.clone());
                     tokio::spawn(async move {
                         let service = service_fn(move |request| answer(request, log.clone(), rows, cache));
                         let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                        // A client that leaves is no error of the test.
-                        let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                        // A client that leaves, or fails the handshake, is no error of the test.
+                        match tls {
+                            None => drop(builder.serve_connection(TokioIo::new(stream), service).await),
+                            Some(tls) => {
+                                if let Ok(stream) = tls.accept(stream).await {
+                                    drop(builder.serve_connection(TokioIo::new(stream), service).await);
+                                }
+                            }
+                        }
                     });
                 }
             });

@@ -2,8 +2,9 @@
 
 use crate::config::schema::{Absent, Key, Kind, Tighter, Worded};
 use crate::config_key as key;
+use crate::tls::ClientSide;
 use std::sync::Arc;
-use weir_engine::settings::ServiceSettings;
+use weir_engine::settings::{ServiceSettings, UpstreamTls};
 use weir_engine::units::{Bytes, Span};
 use weir_rpc::query::QueryPlan;
 use weir_rpc::scan::COUNTS_MAX;
@@ -14,8 +15,13 @@ const SPEAKS: &[(&str, &str)] = &[
 ];
 const CHECKS: &[(&str, &str)] = &[
     ("none", "nothing: a connected server is a good one"),
-    ("grpc", "`grpc.health.v1.Health/Check` of the whole server; SERVING is good"),
+    ("connect", "whether it takes another connection, with a TLS handshake where there is `tls`"),
+    ("grpc", "`grpc.health.v1.Health/Check` of `health_service`; SERVING is good"),
     ("http", "`GET` of `health_path`; 200 to 299 is good"),
+];
+const VERIFIES: &[(&str, &str)] = &[
+    ("name", "it bears the host of the server as it is written in `servers`, or `tls_server_name`"),
+    ("ca", "nothing: for a CA that vouches for servers of this service only"),
 ];
 const MS: Span = Span::millis(1);
 const SECOND: Span = Span::secs(1);
@@ -40,6 +46,8 @@ impl Worded for Speaks {
 pub enum Checked {
     /// Nothing.
     None,
+    /// A connection.
+    Connect,
     /// gRPC's health service.
     Grpc,
     /// A path.
@@ -47,8 +55,12 @@ pub enum Checked {
 }
 
 impl Worded for Checked {
-    const WORDS: &'static [(&'static str, Checked)] =
-        &[("none", Checked::None), ("grpc", Checked::Grpc), ("http", Checked::Http)];
+    const WORDS: &'static [(&'static str, Checked)] = &[
+        ("none", Checked::None),
+        ("connect", Checked::Connect),
+        ("grpc", Checked::Grpc),
+        ("http", Checked::Http),
+    ];
 }
 
 /// A service while its file is read, and what the edge is told of it afterwards.
@@ -76,8 +88,24 @@ pub struct ServiceDraft {
     pub health: Checked,
     /// The path of that question.
     pub health_path: Arc<str>,
+    /// The service that gRPC's question names; without it, the whole server.
+    pub health_service: Option<Arc<str>>,
     /// The pause between two of them.
     pub health_interval: Span,
+    /// Time for an answer.
+    pub health_timeout: Span,
+    /// Bad answers in a row after which a server gets no calls.
+    pub health_fall: u32,
+    /// Good ones after which it gets them again.
+    pub health_rise: u32,
+    /// Failed calls in a row after which a server is left out; 0: never.
+    pub eject_failures: u32,
+    /// For how long at first.
+    pub eject_time: Span,
+    /// TLS with the servers.
+    pub tls: UpstreamTls,
+    /// What its files hold; nothing without TLS, or where files are not looked at.
+    pub tls_side: Option<ClientSide>,
     /// Bytes of one request's body that is held until it was judged.
     pub request_max: Bytes,
     /// Bytes of all of them, on one listener.
@@ -100,7 +128,15 @@ impl ServiceDraft {
             connect_timeout: SECOND,
             health: Checked::None,
             health_path: "/health".into(),
+            health_service: None,
             health_interval: Span::secs(2),
+            health_timeout: SECOND,
+            health_fall: 2,
+            health_rise: 2,
+            eject_failures: 5,
+            eject_time: Span::secs(10),
+            tls: UpstreamTls::default(),
+            tls_side: None,
             request_max: Bytes(32 << 20),
             held_bytes_max: Bytes(256 << 20),
         }
@@ -140,6 +176,20 @@ keys! {
          (XRPC).";
     "upstream", speaks, Kind::Word(SPEAKS), Absent::Default, Neither,
         "What the servers speak. Clients may speak either, gRPC HTTP/2 only.";
+    "tls", tls.on, Kind::Flag, Absent::Default, Neither,
+        "Encrypt the connections to the servers. Needs `tls_ca`. A certificate that a CA does not vouch for is refused, always. \
+         With `http2` a server must agree to it by ALPN.";
+    "tls_ca", tls.ca, Kind::Path, Absent::Words("none"), Neither,
+        "PEM file with the CAs of which servers must show a certificate. Like every TLS file it is read at the start and at \
+         every reload.";
+    "tls_verify", tls.verify, Kind::Word(VERIFIES), Absent::Default, Neither,
+        "What a server's certificate must say besides.";
+    "tls_server_name", tls.server_name, Kind::Name, Absent::Words("the host of the server"), Neither,
+        "The name that every server's certificate bears.";
+    "tls_client_cert", tls.client_cert, Kind::Path, Absent::Words("none"), Neither,
+        "PEM file with the certificate that weir shows to servers that ask for one, and those between it and the CA.";
+    "tls_client_key", tls.client_key, Kind::Path, Absent::Words("none"), Neither,
+        "PEM file with the key of `tls_client_cert`.";
     "connections", connections, Kind::Count(1, 10_000), Absent::Words("2, with `http1` 64"), Neither,
         "Connections to each server, for each listener: so many are kept with `http2`, and never more are open with `http1`.";
     "streams_per_connection", streams_per_connection, Kind::Count(1, 100_000), Absent::Default, Neither,
@@ -147,11 +197,25 @@ keys! {
     "connect_timeout", connect_timeout, Kind::Duration(MS, MINUTE), Absent::Default, Neither,
         "Time for one dial, and how long a call waits while no server is connected.";
     "health", health, Kind::Word(CHECKS), Absent::Default, Neither,
-        "What each server is asked again and again; after two bad answers in a row it gets no calls.";
+        "What each server is asked again and again; after `health_fall` bad answers in a row it gets no calls.";
     "health_path", health_path, Kind::Path, Absent::Default, Neither,
         "The path that `health = \"http\"` asks for.";
     "health_interval", health_interval, Kind::Duration(Span::millis(100), HOUR), Absent::Default, Neither,
         "The pause between two questions.";
+    "health_service", health_service, Kind::Name, Absent::Words("none: the whole server"), Neither,
+        "The service that `health = \"grpc\"` asks about.";
+    "health_timeout", health_timeout, Kind::Duration(Span::millis(10), MINUTE), Absent::Default, Neither,
+        "An answer that takes longer is a bad one.";
+    "health_fall", health_fall, Kind::Count(1, 100), Absent::Default, Neither,
+        "Bad answers in a row after which a server gets no calls. While no server is a good one, all of them get calls.";
+    "health_rise", health_rise, Kind::Count(1, 100), Absent::Default, Neither,
+        "Good answers in a row after which it gets them again.";
+    "eject_failures", eject_failures, Kind::Count(0, 10_000), Absent::Default, Neither,
+        "After so many failed calls in a row a server is left out for a while; 0: never. Failed is a call whose connection was cut or \
+         could not be made, or that was answered with UNAVAILABLE, 502, 503 or 504. At most half of the servers are left out at once.";
+    "eject_time", eject_time, Kind::Duration(MS, HOUR), Absent::Default, Neither,
+        "How long a server is left out at first: twice as long each time that the first call afterwards fails too, at most 30 times as \
+         long.";
     "request_max", request_max, Kind::Size(1 << 10, 1 << 30), Absent::Default, Less,
         "Bytes of one request's body, which is held until it was counted and admitted; larger ones are refused.";
     "held_bytes_max", held_bytes_max, Kind::Size(1 << 10, 1 << 40), Absent::Default, Less,

@@ -3,8 +3,9 @@
 use crate::config::checked::ServiceTable;
 use crate::config::file::{Collector, Draft, FileShape, missing, suggestion};
 use crate::config::host::Host;
-use crate::config::keys::{Checked, FILE_MAX, ListenerDraft, SERVICE, ServiceDraft};
+use crate::config::keys::{Checked, FILE_MAX, ListenerDraft, SERVICE, ServiceDraft, Speaks};
 use crate::config::problem::Problem;
+use crate::config::schema::Worded;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub(super) fn check(
         servers(problems, &path, draft, shape);
         let table = methods(problems, &path, draft, host).unwrap_or_default();
         let mut held = draft.held.clone();
+        held.tls_side = super::tls::service(problems, &path, draft, host);
         held.settings.methods = table.methods().map(|method| Arc::from(&*method.name)).collect();
         services.push((held, ServiceTable(Arc::new(table))));
     }
@@ -60,19 +62,39 @@ fn bounds(problems: &mut Collector<'_>, path: &str, draft: &Draft<ServiceDraft>)
             problems.add(draft.place(key), Problem::error(format!("{path}.{key}"), what));
         }
     }
-    for key in ["health_path", "health_interval"] {
-        let void = match held.health {
-            Checked::None => true,
-            Checked::Grpc => key == "health_path",
-            Checked::Http => false,
-        };
-        if void && draft.places.contains_key(key) {
-            let what = format!(
-                "has no effect with health = \"{}\"",
-                crate::config::schema::Worded::word(held.health)
-            );
+    health(problems, path, draft);
+}
+
+fn health(problems: &mut Collector<'_>, path: &str, draft: &Draft<ServiceDraft>) {
+    let held = &draft.held;
+    if held.health == Checked::Grpc && held.speaks == Speaks::Http1 {
+        let what = "gRPC's health service is asked over HTTP/2, and upstream = \"http1\"";
+        let problem = Problem::error(format!("{path}.health"), what).help("ask a path: health = \"http\"");
+        problems.add(draft.place("health"), problem);
+    }
+    let mut void = |key: &'static str, why: String| {
+        if draft.places.contains_key(key) {
+            let what = format!("has no effect with {why}");
             problems.add(draft.place(key), Problem::warning(format!("{path}.{key}"), what));
         }
+    };
+    let word = || format!("health = \"{}\"", Worded::word(held.health));
+    if held.health != Checked::Http {
+        void("health_path", word());
+    }
+    if held.health != Checked::Grpc {
+        void("health_service", word());
+    }
+    if held.health == Checked::None {
+        ["health_interval", "health_timeout", "health_fall", "health_rise"]
+            .into_iter()
+            .for_each(|key| void(key, word()));
+    }
+    if held.eject_failures == 0 {
+        void("eject_time", "eject_failures = 0".to_owned());
+    } else if held.settings.servers.len() == 1 {
+        void("eject_failures", "one server, which is never left out".to_owned());
+        void("eject_time", "one server, which is never left out".to_owned());
     }
 }
 

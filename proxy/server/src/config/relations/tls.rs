@@ -1,12 +1,12 @@
-//! TLS of listeners and clusters: which keys belong together, and what their files hold.
+//! TLS of listeners, clusters and services: which keys belong together, and what their files hold.
 
 use crate::config::checked::{DoorTls, PrincipalKind};
 use crate::config::file::{Collector, Draft, FileShape};
 use crate::config::host::Host;
-use crate::config::keys::ListenerDraft;
+use crate::config::keys::{ListenerDraft, ServiceDraft};
 use crate::config::problem::Problem;
 use crate::tls::{ClientFiles, ClientSide, FileProblem, ServerFiles, client_side, server_side};
-use weir_engine::settings::{Address, ClusterSettings, TlsVerify};
+use weir_engine::settings::{Address, ClusterSettings, TlsVerify, UpstreamTls};
 
 /// A listener's side, read from its files.
 pub(super) fn listener(
@@ -58,35 +58,56 @@ pub(super) fn clusters(
 
 fn cluster(problems: &mut Collector<'_>, draft: &Draft<ClusterSettings>, host: &Host) -> Option<ClientSide> {
     let path = format!("cluster.{}", draft.name);
-    let tls = &draft.held.tls;
+    client(problems, &path, draft, &draft.held.tls, ("contacts", &draft.held.contacts), host)
+}
+
+/// A service's side, read from its files.
+pub(super) fn service(
+    problems: &mut Collector<'_>,
+    path: &str,
+    draft: &Draft<ServiceDraft>,
+    host: &Host,
+) -> Option<ClientSide> {
+    client(problems, path, draft, &draft.held.tls, ("servers", &draft.held.settings.servers), host)
+}
+
+/// What weir shows and asks at these addresses, which the key names.
+fn client<T>(
+    problems: &mut Collector<'_>,
+    path: &str,
+    draft: &Draft<T>,
+    tls: &UpstreamTls,
+    (key, addresses): (&str, &[Address]),
+    host: &Host,
+) -> Option<ClientSide> {
     if !tls.on {
         let keys = ["tls_ca", "tls_verify", "tls_server_name", "tls_client_cert", "tls_client_key"];
         for key in keys.into_iter().filter(|key| draft.places.contains_key(key)) {
-            without_effect(problems, &path, draft, key, "without tls = true");
+            without_effect(problems, path, draft, key, "without tls = true");
         }
         return None;
     }
-    if let Some(contact) = draft.held.contacts.iter().find(|c| !matches!(c, Address::Tcp { .. })) {
-        let what = format!("{contact} cannot be reached with TLS");
-        problems.add(draft.place("contacts"), Problem::error(format!("{path}.contacts"), what));
+    if let Some(other) = addresses.iter().find(|at| !matches!(at, Address::Tcp { .. })) {
+        let what = format!("{other} cannot be reached with TLS");
+        problems.add(draft.place(key), Problem::error(format!("{path}.{key}"), what));
     }
     let own = match (&tls.client_cert, &tls.client_key) {
         (Some(cert), Some(key)) => Some((&**cert, &**key)),
         (Some(_), None) => {
-            absent(problems, &path, draft, "tls_client_cert", "tls_client_key");
+            absent(problems, path, draft, "tls_client_cert", "tls_client_key");
             None
         }
         (None, Some(_)) => {
-            absent(problems, &path, draft, "tls_client_key", "tls_client_cert");
+            absent(problems, path, draft, "tls_client_key", "tls_client_cert");
             None
         }
         (None, None) => None,
     };
     if tls.verify == TlsVerify::Ca && tls.server_name.is_some() {
-        without_effect(problems, &path, draft, "tls_server_name", "with tls_verify = \"ca\"");
+        without_effect(problems, path, draft, "tls_server_name", "with tls_verify = \"ca\"");
     }
     let Some(ca) = &tls.ca else {
-        absent(problems, &path, draft, "tls", "tls_ca");
+        absent(problems, path, draft, "tls", "tls_ca");
         return None;
     };
     if !host.reads_files() {
@@ -95,7 +116,7 @@ fn cluster(problems: &mut Collector<'_>, draft: &Draft<ClusterSettings>, host: &
     let verify_name = tls.verify == TlsVerify::Name;
     let (side, found) =
         client_side(ClientFiles { ca, verify_name, server_name: tls.server_name.as_deref(), own });
-    told(problems, &path, draft, found);
+    told(problems, path, draft, found);
     side
 }
 
