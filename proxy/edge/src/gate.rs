@@ -130,6 +130,12 @@ pub trait Call: Send + Sync {
         Box::pin(std::future::ready(Verdict::Admit))
     }
 
+    /// Its answer is kept, and the service will not be asked: only the caller's limits speak. Asked instead of
+    /// [`Call::whole`], of requests whose body is held. [`Verdict::Split`] means nothing here.
+    fn kept(&mut self) -> Decision<'_> {
+        Box::pin(std::future::ready(Verdict::Admit))
+    }
+
     /// Who says whether the request may be sent again; `None`: the edge's own budget. Asked once, before it is sent. (Of a
     /// split call: [`Parts::retries`].)
     fn retries(&self) -> Option<Arc<dyn Retries>> {

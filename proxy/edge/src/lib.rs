@@ -12,6 +12,7 @@
 
 mod answer;
 mod body;
+mod cache;
 mod client;
 mod deadline;
 mod edge;
@@ -30,6 +31,7 @@ mod upstream;
 
 pub use answer::{Reason, Refusal};
 pub use body::Body;
+pub use cache::{CacheCounted, CacheSettings, CacheUse, Refreshed, ResponseCache, Unfit};
 pub use client::{Client, Peer};
 pub use edge::{Drained, Edge};
 pub use gate::{

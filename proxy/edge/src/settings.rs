@@ -1,6 +1,7 @@
 //! What an operator may choose for one RPC and HTTP listener. Every bound has a name, a default and a reason here; the
 //! configuration's keys bear the same names.
 
+use crate::cache::ResponseCache;
 use crate::upstream::UpstreamTls;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub requests: RequestLimits,
     /// The service.
     pub upstream: UpstreamSettings,
+    /// Answers of the service that are kept; `None`: none. Edges of one service may share it.
+    pub cache: Option<Arc<ResponseCache>>,
 }
 
 impl Settings {
@@ -31,6 +34,7 @@ impl Settings {
             clients: ClientLimits::default(),
             requests: RequestLimits::default(),
             upstream,
+            cache: None,
         }
     }
 }

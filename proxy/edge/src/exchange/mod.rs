@@ -1,12 +1,14 @@
 //! One request, from its head to its end. The files are its stages:
 //!
 //! `mod.rs` bounds and the gate's first word -> `hold.rs` the body before the service -> the gate's second word ->
-//! `feed.rs` the body that passes as it comes -> `relay.rs` the reply (or `split.rs` and `part.rs`: in parts) -> `ending.rs` the gate's last word, always.
+//! `cached.rs` the cache's turn, `fill.rs` the reply that it may keep -> `feed.rs` the body that passes as it comes -> `relay.rs` the reply (or `split.rs` and `part.rs`: in parts) -> `ending.rs` the gate's last word, always.
 //!
 //! A client that leaves is noticed in each stage, and takes its request back from the service.
 
+mod cached;
 mod ending;
 mod feed;
+mod fill;
 mod hold;
 mod part;
 mod relay;
@@ -26,6 +28,7 @@ use crate::settings::Settings;
 use crate::stats::Stats;
 use crate::trace::{self, TraceIds};
 use crate::upstream::{Outgoing, Upstream};
+use cached::Cached;
 use feed::{Feed, Step};
 use hold::Hold;
 use http::{Version, header, request::Parts};
@@ -61,6 +64,8 @@ struct Exchange<'a> {
     head: Parts,
     protocol: Protocol,
     deadline: Deadline,
+    /// What the cache wants of the reply.
+    cached: Cached,
 }
 
 /// The client of a session.
@@ -111,7 +116,8 @@ pub(crate) async fn carry(
     };
     let timeout = plan.as_ref().map_or(crate::gate::TimeoutPlan::Default, |plan| plan.timeout);
     let deadline = Deadline::of(protocol, &head.headers, timeout, limits, start);
-    let mut exchange = Exchange { shared, session, ending, head, protocol, deadline };
+    let cached = Cached::No;
+    let mut exchange = Exchange { shared, session, ending, head, protocol, deadline, cached };
     if let Some(refusal) = refusal {
         return exchange.refuse(&refusal).await;
     }
@@ -129,7 +135,7 @@ pub(crate) async fn carry(
         exchange.ending.set(Outcome::Upgraded, 0);
         return Done::Upgrade;
     }
-    exchange.go_on(body, idempotent, headers, &authority).await
+    exchange.by_cache(body, idempotent, headers, &authority).await
 }
 
 impl Exchange<'_> {
@@ -220,12 +226,9 @@ impl Exchange<'_> {
         match replied {
             Ok(reply) => {
                 drop(held.take());
-                self.relay(reply, feed).await
+                self.replied(reply, feed).await
             }
-            Err(failure) => {
-                let refusal = failure.refusal();
-                self.refuse(&refusal).await
-            }
+            Err(failure) => self.failed(&failure).await,
         }
     }
 

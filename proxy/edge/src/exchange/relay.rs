@@ -10,7 +10,7 @@ use crate::headers;
 use crate::protocol::Protocol;
 use crate::upstream::{Failure, Reply, ReplyBody};
 use bytes::Bytes;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Version, response::Parts};
 use pingora_http::ResponseHeader;
 use std::future::pending;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -29,28 +29,34 @@ impl Exchange<'_> {
     pub(super) async fn relay(&mut self, reply: Reply, feed: Feed) -> Done {
         let Reply { mut head, body } = reply;
         headers::to_client(&mut head.headers);
+        match self.relay_head(head, body.is_end()).await {
+            Ok(true) => self.answered(),
+            Ok(false) => self.relay_body(body, feed).await,
+            Err(done) => done,
+        }
+    }
+
+    /// Passes on a head; whether that was all.
+    pub(super) async fn relay_head(&mut self, mut head: Parts, whole: bool) -> Result<bool, Done> {
         let status = head.status;
         self.ending.set_status(status.as_u16());
         self.ending.grpc_status(&head.headers);
         if let Some(call) = self.ending.call() {
             call.reply_head(status, &head.headers);
         }
-        let end = headers::is_bodiless(&self.head.method, status) || body.is_end();
+        let end = headers::is_bodiless(&self.head.method, status) || whole;
         if !end {
             headers::frame_for(self.head.version, &mut head.headers);
         }
         head.version = Version::HTTP_11;
         let header = ResponseHeader::from(head);
         if write::head(self.session, header, end).await.is_err() {
-            return self.gone();
+            return Err(self.gone());
         }
-        if end {
-            return self.answered();
-        }
-        self.relay_body(body, feed).await
+        Ok(end)
     }
 
-    async fn relay_body(&mut self, mut body: ReplyBody, mut feed: Feed) -> Done {
+    pub(super) async fn relay_body(&mut self, mut body: ReplyBody, mut feed: Feed) -> Done {
         let deadline = self.deadline.for_rest();
         // An RPC that has a deadline may be silent until then.
         let silence = deadline.is_none().then_some(self.shared.settings.requests.read_timeout);

@@ -58,6 +58,8 @@ pub(super) fn outcome_of(reason: Reason) -> Outcome {
 impl Exchange<'_> {
     /// Answers a client that has got nothing yet.
     pub(super) async fn refuse(&mut self, refusal: &Refusal) -> Done {
+        // Who waits for its answer must not wait until this client has read its own.
+        self.cached = super::Cached::No;
         let outcome = outcome_of(refusal.reason);
         if outcome == Outcome::Refused {
             self.shared.stats.refused.add();

@@ -2,6 +2,8 @@
 //! over how many connections.
 
 mod abuse;
+mod cache;
+mod cache_bounds;
 #[path = "../../../rpc/tests/samples/data_plane.rs"]
 mod data_plane;
 mod drain;

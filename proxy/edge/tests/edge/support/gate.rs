@@ -13,6 +13,8 @@ pub struct Asked {
     pub callers: Vec<Option<String>>,
     pub bodies: Vec<u64>,
     pub ends: Vec<End>,
+    /// Requests that were to be answered without the service.
+    pub kept: u64,
 }
 
 #[derive(Clone)]
@@ -82,6 +84,11 @@ impl Call for Counting {
             Verdict::Admit
         };
         Box::pin(std::future::ready(verdict))
+    }
+
+    fn kept(&mut self) -> Decision<'_> {
+        self.gate.asked().kept += 1;
+        Box::pin(std::future::ready(Verdict::Admit))
     }
 
     fn end(&mut self, end: &End) {

@@ -4,6 +4,7 @@ pub mod choice;
 pub mod client;
 pub mod codec;
 pub mod gate;
+pub mod origin;
 pub mod records;
 pub mod service;
 pub mod tls;
