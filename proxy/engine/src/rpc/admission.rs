@@ -54,9 +54,29 @@ pub enum Verdict {
 impl RpcEngine {
     /// The body of a call was counted, before a server saw anything of it. Asked again after [`Verdict::Wait`].
     pub fn counted(&mut self, id: CallId, body: &Body, now: Instant) -> Verdict {
-        let Some(call) = self.calls.get_mut(id) else { return Verdict::Gone };
+        match self.admitted(id, body, now) {
+            Ok(()) => self.run(id, body.splittable, now),
+            Err(verdict) => verdict,
+        }
+    }
+
+    /// Instead of [`RpcEngine::counted`], for a call whose answer weir has: it counts against its caller's limits and takes no
+    /// server's place. [`RpcEngine::answered`] ends it.
+    ///
+    /// # Errors
+    /// What is to be done instead of answering: [`Verdict::Wait`], [`Verdict::Refuse`] or [`Verdict::Gone`].
+    pub fn kept(&mut self, id: CallId, body: &Body, now: Instant) -> Result<(), Verdict> {
+        self.admitted(id, body, now)?;
+        if let Some(call) = self.calls.get_mut(id) {
+            call.stage = Stage::Kept;
+        }
+        Ok(())
+    }
+
+    fn admitted(&mut self, id: CallId, body: &Body, now: Instant) -> Result<(), Verdict> {
+        let Some(call) = self.calls.get_mut(id) else { return Err(Verdict::Gone) };
         if call.stage != Stage::New {
-            return Verdict::Gone;
+            return Err(Verdict::Gone);
         }
         let known = &self.callers.known[call.known as usize];
         let first_look = call.counted.is_none();
@@ -87,13 +107,13 @@ impl RpcEngine {
                     self.ledger.over_limit(known_slot, kind, LimitMode::Observe);
                 }
                 call.held = Some(Held { operations: ask.operations, bytes: ask.bytes });
-                self.run(id, body.splittable, now)
+                Ok(())
             }
             admit::Verdict::Wait { wait, kind } => {
                 if first_look {
                     self.ledger.over_limit(known_slot, kind, LimitMode::Pace);
                 }
-                Verdict::Wait { until: now.after(wait) }
+                Err(Verdict::Wait { until: now.after(wait) })
             }
             admit::Verdict::Refuse { kind, ceiling } => {
                 self.ledger.over_limit(known_slot, kind, LimitMode::Refuse);
@@ -111,7 +131,7 @@ impl RpcEngine {
                     retry_after,
                 };
                 self.over(id, Outcome::Refused, 0, 0, now);
-                Verdict::Refuse(refusal)
+                Err(Verdict::Refuse(refusal))
             }
         }
     }

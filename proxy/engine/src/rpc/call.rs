@@ -27,6 +27,8 @@ pub struct PartId {
 pub(super) enum Stage {
     /// Its head is here, its body is not counted yet, or it is paced.
     New,
+    /// Weir has its answer, and the servers hear nothing of it.
+    Kept,
     /// Whole; it waits for its turn.
     Queued,
     /// Whole; a server works on it.

@@ -118,7 +118,7 @@ impl RpcEngine {
                 service.splits.remove(&call.serial);
                 service.counts.splits[outcome.index()] += 1;
             }
-            Stage::New | Stage::Whole | Stage::Over => {}
+            Stage::New | Stage::Kept | Stage::Whole | Stage::Over => {}
         }
         let known = &mut self.callers.known[call.known as usize];
         known.queued = known.queued.saturating_sub(std::mem::take(&mut call.unsent));

@@ -184,3 +184,34 @@ fn a_crowd_of_names_keeps_no_memory_of_its_own() {
     assert!(names.contains(&"name-1999".into()));
     bench.engine.check_quiet();
 }
+
+#[test]
+fn an_answer_that_is_at_hand_counts_against_limits_and_takes_no_place() {
+    let mut bench = Bench::new(settings(|settings| {
+        settings.services[0].calls_in_flight = 1;
+        limited(settings, "uid:7", |limits| limits.operations_in_flight = Some(Operations(60)));
+    }));
+    let (busy, verdict) = bench.ask("uid:9", 1);
+    assert!(matches!(verdict, Verdict::Forward(_)), "the only place is taken");
+    let calls: Vec<_> = (0..3).map(|_| bench.begin("uid:7")).collect();
+    for call in &calls[..2] {
+        assert_eq!(bench.engine.kept(*call, &body(30), bench.now), Ok(()));
+        bench.engine.check_invariants();
+    }
+    let refused = bench.engine.kept(calls[2], &body(30), bench.now);
+    assert!(matches!(refused, Err(Verdict::Refuse(_))), "{refused:?}");
+    assert_eq!(bench.engine.kept(calls[0], &body(30), bench.now), Err(Verdict::Gone), "once");
+    for call in [calls[0], calls[1], busy] {
+        bench.engine.answered(call, &ok(0, 10), bench.now);
+    }
+    let late = bench.begin("uid:7");
+    assert_eq!(bench.engine.kept(late, &body(30), bench.now), Ok(()), "it was given back");
+    bench.after(Span::secs(3_600));
+    bench.engine.on_timer(bench.now);
+    let tallies = bench.tallies();
+    let tally = &tallies.iter().find(|(name, _)| name == "uid:7").expect("its own").1;
+    assert_eq!((tally.requests[Outcome::Ok.index()], tally.requests[Outcome::Refused.index()]), (2, 1));
+    assert_eq!((tally.requests[Outcome::Timeout.index()], tally.backend_operations), (1, 0));
+    bench.events();
+    bench.engine.check_quiet();
+}
