@@ -5,6 +5,7 @@
 //! dashboards against that page. To add a metric, add an entry here and a field in `families.rs`. The metrics of
 //! `weir-probes` have a list of their own: [`crate::probes::catalogue`].
 
+use crate::http_cache::{HttpCacheRefresh, HttpCacheResult, HttpCacheUnfit};
 use crate::vocabulary::{
     AmplificationOrigin, AskResult, CacheResult, CheckState, CloseHow, ConnectionState, CorrelationLost,
     CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult,
@@ -372,6 +373,24 @@ catalogue! {
         "Times a server was left out for a while because eject_failures calls in a row had failed there";
     DENIED = Counter "weir_denied_total" [RPC_METHOD]
         "Calls refused because an operator had switched their method off (weir deny)";
+
+    // Answers of services that are kept.
+    HTTP_CACHE_REQUESTS = Counter "weir_http_cache_requests_total" [SERVICE, label("result", Values::Listed(HttpCacheResult::NAMES))]
+        "Requests on cached paths, by what they got from the cache; alone: passed on without waiting for, or being waited for by, others";
+    HTTP_CACHE_UNFIT = Counter "weir_http_cache_unfit_total" [SERVICE, label("cause", Values::Listed(HttpCacheUnfit::NAMES))]
+        "Answers on cached paths that are not kept, by cause, those not counted that come while the last one's verdict holds (10 s)";
+    HTTP_CACHE_REFRESHES = Counter "weir_http_cache_refreshes_total" [SERVICE, label("result", Values::Listed(HttpCacheRefresh::NAMES))]
+        "Questions for answers that clients got old meanwhile (stale-while-revalidate); skipped: cache_refreshes_max";
+    HTTP_CACHE_EVICTIONS = Counter "weir_http_cache_evictions_total" [SERVICE]
+        "Answers that had to go for others (cache_bytes_max, cache_entries_max)";
+    HTTP_CACHE_CHANGES = Counter "weir_http_cache_changes_total" [SERVICE]
+        "Requests that may have changed what a cached path answers, after which what was kept of it is not used";
+    HTTP_CACHE_ENTRIES = Gauge "weir_http_cache_entries" [SERVICE]
+        "Answers that are kept, and marks of such that are not (at most cache_entries_max)";
+    HTTP_CACHE_BYTES = Gauge "weir_http_cache_bytes" [SERVICE]
+        "Bytes of answers that are kept, on their way into the cache, or still being written to clients (at most cache_bytes_max and cache_fill_bytes_max together)";
+    HTTP_CACHE_WAITING = Gauge "weir_http_cache_waiting" [SERVICE]
+        "Requests that wait for the answer to another one (at most cache_waiters_max)";
 
     // Clients.
     CLIENT_CONNECTIONS = Gauge "weir_client_connections" [LISTENER]

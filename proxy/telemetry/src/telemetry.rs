@@ -9,6 +9,7 @@ use crate::counters::{GaugeShare, SecondsCounter};
 use crate::events::{EventFormat, EventLog};
 use crate::exposition::{self, Exposition};
 use crate::families::Families;
+use crate::http_cache::HttpCacheMetrics;
 use crate::labels::{BoundedNames, INVALID, Label, OTHER};
 use crate::listener::ListenerMetrics;
 use crate::method_names::MethodNames;
@@ -93,6 +94,7 @@ pub struct Telemetry {
     principals: BoundedNames<PrincipalMetrics>,
     clusters: BoundedNames<ClusterMetrics>,
     services: BoundedNames<ServiceMetrics>,
+    http_caches: BoundedNames<HttpCacheMetrics>,
     rpc_methods: BoundedNames<RpcMethodMetrics>,
     rpc_unsplit: BoundedNames<Counter>,
     opaque_statements: BoundedNames<Counter>,
@@ -165,6 +167,8 @@ impl Telemetry {
         let clusters = BoundedNames::new(catalogue::CLUSTERS, cluster, None, families.overflow("cluster"));
         let service = Arc::new(ServiceMetrics::new(&OTHER.into(), &families));
         let services = BoundedNames::new(catalogue::SERVICES, service, None, families.overflow("service"));
+        let cache = Arc::new(HttpCacheMetrics::new(&OTHER.into(), &families));
+        let http_caches = BoundedNames::new(catalogue::SERVICES, cache, None, families.overflow("service"));
         let method = Arc::new(RpcMethodMetrics::new(&OTHER.into(), &families));
         let rpc_methods =
             BoundedNames::new(catalogue::RPC_METHODS, method, None, families.overflow("method"));
@@ -195,6 +199,7 @@ impl Telemetry {
             principals,
             clusters,
             services,
+            http_caches,
             rpc_methods,
             rpc_unsplit,
             opaque_statements,
@@ -310,6 +315,11 @@ impl Telemetry {
     #[must_use]
     pub fn rpc_server(&self, address: &str) -> RpcServerMetrics {
         RpcServerMetrics::new(&self.backend(address), &self.families)
+    }
+
+    /// The handles of the cache of a service, by its configured name. Takes a lock.
+    pub fn http_cache(&self, name: &str) -> Arc<HttpCacheMetrics> {
+        self.http_caches.resolve(name, |label, _| HttpCacheMetrics::new(&label, &self.families))
     }
 
     /// The handles of a described method of a service. Takes a lock: once per fold and method.
