@@ -12,6 +12,8 @@ pub struct Preset {
     pub proto: ProtoFile<'static>,
     /// Its entries.
     pub table: &'static str,
+    /// Headers of requests that make a difference to the answers of its HTTP side (XRPC).
+    pub cache_headers: &'static [&'static str],
 }
 
 impl Preset {
@@ -33,6 +35,7 @@ pub const PRESETS: &[Preset] = &[Preset {
     name: "bsky",
     proto: ProtoFile { name: "bsky.proto", text: include_str!("../../presets/bsky.proto") },
     table: include_str!("../../presets/bsky.toml"),
+    cache_headers: &["accept-language", "atproto-accept-labelers", "atproto-proxy"],
 }];
 
 /// The preset of this name.

@@ -261,7 +261,7 @@ pub fn is_fixed(section: &str, key: &str) -> bool {
                 "held_bytes_max",
                 "retry_percent",
             ];
-            fixed.contains(&key) || ["health", "eject", "tls"].iter().any(|group| key.starts_with(group))
+            fixed.contains(&key) || ["health", "eject", "tls", "cache_"].iter().any(|group| key.starts_with(group))
         }
         "listener" => {
             let fixed = ["address", "pool", "cluster", "service", "mode", "group", "backlog", "principal"];

@@ -83,6 +83,22 @@ impl RpcCall {
         })
     }
 
+    /// Its answer is at hand: only its caller's limits are asked.
+    async fn judge_kept(&mut self) -> Verdict {
+        let body = rpc::Body { keys: self.keys(), bytes: 0, splittable: false, idempotent: true };
+        loop {
+            let id = self.id;
+            match self.desk.with(|state, now| state.engine.kept(id, &body, now)) {
+                Ok(()) => return Verdict::Admit,
+                Err(rpc::Verdict::Wait { until }) => {
+                    tokio::time::sleep_until(self.desk.clock.std(until).into()).await;
+                }
+                Err(rpc::Verdict::Refuse(refusal)) => return Verdict::Refuse(answers::refusal(&refusal)),
+                Err(_) => return Verdict::Refuse(answers::late()),
+            }
+        }
+    }
+
     /// The service is about to hear of it.
     fn begin(&mut self) {
         self.began = true;
@@ -202,6 +218,10 @@ impl Call for RpcCall {
 
     fn whole<'a>(&'a mut self, body: &'a Body) -> Decision<'a> {
         Box::pin(self.judge(body))
+    }
+
+    fn kept(&mut self) -> Decision<'_> {
+        Box::pin(self.judge_kept())
     }
 
     fn retries(&self) -> Option<Arc<dyn Retries>> {

@@ -9,6 +9,7 @@
 //! Bounds: those of [`weir_edge::Settings`] on connections and bodies, `calls_max` on calls; one waiter per call that waits.
 
 mod answers;
+mod cache;
 mod call;
 mod desk;
 mod gate;

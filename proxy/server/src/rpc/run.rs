@@ -1,6 +1,7 @@
 //! The thread that the edge runs on: one edge for each listener of a service, the engine's clock, and the control side's
 //! questions, which it answers as a worker does.
 
+use super::cache::Caches;
 use super::desk::{Desk, State};
 use super::gate::ListenerGate;
 use super::settings;
@@ -74,8 +75,9 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
     let in_force = setup.board.read();
     let mut engine = RpcEngine::new(in_force.settings.clone(), setup.budgets, setup.seed);
     deny(&mut engine, &in_force.denied, setup.clock);
-    let books = RpcBooks::new(setup.telemetry, &in_force.settings);
     let config = in_force.config.clone();
+    let caches = Caches::new(&config, &setup.telemetry)?;
+    let books = RpcBooks::new(setup.telemetry, &in_force.settings);
     let desk = Arc::new(Desk::new(engine, books, in_force, setup.clock, setup.correlator));
     let (drain, draining) = watch::channel(false);
     let (mut served, mut running) = (Vec::new(), JoinSet::new());
@@ -87,7 +89,9 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
             let Backend::Service(service) = own.backend else { continue };
             let Some((draft, _)) = config.services.get(service.0 as usize) else { continue };
             let gate = Arc::new(ListenerGate { listener, desk: desk.clone() });
-            let edge = Edge::new(settings::edge(&config, listener, draft), gate).map_err(io::Error::other)?;
+            let mut settings = settings::edge(&config, listener, draft);
+            settings.cache = caches.of(service);
+            let edge = Edge::new(settings, gate).map_err(io::Error::other)?;
             let opened = doorway.opened;
             let door = match opened.socket {
                 ListenSocket::Tcp(socket) => Door::tcp(socket),
@@ -105,7 +109,7 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
     let (board, index) = (setup.board, setup.index);
     let thread = std::thread::Builder::new().name("rpc".to_owned()).spawn(move || {
         let (books, rates) = (ServerBooks::default(), Rates::default());
-        let round = Round { desk, board, version, served, drain, index, books, rates };
+        let round = Round { desk, board, version, served, caches, drain, index, books, rates };
         let end = runtime.block_on(round.run(mailbox, running));
         // Whoever started the thread may be gone already.
         let _ = tell.send(end);
@@ -133,6 +137,7 @@ struct Round {
     board: Arc<Board>,
     version: u64,
     served: Vec<Served>,
+    caches: Caches,
     drain: watch::Sender<bool>,
     index: u32,
     books: ServerBooks,
@@ -167,6 +172,7 @@ impl Round {
             if looked.elapsed() >= TICK {
                 looked = tokio::time::Instant::now();
                 self.look_at_servers();
+                self.caches.fold();
             }
             pause = self.turn();
         }
@@ -230,6 +236,7 @@ impl Round {
             Order::Look(tell) => drop(tell.send(self.look())),
             Order::Fold(tell) => {
                 self.desk.with(fold);
+                self.caches.fold();
                 let _ = tell.send(());
             }
             Order::Named(_) | Order::SignedIn(_) => {}

@@ -1,6 +1,7 @@
 //! Every key of `weir.toml`, section by section. The order here is the order of the reference and of the effective
 //! configuration.
 
+mod cache;
 mod caller;
 mod cluster;
 mod listener;
@@ -9,6 +10,7 @@ mod process;
 mod rule;
 mod service;
 
+pub use cache::CacheDraft;
 pub use caller::{CALLER, CallerDraft, LIMITS};
 pub use cluster::CLUSTER;
 pub use listener::{LISTENER, ListenerDraft};

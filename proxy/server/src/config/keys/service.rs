@@ -1,5 +1,6 @@
 //! Keys of `[service.NAME]`.
 
+use super::CacheDraft;
 use crate::config::schema::{Absent, Key, Kind, Tighter, Worded};
 use crate::config_key as key;
 use crate::tls::ClientSide;
@@ -110,6 +111,8 @@ pub struct ServiceDraft {
     pub request_max: Bytes,
     /// Bytes of all of them, on one listener.
     pub held_bytes_max: Bytes,
+    /// The cache of its answers.
+    pub cache: CacheDraft,
 }
 
 impl ServiceDraft {
@@ -139,6 +142,7 @@ impl ServiceDraft {
             tls_side: None,
             request_max: Bytes(32 << 20),
             held_bytes_max: Bytes(256 << 20),
+            cache: CacheDraft::default(),
         }
     }
 
@@ -244,4 +248,28 @@ keys! {
     "retry_percent", settings.retry_percent, Kind::Count(0, 100), Absent::Default, Neither,
         "Calls that may be sent once more because a server failed them, in percent of those sent. Without a word of the \
          method table only `GET` and the like, and calls that no server has seen, are sent again.";
+    "cache_paths", cache.paths, Kind::Paths(super::CONTACTS_MAX), Absent::Default, Neither,
+        "Paths whose `public` answers are kept for other clients (docs/rpc.md), each with all below it; nothing is kept without. Of \
+         requests to them only some headers are passed on.";
+    "cache_headers", cache.headers, Kind::Names(16), Absent::Words("`[]`; with `preset = \"bsky\"` \
+         `[\"accept-language\", \"atproto-accept-labelers\", \"atproto-proxy\"]`"), Neither,
+        "Headers that make a difference to an answer, besides `accept` and `accept-encoding`.";
+    "cache_bytes_max", cache.bytes_max, Kind::Size(1 << 20, 1 << 40), Absent::Default, Neither,
+        "Bytes of all answers that are kept.";
+    "cache_entry_max", cache.entry_max, Kind::Size(1 << 10, 1 << 30), Absent::Default, Neither,
+        "Bytes of one answer; a larger one passes and is not kept. At most an eighth of `cache_bytes_max`.";
+    "cache_entries_max", cache.entries_max, Kind::Count(1, 10_000_000), Absent::Default, Neither,
+        "Answers that are kept.";
+    "cache_fill_bytes_max", cache.fill_bytes_max, Kind::Size(1 << 10, 1 << 40), Absent::Default, Neither,
+        "Bytes of answers on their way into the cache, or displaced and still being read; above it answers pass and are not kept.";
+    "cache_ttl_max", cache.ttl_max, Kind::Duration(SECOND, Span::secs(86_400)), Absent::Default, Neither,
+        "The longest that an answer is given without asking, whatever the service says.";
+    "cache_stale_max", cache.stale_max, Kind::Duration(Span(0), Span::secs(86_400)), Absent::Default, Neither,
+        "The longest that it is given after that (`stale-while-revalidate`, `stale-if-error`).";
+    "cache_waiters_max", cache.waiters_max, Kind::Count(0, 1_000_000), Absent::Default, Neither,
+        "Requests that wait for the answer to another one; one more is passed on.";
+    "cache_lock_timeout", cache.lock_timeout, Kind::Duration(Span::millis(10), MINUTE), Absent::Default, Neither,
+        "How long one waits; then it is passed on.";
+    "cache_refreshes_max", cache.refreshes_max, Kind::Count(0, 10_000), Absent::Default, Neither,
+        "Answers asked for again at once while clients get the old ones.";
 }

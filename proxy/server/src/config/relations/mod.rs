@@ -2,6 +2,7 @@
 //! checked one.
 
 mod backends;
+mod caches;
 mod callers;
 mod clusters;
 mod machine;

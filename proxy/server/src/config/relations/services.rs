@@ -28,6 +28,7 @@ pub(super) fn check(
         let table = methods(problems, &path, draft, host).unwrap_or_default();
         let mut held = draft.held.clone();
         held.tls_side = super::tls::service(problems, &path, draft, host);
+        super::caches::check(problems, &path, draft, &mut held);
         held.settings.methods = table.methods().map(|method| Arc::from(&*method.name)).collect();
         services.push((held, ServiceTable(Arc::new(table))));
     }
