@@ -135,7 +135,8 @@ impl Exchange<'_> {
     }
 
     fn ask_again(&self, asked: &Asked, entry: &Arc<Entry>, lead: Lead) {
-        let Some(uri) = uri_for(&self.head, &asked.authority) else { return };
+        let encrypted = self.shared.settings.upstream.tls.is_some();
+        let Some(uri) = uri_for(&self.head, &asked.authority, encrypted) else { return };
         let mut headers = asked.headers.clone();
         // A question of its own, not this client's.
         headers.insert(TRACEPARENT, self.shared.traces.make().1);
