@@ -2,7 +2,7 @@
 
 /// One end of a connection. IPv4 is kept as the IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2), so that a socket of either
 /// family towards the same place has the same key.
-#[repr(C)]
+#[repr(C, align(4))] // to be copied and compared by words
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The address, in network order.
@@ -13,7 +13,7 @@ pub struct Endpoint {
     pub zero: [u8; 2],
 }
 
-crate::record!(Endpoint, 20, align 2);
+crate::record!(Endpoint, 20, align 4);
 
 impl Endpoint {
     /// An IPv4 address (in network order) and a port (in host order).

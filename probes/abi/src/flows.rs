@@ -35,6 +35,22 @@ impl Flow {
         Flow { connections: 0, sent: 0, received: 0, retransmits: 0, rtt: [0; BUCKETS], rtt_microseconds: 0 };
 }
 
+/// Where this kernel keeps what a connection moved, in bytes from the start of its `tcp_sock`: patched into the object.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowFields {
+    /// `bytes_acked`, 8 bytes.
+    pub acked: u16,
+    /// `bytes_received`, 8 bytes.
+    pub received: u16,
+    /// `total_retrans`, 4 bytes.
+    pub retransmits: u16,
+    /// `srtt_us`, 4 bytes: eight times the average.
+    pub round_trip: u16,
+}
+
+crate::record!(FlowFields, 8, align 2);
+
 /// The index of a round trip time in [`Flow::rtt`].
 #[must_use]
 #[inline(always)]

@@ -5,7 +5,7 @@
 //! - [`endpoint`]: an address and a port
 //! - [`fold`]: which destinations and sources are told apart, and what the others become
 //! - [`settings`]: what the loader tells the programs: watched ports, errnos, the fields of tracepoints
-//! - [`transitions`]: socket state changes and life-times
+//! - [`states`]: the hook of socket state changes; [`transitions`]: those, counted, and life-times
 //! - [`errors`]: bind(2) and connect(2) that failed
 //! - [`flows`]: what connections to watched destinations moved
 //! - [`bypass`]: processes that connect to watched destinations themselves
@@ -29,6 +29,7 @@ pub mod requests;
 pub mod scan;
 pub mod services;
 pub mod settings;
+pub mod states;
 pub mod transitions;
 pub mod witness;
 pub mod work;

@@ -7,8 +7,11 @@ pub const STATES: usize = 13;
 /// The last one begins at six days.
 pub const BUCKETS: usize = 40;
 
-/// Connections whose begin is remembered at a time; the least recently used one makes room.
-pub const LIVES: u32 = 65_536;
+/// Entries of the map `LIVES`: sets of [`WAYS`] places each. A connection has its set by its socket's address.
+pub const SETS: u32 = 8_192;
+
+/// Connections of one set whose begin is remembered at a time, 65,536 in all; the one that began first makes room.
+pub const WAYS: usize = 8;
 
 /// Established.
 pub const ESTABLISHED: u32 = 1;
@@ -43,6 +46,26 @@ impl Row {
         Row { steps: [0; STATES * STATES], lives: [0; BUCKETS], lived_microseconds: 0, unknown_lives: 0 };
 }
 
+/// Begins of connections: the value of the map `LIVES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lives {
+    /// The socket of each, a number made of its address in the kernel; 0 where there is room.
+    pub sockets: [u64; WAYS],
+    /// When it began, in nanoseconds of the monotonic clock.
+    pub begun: [u64; WAYS],
+}
+
+crate::record!(Lives, 2 * WAYS * 8, align 8);
+
+/// The set of a socket.
+#[must_use]
+#[inline(always)]
+pub const fn set(socket: u64) -> u32 {
+    // 2^64 divided by the golden ratio: addresses that differ anywhere differ in the upper bits of the product
+    (socket.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SETS.ilog2())) as u32
+}
+
 /// The index of a change in [`Row::steps`]; both states are below [`STATES`].
 #[must_use]
 #[inline(always)]
@@ -56,4 +79,23 @@ pub const fn step(from: u32, to: u32) -> u32 {
 pub const fn bucket(microseconds: u64) -> u32 {
     let power = (microseconds | 1).ilog2();
     if power < BUCKETS as u32 { power } else { BUCKETS as u32 - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_spread_over_the_sets_as_the_kernel_spaces_them() {
+        // objects of a slab: so many bytes from each other, page after page
+        for spacing in [64_u64, 2_112, 2_304, 2_432, 4_096] {
+            let mut filled = [0_u32; SETS as usize];
+            for socket in 0..u64::from(SETS) {
+                let address = 0xffff_8880_0412_3000_u64 + socket * spacing;
+                filled[set(address) as usize] += 1;
+            }
+            let fullest = filled.into_iter().max();
+            assert!(fullest <= Some(WAYS as u32), "{spacing} bytes apart: {fullest:?} in one set");
+        }
+    }
 }

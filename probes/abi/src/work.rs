@@ -55,19 +55,11 @@ pub struct Work {
 
 crate::record!(Work, (5 + BUCKETS + 4 + 2) * 8 + 16, align 8);
 
-/// Where the probe finds what was sent, and the numbers of the system calls that send: patched into the object before it is
+/// Where the probe finds what was sent (of sockets see [`states`](crate::states)), and the numbers of the system calls that send: patched into the object before it is
 /// loaded. All places are in bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendFields {
-    /// `skc_family` in a socket, 2 bytes.
-    pub family: u16,
-    /// `skc_dport`, 2 bytes in network order.
-    pub port: u16,
-    /// `skc_daddr`, 4 bytes.
-    pub v4: u16,
-    /// `skc_v6_daddr`, 16 bytes.
-    pub v6: u16,
     /// The number of the system call in the registers that its thread entered the kernel with, 4 bytes.
     pub call: u16,
     /// Its second argument, 8 bytes.
@@ -86,7 +78,7 @@ pub struct SendFields {
     pub zero: u16,
 }
 
-crate::record!(SendFields, 24, align 2);
+crate::record!(SendFields, 16, align 2);
 
 impl Work {
     /// Nothing counted.

@@ -6,14 +6,12 @@ use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
 };
-use aya_ebpf::macros::{map, tracepoint};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
-use aya_ebpf::programs::TracePointContext;
 use weir_probes_abi::bypass::{self as abi, Caller, CallerKey};
-use weir_probes_abi::transitions::{CLOSE, SYN_SENT};
-use weir_probes_abi::{fold, lost as counters};
+use weir_probes_abi::lost as counters;
 
-use crate::{atomic, lost, pardoned, places, transitions};
+use crate::{atomic, lost, pardoned};
 
 /// Connections by process.
 #[map]
@@ -23,19 +21,12 @@ static CALLERS: HashMap<CallerKey, Caller> = HashMap::with_max_entries(abi::CALL
 #[map]
 static NAMELESS: Array<u64> = Array::with_max_entries(abi::NAMELESS, 0);
 
-#[tracepoint(category = "sock", name = "inet_sock_set_state")]
-pub fn bypass(ctx: TracePointContext) -> u32 {
-    if let Some(change) = transitions::read(&ctx)
-        && change.from == CLOSE
-        && change.to == SYN_SENT
-        && let Some(process) = pardoned::accused()
-    {
-        let slot = places::destination(&change.remote);
-        if slot < fold::OTHER {
-            count(process, slot);
-        }
+/// A connection to the watched destination of this slot is begun.
+#[inline(always)]
+pub fn begun(slot: u32) {
+    if let Some(process) = pardoned::accused() {
+        count(process, slot);
     }
-    0
 }
 
 #[inline(always)]

@@ -5,16 +5,15 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_current_uid_gid, bpf_ktime_get_boot_ns, bpf_probe_read_kernel};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
-use aya_ebpf::macros::{map, tracepoint};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, RingBuf};
-use aya_ebpf::programs::TracePointContext;
 use weir_probes_abi::connects::{self as abi, Begun, Connected, NetworkFields};
 use weir_probes_abi::lost as counters;
 use weir_probes_abi::settings::PORT_WORDS;
 use weir_probes_abi::transitions::{CLOSE, ESTABLISHED, SYN_SENT};
 
-use crate::transitions::Change;
-use crate::{atomic, lost, transitions};
+use crate::states::Change;
+use crate::{atomic, lost};
 
 /// A bit for each port that somebody asks about. The reader writes it.
 #[map]
@@ -39,21 +38,19 @@ static NETWORK_FIELDS: NetworkFields = NetworkFields { namespace: 0, inode: 0 };
 /// The reader comes by itself: nobody is woken for each connection.
 const BPF_RB_NO_WAKEUP: u64 = 1;
 
-#[tracepoint(category = "sock", name = "inet_sock_set_state")]
-pub fn connects(ctx: TracePointContext) -> u32 {
-    if let Some(change) = transitions::read(&ctx)
-        && is_asked(change.remote.port)
-    {
-        match (change.from, change.to) {
-            (CLOSE, SYN_SENT) => begun(&change),
-            (SYN_SENT, ESTABLISHED) => made(&change),
-            (SYN_SENT, _) => {
-                let _ = BEGUN.remove(change.socket);
-            }
-            _ => {}
-        }
+#[inline(always)]
+pub fn changed(change: &impl Change) {
+    if !is_asked(change.remote_port()) {
+        return;
     }
-    0
+    match (change.from(), change.to()) {
+        (CLOSE, SYN_SENT) => begun(change),
+        (SYN_SENT, ESTABLISHED) => made(change),
+        (SYN_SENT, _) => {
+            let _ = BEGUN.remove(change.number());
+        }
+        _ => {}
+    }
 }
 
 #[inline(always)]
@@ -62,30 +59,30 @@ fn is_asked(port: u16) -> bool {
 }
 
 #[inline(always)]
-fn begun(change: &Change) {
+fn begun(change: &impl Change) {
     // SAFETY: neither has an argument.
     let (uid, when) = unsafe { (bpf_get_current_uid_gid() as u32, bpf_ktime_get_boot_ns()) };
     let begun = Begun {
         when,
         process: (bpf_get_current_pid_tgid() >> 32) as u32,
         uid,
-        network: network(change.socket),
+        network: network(change.address()),
         zero: 0,
         comm: bpf_get_current_comm().unwrap_or([0; 16]),
     };
     // what finds no room is missed when it is made
-    let _ = BEGUN.insert(change.socket, begun, 0);
+    let _ = BEGUN.insert(change.number(), begun, 0);
 }
 
 /// The inode of the socket's namespace; 0 where it cannot be read.
 #[inline(always)]
-fn network(socket: u64) -> u32 {
+fn network(socket: *const u8) -> u32 {
     let (mut namespace, mut inode) = (0_u64, 0_u32);
     // SAFETY: a static of this object, volatile because the loader writes it; the helpers check every address, and the
     // destinations are as long as said.
     unsafe {
         let fields = core::ptr::read_volatile(&raw const NETWORK_FIELDS);
-        let at = (socket as *const u8).wrapping_add(fields.namespace as usize);
+        let at = socket.wrapping_add(fields.namespace as usize);
         if bpf_probe_read_kernel((&raw mut namespace).cast(), 8, at.cast()) != 0 {
             return 0;
         }
@@ -98,14 +95,14 @@ fn network(socket: u64) -> u32 {
 }
 
 #[inline(always)]
-fn made(change: &Change) {
+fn made(change: &impl Change) {
     // SAFETY: copied at once; the socket of this address is being established, so nobody else writes the entry.
-    let Some(begun) = (unsafe { BEGUN.get(change.socket) }).copied() else {
+    let Some(begun) = (unsafe { BEGUN.get(change.number()) }).copied() else {
         // begun before anybody asked, or forgotten for newer ones
         return untold();
     };
-    let _ = BEGUN.remove(change.socket);
-    let connected = Connected { begun, client: change.local, server: change.remote };
+    let _ = BEGUN.remove(change.number());
+    let connected = Connected { begun, client: change.local(), server: change.remote() };
     if CONNECTED.output::<Connected>(connected, BPF_RB_NO_WAKEUP).is_err() {
         lost::count(counters::CONNECTS);
         untold();

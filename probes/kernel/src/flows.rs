@@ -1,5 +1,8 @@
 //! What connections to watched destinations moved: bytes, round trip time and segments sent again, read as each of them
 //! closes. Open ones are not in the counts yet.
+//!
+//! Where the kernel tells its types the hook of state changes does it ([`closed`]); elsewhere a program of its own, which the
+//! kernel calls a dozen times for every connection of the machine ([`flows`]).
 
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock_ops,
@@ -7,14 +10,20 @@ use aya_ebpf::bindings::{
 use aya_ebpf::macros::{map, sock_ops};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::SockOpsContext;
-use weir_probes_abi::flows::{self as abi, Flow, bucket};
-use weir_probes_abi::{Endpoint, fold, transitions::CLOSE};
+use weir_probes_abi::flows::{self as abi, Flow, FlowFields, bucket};
+use weir_probes_abi::transitions::{CLOSE, SYN_RECV, SYN_SENT};
+use weir_probes_abi::{Endpoint, fold};
 
+use crate::sockets::{Socket, load};
 use crate::{atomic, places};
 
 /// Connections that closed, by slot.
 #[map]
 static FLOWS: Array<Flow> = Array::with_max_entries(abi::FLOWS, 0);
+
+/// Patched by the loader.
+#[unsafe(no_mangle)]
+static FLOW_FIELDS: FlowFields = FlowFields { acked: 0, received: 0, retransmits: 0, round_trip: 0 };
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
@@ -29,7 +38,7 @@ pub fn flows(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => follow(&ctx),
         // the second argument is the new state
-        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == CLOSE => closed(&ctx),
+        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == CLOSE => told(&ctx),
         _ => {}
     }
     1
@@ -44,19 +53,61 @@ fn follow(ctx: &SockOpsContext) {
 }
 
 #[inline(always)]
-fn closed(ctx: &SockOpsContext) {
-    let Some(flow) = slot(ctx).and_then(|slot| FLOWS.get_ptr_mut(slot)) else { return };
+fn told(ctx: &SockOpsContext) {
+    let Some(slot) = slot(ctx) else { return };
     let ops: *const bpf_sock_ops = ctx.ops;
     // SAFETY: fields of the context, read in their own size as the kernel wants them.
-    let (sent, received, retransmits, rtt) = unsafe {
+    let moved = unsafe {
+        Moved {
+            acked: (&raw const (*ops).bytes_acked).read_volatile(),
+            received: (&raw const (*ops).bytes_received).read_volatile(),
+            retransmits: (&raw const (*ops).total_retrans).read_volatile(),
+            round_trip: (&raw const (*ops).srtt_us).read_volatile(),
+        }
+    };
+    count(slot, ctx.arg(0), &moved);
+}
+
+/// A connection to the watched destination of this slot closes, out of this state.
+#[inline(always)]
+pub fn closed(socket: Socket, slot: u32, from: u32) {
+    if from == SYN_SENT || from == SYN_RECV {
+        return; // there was no connection
+    }
+    let Some(tcp) = socket.tcp() else { return };
+    // SAFETY: a static of this object. Each is read by itself and volatile: the loader writes it after the compiler has
+    // seen zeros.
+    let (acked, received, retransmits, round_trip) = unsafe {
         (
-            (&raw const (*ops).bytes_acked).read_volatile(),
-            (&raw const (*ops).bytes_received).read_volatile(),
-            (&raw const (*ops).total_retrans).read_volatile(),
-            (&raw const (*ops).srtt_us).read_volatile() >> 3, // the kernel keeps eight times the average
+            core::ptr::read_volatile(&raw const FLOW_FIELDS.acked),
+            core::ptr::read_volatile(&raw const FLOW_FIELDS.received),
+            core::ptr::read_volatile(&raw const FLOW_FIELDS.retransmits),
+            core::ptr::read_volatile(&raw const FLOW_FIELDS.round_trip),
         )
     };
-    let (sent, received) = payload(ctx.arg(0), sent, received);
+    let moved = Moved {
+        acked: load(tcp, acked),
+        received: load(tcp, received),
+        retransmits: load(tcp, retransmits),
+        round_trip: load(tcp, round_trip),
+    };
+    count(slot, from, &moved);
+}
+
+/// What the kernel says of a connection.
+struct Moved {
+    acked: u64,
+    received: u64,
+    retransmits: u32,
+    /// Microseconds, eight times the average.
+    round_trip: u32,
+}
+
+#[inline(always)]
+fn count(slot: u32, from: u32, moved: &Moved) {
+    let Some(flow) = FLOWS.get_ptr_mut(slot) else { return };
+    let (sent, received) = payload(from, moved.acked, moved.received);
+    let (retransmits, rtt) = (moved.retransmits, moved.round_trip >> 3);
     // SAFETY: a pointer that the map gave, aligned as its type; only used atomically, as one CPU may be at this place
     // twice (in a process, and in the interrupt that stopped it).
     unsafe {

@@ -1,7 +1,8 @@
 //! The programs that run in the kernel. They count in maps of fixed size, keyed after the fold of `weir_probes_abi::fold`,
 //! and keep no payload. A program returns at the first thing that it does not know; what it could not keep it counts.
 //!
-//! - [`transitions`]: socket state changes and life-times
+//! - [`states`]: the hook of socket state changes; [`sockets`]: what is read of a socket
+//! - [`transitions`]: those changes, counted, and life-times; [`lives`]: when connections began
 //! - [`errors`]: bind(2) and connect(2) that failed
 //! - [`flows`]: what connections to watched destinations moved
 //! - [`bypass`]: processes that connect to watched destinations themselves; [`pardoned`]: those that may
@@ -11,10 +12,11 @@
 //! - [`services`]: what threads of chosen services spend on requests
 //! - [`witness`]: connections that weir itself opened
 //! - [`places`]: which slot a destination or a source has
-//! - [`lost`]: counters of what could not be kept; [`atomic`]: addition
+//! - [`lost`]: counters of what could not be kept; [`atomic`]: addition and exchange
 //!
-//! What it reads of the kernel: fields of tracepoints, whose places the loader takes from their format files, and the
-//! registers of a system call, whose places are part of each machine's ABI.
+//! What it reads of the kernel: fields of tracepoints, whose places the loader takes from their format files; fields of
+//! sockets, whose places it takes from the kernel's types; and the registers of a system call, whose places are part of each
+//! machine's ABI.
 
 #![no_std]
 #![no_main]
@@ -26,11 +28,14 @@ mod bypass;
 mod connects;
 mod errors;
 mod flows;
+mod lives;
 mod lost;
 mod pardoned;
 mod places;
 mod requests;
 mod services;
+mod sockets;
+mod states;
 mod transitions;
 mod witness;
 mod work;

@@ -49,16 +49,23 @@ pub fn is_watched(port: u16) -> bool {
 /// The slot of a destination, or [`fold::OTHER`].
 #[inline(always)]
 pub fn destination(place: &Endpoint) -> u32 {
-    let Some(word) = ports(place.port) else { return fold::OTHER };
-    if word.watched & bit(place.port) == 0 {
+    slot(place.port, || *place)
+}
+
+/// The slot of the destination with this port, which is only asked for as a whole when its port is watched.
+#[inline(always)]
+pub fn slot(port: u16, place: impl FnOnce() -> Endpoint) -> u32 {
+    let Some(word) = ports(port) else { return fold::OTHER };
+    if word.watched & bit(port) == 0 {
         return fold::OTHER;
     }
+    let place = &place();
     // SAFETY: a copy of four bytes; the loader and `take` write an entry once and nothing removes it.
     if let Some(slot) = unsafe { DESTINATIONS.get(place) } {
         return known(*slot);
     }
     // A socket that listens on every address is no place that anybody connects to.
-    if word.everywhere & bit(place.port) == 0 || place.is_unspecified() {
+    if word.everywhere & bit(port) == 0 || place.is_unspecified() {
         return fold::OTHER;
     }
     match take(NEXT_DESTINATION, fold::DESTINATIONS, &DESTINATIONS, place) {

@@ -3,14 +3,13 @@
 //! name, so that the socket is remembered in between.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::macros::{map, tracepoint};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
-use aya_ebpf::programs::TracePointContext;
 use weir_probes_abi::transitions::{CLOSE, ESTABLISHED, SYN_SENT};
 use weir_probes_abi::{fold, lost as counters, witness as abi};
 
-use crate::transitions::Change;
-use crate::{atomic, lost, places, transitions};
+use crate::states::Change;
+use crate::{atomic, lost};
 
 /// weir's own processes. The loader writes it.
 #[map]
@@ -24,26 +23,23 @@ static DIALLED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(abi::DIALLED
 #[map]
 static OPENED: Array<u64> = Array::with_max_entries(abi::OPENED, 0);
 
-#[tracepoint(category = "sock", name = "inet_sock_set_state")]
-pub fn witness(ctx: TracePointContext) -> u32 {
-    if let Some(change) = transitions::read(&ctx) {
-        match (change.from, change.to) {
-            (CLOSE, SYN_SENT) => begun(&change),
-            (SYN_SENT, to) => decided(change.socket, to == ESTABLISHED),
-            _ => {}
-        }
+/// `slot`: of the other end.
+#[inline(always)]
+pub fn changed(change: &impl Change, slot: u32) {
+    match (change.from(), change.to()) {
+        (CLOSE, SYN_SENT) => begun(change.number(), slot),
+        (SYN_SENT, to) => decided(change.number(), to == ESTABLISHED),
+        _ => {}
     }
-    0
 }
 
 #[inline(always)]
-fn begun(change: &Change) {
+fn begun(socket: u64, slot: u32) {
     let process = (bpf_get_current_pid_tgid() >> 32) as u32;
     if OWN.get_ptr(process).is_none() {
         return;
     }
-    let slot = places::destination(&change.remote);
-    if slot < fold::OTHER && DIALLED.insert(change.socket, slot, 0).is_err() {
+    if slot < fold::OTHER && DIALLED.insert(socket, slot, 0).is_err() {
         lost::count(counters::DIALLED);
     }
 }

@@ -19,8 +19,9 @@ use weir_probes_abi::scan::{
     eight, envelope,
 };
 use weir_probes_abi::work::{self as abi, HALF_MINUTE, SendFields, Work, WorkKey};
-use weir_probes_abi::{Endpoint, fold, lost as counters};
+use weir_probes_abi::{fold, lost as counters};
 
+use crate::sockets::Socket;
 use crate::{lost, pardoned, places};
 
 /// By process and destination. Entries are made when they are needed: on a machine with many CPUs they are large.
@@ -33,24 +34,10 @@ static BYTES: PerCpuArray<[u64; WORDS]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Patched by the loader.
 #[unsafe(no_mangle)]
-static SEND_FIELDS: SendFields = SendFields {
-    family: 0,
-    port: 0,
-    v4: 0,
-    v6: 0,
-    call: 0,
-    second: 0,
-    third: 0,
-    write: 0,
-    writev: 0,
-    sendto: 0,
-    sendmsg: 0,
-    zero: 0,
-};
+static SEND_FIELDS: SendFields =
+    SendFields { call: 0, second: 0, third: 0, write: 0, writev: 0, sendto: 0, sendmsg: 0, zero: 0 };
 
 const BPF_F_NO_PREALLOC: u32 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 
 /// Bytes in the memory of the process that sent them.
 #[derive(Clone, Copy)]
@@ -64,18 +51,23 @@ struct Sent {
 pub fn work(ctx: BtfTracePointContext) -> i32 {
     let sent: i32 = ctx.arg(1);
     if sent > 0 {
-        look(ctx.arg(0), sent as u64);
+        look(Socket(ctx.arg(0)), sent as u64);
     }
     0
 }
 
 #[inline(always)]
-fn look(socket: *const u8, sent: u64) {
-    // SAFETY: a static of this object. Volatile, because the loader writes it after the compiler has seen zeros.
-    let fields = unsafe { core::ptr::read_volatile(&raw const SEND_FIELDS) };
-    let Some(remote) = remote(socket, &fields) else { return };
+fn look(socket: Socket, sent: u64) {
+    // Unix sockets send too, and have something else in the place of a port.
+    if !socket.is_inet() {
+        return;
+    }
+    let port = socket.remote_port();
+    if !places::is_watched(port) {
+        return;
+    }
     let Some(process) = pardoned::accused() else { return };
-    let slot = places::destination(&remote);
+    let slot = places::slot(port, || socket.remote(port));
     if slot >= fold::OTHER {
         return;
     }
@@ -95,7 +87,7 @@ fn look(socket: *const u8, sent: u64) {
     let work = unsafe { &mut *work };
     work.writes += 1;
     work.bytes += sent;
-    match bytes(&fields).map(operations) {
+    match bytes().map(operations) {
         None => work.unseen += 1,
         Some(0) => {}
         Some(operations) => {
@@ -107,20 +99,6 @@ fn look(socket: *const u8, sent: u64) {
             // SAFETY: no argument.
             work.note_largest(operations, unsafe { bpf_ktime_get_ns() } / HALF_MINUTE);
         }
-    }
-}
-
-/// Where the socket is connected to, when its port is watched at all.
-#[inline(always)]
-fn remote(socket: *const u8, fields: &SendFields) -> Option<Endpoint> {
-    let port = u16::from_be(kernel(socket, fields.port)?);
-    if !places::is_watched(port) {
-        return None;
-    }
-    match kernel::<u16>(socket, fields.family)? {
-        AF_INET => Some(Endpoint::v4(kernel(socket, fields.v4)?, port)),
-        AF_INET6 => Some(Endpoint::v6(kernel(socket, fields.v6)?, port)),
-        _ => None,
     }
 }
 
@@ -148,7 +126,9 @@ fn user<T: Copy>(at: *const u8) -> Option<T> {
 
 /// What the system call that is under way was asked to send; of several pieces the first.
 #[inline(always)]
-fn bytes(fields: &SendFields) -> Option<Sent> {
+fn bytes() -> Option<Sent> {
+    // SAFETY: a static of this object. Volatile, because the loader writes it after the compiler has seen zeros.
+    let fields = unsafe { core::ptr::read_volatile(&raw const SEND_FIELDS) };
     // SAFETY: neither follows a pointer of ours.
     let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const u8;
     let call = kernel::<u32>(registers, fields.call)?;

@@ -1,12 +1,10 @@
 //! The probe `bypass`: processes that connect to watched destinations themselves.
 
-use super::machine::Machine;
 use super::maps::{self, Slots, array, hash};
 use super::past::{Past, comm};
-use super::probe::{Probe, TO_LIVE, TO_LOAD, tracepoint};
-use super::record::{Patch, Raw};
-use super::refusal::Refusal;
-use super::transitions;
+use super::probe::{Probe, TO_LIVE, TO_LOAD};
+use super::record::Raw;
+use super::states;
 use crate::picture::{BypassCount, Process};
 use crate::processes::names::Names;
 use aya::Ebpf;
@@ -19,20 +17,17 @@ use weir_probes_abi::fold;
 pub const PROBE: Probe = Probe {
     name: "bypass",
     loses: "which processes connect to storage without weir",
-    feature: "tracepoint sock/inet_sock_set_state; cgroup ids (4.18)",
+    feature: states::FEATURE,
     to_load: TO_LOAD,
     to_live: TO_LIVE,
-    programs: &["bypass"],
+    programs: &[],
+    shared: states::PROGRAMS,
     maps: &["CALLERS"],
     // what finds no room counts without a name, see `read`
     lost: &[],
-    prepare,
-    attach: |ebpf, _| tracepoint(ebpf, "bypass", transitions::CATEGORY, transitions::TRACEPOINT),
+    prepare: states::prepare,
+    attach: |ebpf, _, machine| states::attach(ebpf, machine),
 };
-
-fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
-    transitions::prepare(machine)
-}
 
 /// Connections of processes that have ended.
 #[derive(Clone, Debug, Default)]

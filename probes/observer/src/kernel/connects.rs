@@ -1,12 +1,11 @@
 //! The probe `connects`: connections to ports that somebody asks about, one by one, with the process that made each. The
 //! kernel's side puts them into a ring buffer of fixed size; [`Feed`] takes them out.
 
-use super::btf::KernelTypes;
 use super::machine::Machine;
-use super::probe::{Probe, TO_LIVE, TO_LOAD, tracepoint};
+use super::probe::{Probe, TO_LIVE, TO_LOAD};
 use super::record::Patch;
 use super::refusal::Refusal;
-use super::transitions;
+use super::states;
 use aya::Ebpf;
 use aya::maps::{Array, MapData, MapError, RingBuf};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,24 +20,25 @@ pub const PROBE: Probe = Probe {
     feature: "tracepoint sock/inet_sock_set_state, ring buffer (5.8) and the kernel's types (BTF)",
     to_load: TO_LOAD,
     to_live: TO_LIVE,
-    programs: &["connects"],
+    programs: &[],
+    shared: states::PROGRAMS,
     maps: &["ASKED", "BEGUN", "CONNECTED", "UNTOLD"],
     lost: &[lost::CONNECTS],
     prepare,
-    attach: |ebpf, _| tracepoint(ebpf, "connects", transitions::CATEGORY, transitions::TRACEPOINT),
+    attach: |ebpf, _, machine| states::attach(ebpf, machine),
 };
 
 /// Connections taken at once: as many as the ring holds, so that a flood that goes on does not hold the reader.
 const TAKEN_MAX: usize = RING as usize / (size_of::<Connected>() + 8);
 
 fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
-    let types = KernelTypes::read()?;
+    let types = machine.types()?;
     let (inside, inode) = (types.offset("net", "ns")?, types.offset("ns_common", "inum")?);
     let inode = inside.checked_add(inode).ok_or_else(|| {
         Refusal::Unsupported("this kernel's struct net has its number too far behind".to_owned())
     })?;
     let fields = NetworkFields { namespace: types.offset("sock_common", "skc_net")?, inode };
-    let mut patches = transitions::prepare(machine)?;
+    let mut patches = states::prepare(machine)?;
     patches.push(Patch::of("NETWORK_FIELDS", fields));
     Ok(patches)
 }

@@ -41,10 +41,11 @@ pub const PROBE: Probe = Probe {
     to_load: TO_LOAD,
     to_live: TO_LIVE,
     programs: &["bind_failed", "connect_failed"],
+    shared: &[],
     maps: &["ERRORS"],
     lost: &[lost::ERRORS],
     prepare,
-    attach: |ebpf, _| {
+    attach: |ebpf, _, _| {
         tracepoint(ebpf, "bind_failed", "syscalls", "sys_exit_bind")?;
         tracepoint(ebpf, "connect_failed", "syscalls", "sys_exit_connect")
     },

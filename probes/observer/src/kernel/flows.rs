@@ -1,8 +1,11 @@
 //! The probe `flows`: bytes, round trips and retransmits of connections to watched destinations, as each of them closes.
 
+use super::machine::Machine;
 use super::maps::{Slots, array};
-use super::probe::{Probe, TO_LIVE, missing};
+use super::probe::{Probe, TO_LIVE, TO_LOAD, missing};
+use super::record::Patch;
 use super::refusal::Refusal;
+use super::states;
 use crate::host::Host;
 use crate::picture::{ByteCount, RetransmitCount, RoundTrips, Sizes};
 use aya::Ebpf;
@@ -10,7 +13,7 @@ use aya::maps::MapError;
 use aya::programs::{CgroupAttachMode, SockOps};
 use std::fs::File;
 use std::sync::LazyLock;
-use weir_probes_abi::flows::{BUCKETS, Flow};
+use weir_probes_abi::flows::{BUCKETS, Flow, FlowFields};
 use weir_probes_abi::fold;
 
 const PROGRAM: &str = "flows";
@@ -19,17 +22,44 @@ const PROGRAM: &str = "flows";
 pub const PROBE: Probe = Probe {
     name: "flows",
     loses: "bytes, round trips and retransmits of connections to watched destinations",
-    feature: "sock_ops at the root of the cgroup v2 tree (5.7)",
-    to_load: &["CAP_BPF", "CAP_NET_ADMIN"],
+    feature: "tracepoint sock/inet_sock_set_state, by the kernel's types (BTF); or else sock_ops at the root of the cgroup v2 tree (CAP_NET_ADMIN)",
+    to_load: TO_LOAD,
     to_live: TO_LIVE,
     programs: &[PROGRAM],
+    shared: &[states::BY_TYPES],
     maps: &["FLOWS"],
     lost: &[],
-    prepare: |_| Ok(Vec::new()),
-    attach: |ebpf, _| attach(ebpf),
+    prepare,
+    attach: |ebpf, _, machine| {
+        let by_types = fields(machine).and_then(|_| states::attach_by_types(ebpf, machine));
+        by_types.or_else(|types| by_cgroup(ebpf).map_err(|cgroup| states::worse(types, cgroup)))
+    },
 };
 
-fn attach(ebpf: &mut Ebpf) -> Result<(), Refusal> {
+/// The program of its own needs nothing.
+fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
+    Ok(fields(machine).unwrap_or_default())
+}
+
+/// Whether the program that several probes share can do it.
+#[must_use]
+pub fn is_by_types(machine: &Machine) -> bool {
+    fields(machine).is_ok()
+}
+
+/// Where the kernel keeps what is read.
+fn fields(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
+    let types = machine.types()?;
+    let fields = FlowFields {
+        acked: types.offset("tcp_sock", "bytes_acked")?,
+        received: types.offset("tcp_sock", "bytes_received")?,
+        retransmits: types.offset("tcp_sock", "total_retrans")?,
+        round_trip: types.offset("tcp_sock", "srtt_us")?,
+    };
+    Ok(vec![Patch::of("FLOW_FIELDS", fields), states::sockets(machine)?])
+}
+
+fn by_cgroup(ebpf: &mut Ebpf) -> Result<(), Refusal> {
     let Some(root) = Host::read().cgroup2 else {
         return Err(Refusal::Unsupported("the cgroup v2 tree is mounted nowhere".to_owned()));
     };

@@ -1,6 +1,6 @@
 //! What each probe could not keep.
 
-use super::probe::Probe;
+use super::probe::{Probe, is_loaded};
 use aya::Ebpf;
 use aya::maps::MapError;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -10,8 +10,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 #[must_use]
 pub fn of(ebpf: &Ebpf, probe: &Probe) -> Option<u64> {
     let counted: u64 = probe.lost.iter().map(|counter| count(ebpf, *counter).ok()).sum::<Option<u64>>()?;
-    let missed: u64 =
-        probe.programs.iter().map(|program| field(ebpf, program, "recursion_misses")).sum::<Option<u64>>()?;
+    let loaded = probe.programs.iter().chain(probe.shared).filter(|program| is_loaded(ebpf, program));
+    let missed: u64 = loaded.map(|program| field(ebpf, program, "recursion_misses")).sum::<Option<u64>>()?;
     Some(counted.saturating_add(missed))
 }
 

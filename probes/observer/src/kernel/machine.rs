@@ -1,8 +1,10 @@
 //! What loading asks of the machine: the kernels that the programs are written for, and the places they read.
 
+use super::btf::KernelTypes;
 use super::refusal::Refusal;
 use super::tracefs::Tracefs;
 use crate::host::Host;
+use std::cell::OnceCell;
 
 /// The first kernel that has all that the programs use: bpf_task_pt_regs and bpf_get_current_task_btf for tracepoint
 /// programs (5.15), CAP_BPF (5.8), atomic operations that return a value (5.12). There is no last one: every field is
@@ -20,6 +22,8 @@ pub struct Machine {
     /// Where a thread that entered the kernel by a system call left its second argument, in bytes from the start of the
     /// registers that it left there.
     pub second_argument: u16,
+    /// Read when they are first asked for.
+    types: OnceCell<Result<KernelTypes, Refusal>>,
 }
 
 impl Machine {
@@ -31,7 +35,16 @@ impl Machine {
     pub fn read(host: &Host) -> Result<Machine, Refusal> {
         in_range(&host.kernel)?;
         let second_argument = second_argument(&host.machine)?;
-        Ok(Machine { tracefs: Tracefs::find(), second_argument })
+        Ok(Machine { tracefs: Tracefs::find(), second_argument, types: OnceCell::new() })
+    }
+
+    /// The kernel's types.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell them, or in another format.
+    pub fn types(&self) -> Result<&KernelTypes, Refusal> {
+        self.types.get_or_init(KernelTypes::read).as_ref().map_err(Clone::clone)
     }
 
     /// Where tracefs is.

@@ -3,6 +3,7 @@
 //!
 //! - [`probe`]: the table of probes; a module for each: [`transitions`], [`errors`], [`flows`], [`bypass`], [`work`],
 //!   [`requests`], [`services`], [`witness`], [`connects`]
+//! - [`states`]: the hook that several of them share
 //! - [`pardon`]: who may talk to storage; [`past`]: what processes did that have ended
 //! - [`machine`]: the kernels it works on; [`tracefs`]: where tracepoints are described
 //! - [`maps`]: what the programs are told, and how they are read; [`lost`]: what they could not keep
@@ -26,6 +27,7 @@ pub mod record;
 pub mod refusal;
 pub mod requests;
 pub mod services;
+pub mod states;
 pub mod tracefs;
 pub mod transitions;
 pub mod witness;
@@ -357,15 +359,16 @@ impl Kernel {
             return Kernel { states, notes, ..Kernel::nothing() };
         }
         let has_errors = PROBES.iter().position(|probe| probe.name == errors::PROBE.name).is_some_and(ready);
-        let opened = open(&prepared, ready);
+        let opened = open(&prepared, ready, &machine);
         let mut ebpf = match opened.and_then(|mut ebpf| told(&mut ebpf, options, has_errors).map(|()| ebpf)) {
             Ok(ebpf) => ebpf,
             Err(refusal) => return Kernel { notes, ..Kernel::without(options, &refusal) },
         };
         let attached = PROBES.iter().zip(prepared).map(|(probe, prepared)| {
-            let attached = prepared.map(|prepared| prepared.and_then(|_| (probe.attach)(&mut ebpf, options)));
+            let attached =
+                prepared.map(|prepared| prepared.and_then(|_| (probe.attach)(&mut ebpf, options, &machine)));
             if let Some(Err(_)) = attached {
-                probe::unload(&mut ebpf, probe);
+                probe::unload(&mut ebpf, probe.programs);
             }
             state(attached)
         });
@@ -417,6 +420,7 @@ fn none(reason: &str) -> Refusal {
 fn open(
     prepared: &[Option<Result<Vec<Patch>, Refusal>>],
     ready: impl Fn(usize) -> bool,
+    machine: &Machine,
 ) -> Result<Ebpf, Refusal> {
     let mut loader = EbpfLoader::new();
     for (index, probe) in PROBES.iter().enumerate() {
@@ -426,7 +430,10 @@ fn open(
             }
         }
     }
-    for patch in prepared.iter().flatten().flatten().flatten() {
+    let at_work = PROBES.iter().enumerate().filter(|(index, _)| ready(*index)).map(|(_, probe)| probe.name);
+    let by_types = |name: &&str| *name != flows::PROBE.name || flows::is_by_types(machine);
+    let states = states::of_probes(at_work.filter(by_types));
+    for patch in prepared.iter().flatten().flatten().flatten().chain([&states]) {
         loader.override_global(patch.symbol, patch.bytes.as_slice(), true);
     }
     loader.load(object::bytes()).map_err(|error| Refusal::of_object(&error))

@@ -35,6 +35,8 @@ pub struct Probe {
     pub to_live: &'static [&'static str],
     /// Its programs in the object.
     pub programs: &'static [&'static str],
+    /// Programs that do its work and that of other probes: whichever of them is loaded.
+    pub shared: &'static [&'static str],
     /// Maps that only it uses: made as small as may be while it is not loaded.
     pub maps: &'static [&'static str],
     /// Its counters of `weir_probes_abi::lost`. Those that only lose a name are not among them.
@@ -42,7 +44,7 @@ pub struct Probe {
     /// What is patched into the object for it.
     pub prepare: fn(&Machine) -> Result<Vec<Patch>, Refusal>,
     /// Loads and attaches its programs.
-    pub attach: fn(&mut Ebpf, &Options) -> Result<(), Refusal>,
+    pub attach: fn(&mut Ebpf, &Options, &Machine) -> Result<(), Refusal>,
 }
 
 /// Capabilities that every program and map takes to load.
@@ -87,9 +89,15 @@ pub fn missing(what: &str) -> Refusal {
     Refusal::Unsupported(format!("the embedded object has no `{what}`: it was built from other sources"))
 }
 
-/// Takes a probe's programs out of the kernel again, after one of them was refused.
-pub fn unload(ebpf: &mut Ebpf, probe: &Probe) {
-    for program in probe.programs {
+/// Whether this program is in the kernel.
+#[must_use]
+pub fn is_loaded(ebpf: &Ebpf, program: &str) -> bool {
+    ebpf.program(program).is_some_and(|program| program.fd().is_ok())
+}
+
+/// Takes programs out of the kernel again, after one of them was refused.
+pub fn unload(ebpf: &mut Ebpf, programs: &[&str]) {
+    for program in programs {
         // What was never loaded says so.
         let _ = match ebpf.program_mut(program) {
             Some(Program::TracePoint(program)) => program.unload(),
@@ -104,6 +112,7 @@ pub fn unload(ebpf: &mut Ebpf, probe: &Probe) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::states;
     use super::*;
     use std::collections::BTreeSet;
 
@@ -114,7 +123,8 @@ mod tests {
             assert_eq!(set.len(), all.len(), "{all:?}");
         };
         unique(PROBES.iter().map(|probe| probe.name.to_owned()).collect());
-        unique(PROBES.iter().flat_map(|probe| probe.programs).map(|name| (*name).to_owned()).collect());
+        let programs = PROBES.iter().flat_map(|probe| probe.programs).chain(states::PROGRAMS);
+        unique(programs.map(|name| (*name).to_owned()).collect());
         unique(PROBES.iter().flat_map(|probe| probe.maps).map(|name| (*name).to_owned()).collect());
         unique(PROBES.iter().flat_map(|probe| probe.lost).map(u32::to_string).collect());
     }

@@ -45,8 +45,7 @@ impl Refusal {
         let reason = match error {
             ProgramError::LoadError { io_error, verifier_log } => {
                 let log = verifier_log.to_string();
-                let said =
-                    log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed"));
+                let said = log.lines().rev().find(|line| is_said(line));
                 let said = said.map(|line| format!(" (the verifier: {})", line.trim())).unwrap_or_default();
                 format!("loading `{program}`: {io_error}{said}")
             }
@@ -73,6 +72,13 @@ impl From<Refusal> for ProbeState {
             Refusal::Refused { errno, reason } => ProbeState::Refused { errno, reason },
         }
     }
+}
+
+/// The verifier ends with statistics.
+fn is_said(line: &str) -> bool {
+    let is_counted =
+        ["processed ", "verification time ", "stack depth "].iter().any(|one| line.starts_with(one));
+    !line.trim().is_empty() && !is_counted
 }
 
 /// The first errno on the way from an error to its cause.
@@ -143,6 +149,13 @@ mod tests {
             io_error: io::Error::from_raw_os_error(libc::ENOENT),
         });
         assert!(matches!(Refusal::of_program("x", &missing), Refusal::Unsupported(_)));
+    }
+
+    #[test]
+    fn what_the_verifier_said_last_is_the_reason_and_not_its_statistics() {
+        let log = "1808: (79) r2 = *(u64 *)(r1 +0)\nR1 unbounded memory access\nverification time 13359 usec\n\
+            stack depth 288+0\nprocessed 1162 insns (limit 1000000)\n\n";
+        assert_eq!(log.lines().rev().find(|line| is_said(line)), Some("R1 unbounded memory access"));
     }
 
     #[test]

@@ -28,10 +28,11 @@ pub const PROBE: Probe = Probe {
     to_load: &["CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN"],
     to_live: TO_LIVE,
     programs: &[PROGRAM],
+    shared: &[],
     maps: &["REQUESTS"],
     lost: &[lost::REQUESTS],
     prepare: |_| Ok(Vec::new()),
-    attach,
+    attach: |ebpf, options, _| attach(ebpf, options),
 };
 
 fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Refusal> {

@@ -5,7 +5,6 @@ mod followed;
 
 pub use followed::{Followed, Service};
 
-use super::btf::KernelTypes;
 use super::machine::Machine;
 use super::maps::per_cpu;
 use super::probe::{Probe, TO_LOAD, btf_tracepoint};
@@ -26,14 +25,15 @@ pub const PROBE: Probe = Probe {
     to_load: TO_LOAD,
     to_live: &["CAP_BPF", "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"],
     programs: &["services_switched", "services_sent", "services_received"],
+    shared: &[],
     maps: &["SERVICES", "SERVICE_PROCESSES", "SERVICE_PORTS", "SERVICE_THREADS", "SERVICE_CONNECTIONS"],
     lost: &[lost::SERVICES],
     prepare,
-    attach: |ebpf, _| attach(ebpf),
+    attach: |ebpf, _, _| attach(ebpf),
 };
 
-fn prepare(_: &Machine) -> Result<Vec<Patch>, Refusal> {
-    let types = KernelTypes::read()?;
+fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
+    let types = machine.types()?;
     let (remote, local) =
         (types.offset("sock_common", "skc_dport")?, types.offset("sock_common", "skc_num")?);
     if local != remote + 2 {

@@ -1,57 +1,29 @@
 //! The probe `transitions`: socket state changes, opens and life-times by destination and direction.
 
-use super::machine::Machine;
 use super::maps::{Slots, per_cpu};
-use super::probe::{Probe, TO_LIVE, TO_LOAD, tracepoint};
-use super::record::Patch;
-use super::refusal::Refusal;
+use super::probe::{Probe, TO_LIVE, TO_LOAD};
+use super::states;
 use crate::picture::{Direction, LifeTimes, OpenCount, State, TransitionCount};
 use aya::Ebpf;
 use aya::maps::MapError;
 use weir_probes_abi::fold::{self, INCOMING, OUTGOING};
 use weir_probes_abi::lost;
-use weir_probes_abi::settings::{RECORD, StateFields};
 use weir_probes_abi::transitions::{BUCKETS, CLOSE, ESTABLISHED, Row, STATES, SYN_RECV, SYN_SENT, step};
-
-/// The category of the hook.
-pub const CATEGORY: &str = "sock";
-/// Its name.
-pub const TRACEPOINT: &str = "inet_sock_set_state";
 
 /// See the module.
 pub const PROBE: Probe = Probe {
     name: "transitions",
     loses: "connections opened per second, state changes, life-times of connections",
-    feature: "tracepoint sock/inet_sock_set_state",
+    feature: states::FEATURE,
     to_load: TO_LOAD,
     to_live: TO_LIVE,
-    programs: &["transitions"],
+    programs: &[],
+    shared: states::PROGRAMS,
     maps: &["ROWS", "LIVES"],
     lost: &[lost::LIVES, lost::UNREADABLE_TRANSITIONS],
-    prepare,
-    attach: |ebpf, _| tracepoint(ebpf, "transitions", CATEGORY, TRACEPOINT),
+    prepare: states::prepare,
+    attach: |ebpf, _, machine| states::attach(ebpf, machine),
 };
-
-/// Where the fields of the tracepoint lie.
-///
-/// # Errors
-///
-/// When this kernel has no such tracepoint, or it has other fields.
-pub fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
-    let format = machine.tracefs()?.format(CATEGORY, TRACEPOINT)?;
-    let offset = |name, size| format.offset(name, size, RECORD);
-    let fields = StateFields {
-        skaddr: offset("skaddr", 8)?,
-        oldstate: offset("oldstate", 4)?,
-        newstate: offset("newstate", 4)?,
-        sport: offset("sport", 2)?,
-        dport: offset("dport", 2)?,
-        protocol: offset("protocol", 2)?,
-        saddr_v6: offset("saddr_v6", 16)?,
-        daddr_v6: offset("daddr_v6", 16)?,
-    };
-    Ok(vec![Patch::of("STATE_FIELDS", fields)])
-}
 
 /// What the probe has counted since it was attached; rows in which nothing was counted are left out.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,8 +1,8 @@
 //! The probe `witness`: connections that weir's own processes established to watched destinations.
 
 use super::maps::{Slots, array};
-use super::probe::{Probe, TO_LIVE, TO_LOAD, tracepoint};
-use super::transitions;
+use super::probe::{Probe, TO_LIVE, TO_LOAD};
+use super::states;
 use crate::picture::Destination;
 use aya::Ebpf;
 use aya::maps::MapError;
@@ -15,14 +15,15 @@ pub const OWN: &str = "OWN";
 pub const PROBE: Probe = Probe {
     name: "witness",
     loses: "whether weir opened the connections that it says it opened (--weir-metrics)",
-    feature: "tracepoint sock/inet_sock_set_state",
+    feature: states::FEATURE,
     to_load: TO_LOAD,
     to_live: TO_LIVE,
-    programs: &["witness"],
+    programs: &[],
+    shared: states::PROGRAMS,
     maps: &[OWN, "DIALLED"],
     lost: &[lost::DIALLED],
-    prepare: transitions::prepare,
-    attach: |ebpf, _| tracepoint(ebpf, "witness", transitions::CATEGORY, transitions::TRACEPOINT),
+    prepare: states::prepare,
+    attach: |ebpf, _, machine| states::attach(ebpf, machine),
 };
 
 /// Connections established since the probe was attached, by destination; those that weir has none to are left out.

@@ -1,7 +1,6 @@
 //! The probe `work`: what processes ask of watched destinations themselves. An estimate; see `weir_probes_abi::scan` for what
 //! is counted and what stays unseen.
 
-use super::btf::KernelTypes;
 use super::machine::Machine;
 use super::maps::{self, Slots};
 use super::past::{Past, comm};
@@ -9,6 +8,7 @@ use super::probe::{Probe, TO_LIVE, TO_LOAD, btf_tracepoint};
 use super::record::{Patch, Raw};
 use super::refusal::Refusal;
 use super::requests::sizes;
+use super::states;
 use crate::picture::{BypassWork, Process};
 use crate::processes::names::Names;
 use aya::Ebpf;
@@ -32,24 +32,20 @@ pub const PROBE: Probe = Probe {
     to_load: TO_LOAD,
     to_live: TO_LIVE,
     programs: &[PROGRAM],
+    shared: &[],
     maps: &["WORK"],
     lost: &[lost::WORK],
     prepare,
-    attach: |ebpf, _| btf_tracepoint(ebpf, PROGRAM, HOOK),
+    attach: |ebpf, _, _| btf_tracepoint(ebpf, PROGRAM, HOOK),
 };
 
 fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
-    let types = KernelTypes::read()?;
-    let socket = |member| types.offset("sock_common", member);
+    let types = machine.types()?;
     let call = |number: libc::c_long| {
         u16::try_from(number)
             .map_err(|_| Refusal::Unsupported(format!("system call {number} has too large a number")))
     };
     let fields = SendFields {
-        family: socket("skc_family")?,
-        port: socket("skc_dport")?,
-        v4: socket("skc_daddr")?,
-        v6: socket("skc_v6_daddr")?,
         call: types.offset("pt_regs", if cfg!(target_arch = "x86_64") { "orig_ax" } else { "syscallno" })?,
         second: machine.second_argument,
         third: THIRD_ARGUMENT,
@@ -59,7 +55,7 @@ fn prepare(machine: &Machine) -> Result<Vec<Patch>, Refusal> {
         sendmsg: call(libc::SYS_sendmsg)?,
         zero: 0,
     };
-    Ok(vec![Patch::of("SEND_FIELDS", fields)])
+    Ok(vec![Patch::of("SEND_FIELDS", fields), states::sockets(machine)?])
 }
 
 /// Work of processes that have ended.

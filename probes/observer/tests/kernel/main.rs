@@ -10,6 +10,7 @@ mod namespace;
 mod requests;
 mod rights;
 mod services;
+mod states;
 mod traffic;
 mod transitions;
 mod weir;

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use weir_probes::kernel::{Kernel, Options};
 use weir_probes::picture::{Destination, Direction, State};
 
-type Steps = BTreeMap<(State, State), u64>;
+pub type Steps = BTreeMap<(State, State), u64>;
 
-fn steps(kernel: &Kernel, destination: &Destination, direction: Direction) -> Steps {
+pub fn steps(kernel: &Kernel, destination: &Destination, direction: Direction) -> Steps {
     let counts = look(kernel).transitions.expect("the probe is attached");
     let mine = counts.into_iter().filter(|one| one.destination == *destination && one.direction == direction);
     mine.map(|one| ((one.from, one.to), one.count)).collect()
 }
 
 /// The last acknowledgements travel after both processes have closed.
-fn settle(kernel: &Kernel, destination: &Destination, closed: u64) {
+pub fn settle(kernel: &Kernel, destination: &Destination, closed: u64) {
     let deadline = Instant::now() + Duration::from_secs(10);
     let ended = |direction, from| {
         steps(kernel, destination, direction).get(&(from, State::Close)).copied().unwrap_or_default()
@@ -33,7 +33,7 @@ fn settle(kernel: &Kernel, destination: &Destination, closed: u64) {
     }
 }
 
-fn outgoing(count: u64) -> Steps {
+pub fn outgoing(count: u64) -> Steps {
     Steps::from([
         ((State::Close, State::SynSent), count),
         ((State::SynSent, State::Established), count),
@@ -43,7 +43,7 @@ fn outgoing(count: u64) -> Steps {
     ])
 }
 
-fn incoming(count: u64) -> Steps {
+pub fn incoming(count: u64) -> Steps {
     Steps::from([
         ((State::Listen, State::SynRecv), count),
         ((State::SynRecv, State::Established), count),
