@@ -142,7 +142,7 @@ mod tests {
         let bytes = committed();
         assert_eq!(differences(&bytes, &bytes).unwrap(), Vec::<String>::new());
         let summary = summary(&bytes).unwrap();
-        let program = "tracepoint/sock/inet_sock_set_state/transitions";
+        let program = "tp_btf/inet_sock_set_state/states";
         assert!(summary.programs.get(program).is_some_and(|count| *count > 50), "{summary:?}");
         assert_eq!(summary.maps["DESTINATIONS"][1..], [20, 4, 64]);
     }
