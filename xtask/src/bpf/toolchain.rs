@@ -46,12 +46,20 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// Finds the parts; installs what is missing where that is allowed. The error says what is not to be had.
+    /// Finds the parts; installs what is missing where that is allowed. The error says all that is not to be had, and the
+    /// commands that bring it.
     pub fn find(workspace: &Workspace, install: bool) -> Result<Toolchain> {
         let installed = |file: &str, package: &str| file_of(package, file);
-        if PACKAGES.iter().any(|package| files_of(package).is_err()) {
-            install::debian(PACKAGES, install)
-                .with_context(|| format!("Debian packages {}", PACKAGES.join(", ")))?;
+        let lacked: Vec<&str> =
+            PACKAGES.iter().filter(|package| files_of(package).is_err()).copied().collect();
+        let folder = linker_folder(workspace);
+        let lacks_linker = !linker_in(&folder).is_file();
+        if !lacked.is_empty() {
+            install::debian(&lacked, install)
+                .with_context(|| lacking(&lacked, lacks_linker.then_some(folder.as_path())))?;
+        }
+        if lacks_linker && !install {
+            bail!("{}: --no-install was given", lacking(&[], Some(&folder)));
         }
         let rustc = installed("/bin/rustc", "rustc-web")?;
         let cargo = installed("/bin/cargo", "cargo-web")?;
@@ -61,7 +69,7 @@ impl Toolchain {
             .find_map(|line| line.strip_prefix("LLVM version: "))
             .with_context(|| format!("{} names no version of LLVM", rustc.display()))?;
         let llvm = one_llvm(workspace, llvm_version)?;
-        let linker = linker(workspace, install)?;
+        let linker = linker(workspace)?;
         let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
         let versions = BTreeMap::from([
             ("rustc".to_owned(), first(&about)),
@@ -143,15 +151,36 @@ fn one_llvm(workspace: &Workspace, version: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+fn linker_folder(workspace: &Workspace) -> PathBuf {
+    workspace.cache().join(format!("bpf-linker-{LINKER}"))
+}
+
+fn linker_in(folder: &Path) -> PathBuf {
+    folder.join("bin/bpf-linker")
+}
+
+/// What is not there and the commands that bring it, in one message: nobody should have to try again to hear of the rest.
+fn lacking(packages: &[&str], linker: Option<&Path>) -> String {
+    let mut commands = Vec::new();
+    if !packages.is_empty() {
+        let packages = packages.join(" ");
+        commands.push(format!(
+            "apt-get update && apt-get install -y --no-install-recommends {packages} (Debian 12 or later, as root)"
+        ));
+    }
+    if let Some(folder) = linker {
+        commands.push(format!("cargo install --locked bpf-linker@{LINKER} --root {}", folder.display()));
+    }
+    let what: Vec<&str> = packages.iter().copied().chain(linker.map(|_| "bpf-linker")).collect();
+    format!("the compiler for BPF lacks {}; what brings it: {}", what.join(", "), commands.join("; then "))
+}
+
 /// The linker in the user's cache folder, built there once.
-fn linker(workspace: &Workspace, install: bool) -> Result<PathBuf> {
-    let folder = workspace.cache().join(format!("bpf-linker-{LINKER}"));
-    let program = folder.join("bin/bpf-linker");
+fn linker(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = linker_folder(workspace);
+    let program = linker_in(&folder);
     if program.is_file() {
         return Ok(program);
-    }
-    if !install {
-        bail!("bpf-linker {LINKER} is not there, and --no-install was given");
     }
     println!("building bpf-linker {LINKER} (about 2 minutes, once)");
     let scratch = workspace.scratch("bpf/linker")?;
@@ -197,4 +226,22 @@ fn loud(name: &str, command: &mut Command, limit: Duration) -> Result<()> {
         bail!("{name} ended with {status}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_missing_is_said_at_once_with_the_commands_that_bring_it() {
+        let said = lacking(&["rustc-web", "cargo-web"], Some(Path::new("/cache/bpf-linker")));
+        assert_eq!(
+            said,
+            "the compiler for BPF lacks rustc-web, cargo-web, bpf-linker; what brings it: apt-get update && apt-get install \
+             -y --no-install-recommends rustc-web cargo-web (Debian 12 or later, as root); then cargo install --locked \
+             bpf-linker@0.10.3 --root /cache/bpf-linker"
+        );
+        assert!(!lacking(&["rustc-web"], None).contains("bpf-linker"));
+        assert!(!lacking(&[], Some(Path::new("/cache"))).contains("apt-get"));
+    }
 }
