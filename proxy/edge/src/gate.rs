@@ -47,7 +47,7 @@ pub struct Head<'a> {
     pub query: &'a str,
     /// Its authority (`Host`).
     pub authority: &'a str,
-    /// Its headers, as the client sent them, `x-weir-caller` included.
+    /// Its headers, as the client sent them, callers' names ([`crate::CALLER_HEADERS`]) included.
     pub headers: &'a HeaderMap,
     /// The id that ties together all that comes of it: the client's own (traceparent) or a new one.
     pub trace: TraceId,
@@ -69,7 +69,8 @@ pub struct Plan {
     pub idempotent: bool,
     /// How long it may take where the client says nothing.
     pub timeout: TimeoutPlan,
-    /// The service sees the client's `x-weir-caller`. Without it that header is removed.
+    /// The service sees the name that the caller gives itself ([`crate::declared`]). Without it the headers of
+    /// [`crate::CALLER_HEADERS`] are removed.
     pub trusts_caller: bool,
     /// Asked from here on.
     pub call: Box<dyn Call>,

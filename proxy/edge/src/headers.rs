@@ -1,11 +1,11 @@
-//! What of a head goes on. Headers of one connection end with it (RFC 9110, 7.6.1); a caller's name that nobody vouches
-//! for is removed; the rest passes as it came.
+//! What of a head goes on. Headers of one connection end with it (RFC 9110, 7.6.1); callers' names that nobody vouches
+//! for are removed; the rest passes as it came.
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
-/// The name that a caller gives itself.
-pub(crate) const CALLER: &str = "x-weir-caller";
+/// Headers in which a caller names itself; the first that is there counts.
+pub const CALLER_HEADERS: [&str; 2] = ["x-weir-caller", "x-atlantis-caller"];
 
 /// Bound on names in `Connection`: more than a client ever needs.
 const NOMINATED_MAX: usize = 16;
@@ -28,6 +28,12 @@ pub(crate) fn size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
+/// The name that the caller of a request gives itself, as it came.
+#[must_use]
+pub fn declared(headers: &HeaderMap) -> Option<&HeaderValue> {
+    CALLER_HEADERS.iter().find_map(|name| headers.get(*name))
+}
+
 /// The headers of a request for the service. `None` when `Connection` names what it must not, or too much.
 pub(crate) fn to_service(from: &HeaderMap, trusts_caller: bool) -> Option<HeaderMap> {
     let mut headers = from.clone();
@@ -45,8 +51,12 @@ pub(crate) fn to_service(from: &HeaderMap, trusts_caller: bool) -> Option<Header
     // The edge reads the body itself.
     headers.remove(header::EXPECT);
     headers.remove(header::HOST);
-    if !trusts_caller {
-        headers.remove(CALLER);
+    // Vouched for is the one name that was looked at: another one beside it is nobody's word.
+    let vouched = declared(from).filter(|_| trusts_caller);
+    for name in CALLER_HEADERS {
+        if from.get_all(name).iter().any(|said| Some(said) != vouched) {
+            headers.remove(name);
+        }
     }
     Some(headers)
 }
@@ -124,6 +134,7 @@ mod tests {
             ("expect", "100-continue"),
             ("host", "h"),
             ("x-weir-caller", "me"),
+            ("x-atlantis-caller", "me"),
             ("content-type", "application/grpc"),
             ("x-kept", "1"),
             ("x-kept", "2"),
@@ -136,7 +147,20 @@ mod tests {
             ("x-kept", "2"),
         ]);
         assert_eq!(kept, wanted);
-        assert_eq!(to_service(&from, true).expect("well-formed")["x-weir-caller"], "me");
+        let trusted = to_service(&from, true).expect("well-formed");
+        assert!(CALLER_HEADERS.iter().all(|name| trusted[*name] == "me"), "{trusted:?}");
+    }
+
+    #[test]
+    fn one_name_is_vouched_for_and_no_other_beside_it() {
+        let kept = |pairs: &[(&'static str, &'static str)]| {
+            let kept = to_service(&map(pairs), true).expect("well-formed");
+            CALLER_HEADERS.map(|name| kept.get_all(name).iter().count())
+        };
+        assert_eq!(kept(&[("x-weir-caller", "a"), ("x-atlantis-caller", "b")]), [1, 0]);
+        assert_eq!(kept(&[("x-weir-caller", "a"), ("x-weir-caller", "b"), ("x-atlantis-caller", "a")]), [0, 1]);
+        assert_eq!(kept(&[("x-atlantis-caller", "b")]), [0, 1]);
+        assert_eq!(kept(&[]), [0, 0]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub use edge::{Drained, Edge};
 pub use gate::{
     AdmitAll, BodyPlan, Call, Decision, End, Gate, Head, Opening, Outcome, Plan, Silent, TimeoutPlan, Verdict,
 };
+pub use headers::{CALLER_HEADERS, declared};
 pub use listen::Door;
 pub use parts::{Order, PartFailed, Parts, Progress, Retries};
 pub use protocol::Protocol;

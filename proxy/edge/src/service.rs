@@ -136,7 +136,9 @@ impl ProxyHttp for Service {
         _memory: &mut Memory,
     ) -> Result<()> {
         // Nobody vouched for it: an upgrade's plan is not asked about it.
-        request.remove_header(headers::CALLER);
+        for name in headers::CALLER_HEADERS {
+            request.remove_header(name);
+        }
         Ok(())
     }
 

@@ -31,6 +31,12 @@ fn a_call_for_many_keys_is_counted_and_named() {
     let seen = service.seen();
     assert_eq!((seen.len(), seen[0].bytes), (1, elements(MANY).len()));
     assert_eq!(seen[0].headers["x-weir-caller"], "feedgen", "a trusted name goes on");
+    let both = [("x-atlantis-caller", "feedgen"), ("x-weir-caller", "feedgen")];
+    client.call("no.Such/Method", elements(1), &both).expect("answered");
+    client.call("no.Such/Method", elements(1), &[both[0], ("x-weir-caller", "importer")]).expect("answered");
+    let seen = service.seen();
+    assert_eq!(seen[1].headers["x-atlantis-caller"], "feedgen", "in whichever header it comes");
+    assert!(!seen[2].headers.contains_key("x-atlantis-caller"), "a name beside the one that counts does not");
     assert!(
         seen[0].headers["grpc-timeout"].to_str().expect("text").ends_with(['u', 'm']),
         "set where absent"
@@ -67,7 +73,9 @@ fn a_name_that_nobody_trusts_is_a_label_and_no_more() {
     client.call(POSTS, elements(4), &[("x-weir-caller", "importer")]).expect("answered");
     client.call("no.Such/Method", elements(4), &[]).expect("answered");
     assert_eq!(service.seen().len(), 3);
-    assert!(service.seen().iter().all(|seen| !seen.headers.contains_key("x-weir-caller")), "it is removed");
+    for name in ["x-weir-caller", "x-atlantis-caller"] {
+        assert!(service.seen().iter().all(|seen| !seen.headers.contains_key(name)), "{name} is removed");
+    }
     let own = [("caller", "importer"), ("protocol", "grpc")];
     eventually("both calls are counted", || weir.series("weir_operations_total", &own) == Some(7.0));
     let other = [("caller", "edge"), ("method", "_other"), ("outcome", "ok")];
