@@ -22,6 +22,7 @@ pub mod rpc;
 pub mod run;
 pub mod sign_in;
 pub mod tls;
+pub mod token;
 pub mod topology;
 pub mod trim;
 pub mod upstream;

@@ -11,6 +11,7 @@ use crate::vocabulary::{
     CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult,
     NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason,
     RetryResult, RouteResult, ServerFailure, SignInResult, SizeClass, TabletForgotten, TabletTold,
+    TokenResult,
 };
 
 /// Callers that become label values unless the configuration says otherwise.
@@ -405,6 +406,12 @@ catalogue! {
         "TLS handshakes of clients that ended, by how; no series for a listener without TLS";
     TLS_HANDSHAKES_UNDER_WAY = Gauge "weir_tls_handshakes_under_way" [LISTENER]
         "TLS handshakes of clients that are not done, those that wait for their turn included (32 at once per worker)";
+    TOKENS = Counter "weir_tokens_total" [LISTENER, label("result", Values::Listed(TokenResult::NAMES))]
+        "Service tokens (JWT) that requests came with, by what came of them: only ok names a caller; no series for a listener without jwt_audiences";
+    TOKEN_CHECKS = Counter "weir_token_checks_total" [LISTENER]
+        "Signatures of service tokens checked (at most jwt_checks_per_second); the other tokens were remembered, or not worth it";
+    TOKENS_REMEMBERED = Gauge "weir_tokens_remembered" [LISTENER]
+        "Results of such checks that are remembered (jwt_cached_max, and a quarter as many bad ones)";
     PRINCIPAL_ACCEPTS = Counter "weir_principal_accepts_total" [PRINCIPAL]
         "Client connections accepted, by the identity that weir verified, those that were turned away included";
     PRINCIPAL_SHORT_CONNECTIONS = Counter "weir_principal_short_connections_total" [PRINCIPAL]

@@ -69,6 +69,7 @@ pub use vocabulary::{
     CqlBound, Direction, FailoverCause, FlushResult, HandshakeResult, LimitKind, LimitMode, LookupResult,
     NamingResult, NodeState, OpenResult, Outcome, PlacementFailure, PrepareResult, ReadApart, RejectReason,
     RetryResult, RouteResult, ServerFailure, SignInResult, SizeClass, TabletForgotten, TabletTold,
+    TokenResult,
 };
 
 /// Whole seconds since [`TelemetryConfig::started_unix_seconds`], from a clock that never goes back.

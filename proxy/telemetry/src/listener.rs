@@ -4,7 +4,7 @@
 use crate::catalogue::CAUSES;
 use crate::families::Families;
 use crate::labels::{BoundedNames, Label, OTHER};
-use crate::vocabulary::{CloseHow, HandshakeResult};
+use crate::vocabulary::{CloseHow, HandshakeResult, TokenResult};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +21,16 @@ pub struct ListenerMetrics {
     invalid: BoundedNames<Counter>,
     /// From the first handshake on: a listener without TLS has no series of it.
     tls: OnceLock<([Counter; HandshakeResult::COUNT], Gauge)>,
+    /// From the first token on that is looked at.
+    tokens: OnceLock<TokenMetrics>,
+}
+
+/// What came of the service tokens of one listener.
+#[derive(Debug)]
+struct TokenMetrics {
+    results: [Counter; TokenResult::COUNT],
+    checks: Counter,
+    remembered: Gauge,
 }
 
 impl ListenerMetrics {
@@ -36,6 +46,7 @@ impl ListenerMetrics {
             short: families.client_short_connections.series([name.clone()]),
             invalid: BoundedNames::new(CAUSES, other, None, families.overflow("cause")),
             tls: OnceLock::new(),
+            tokens: OnceLock::new(),
             closes,
             families,
             name,
@@ -72,6 +83,23 @@ impl ListenerMetrics {
             };
             (std::array::from_fn(counter), self.families.tls_handshakes_under_way.series([self.name.clone()]))
         })
+    }
+
+    /// A request came with a service token. `checked`: its signature was looked at; `remembered`: results that are, now.
+    pub fn token(&self, result: TokenResult, checked: bool, remembered: usize) {
+        let tokens = self.tokens.get_or_init(|| {
+            let name = || self.name.clone();
+            let counter =
+                |at: usize| self.families.tokens.series([name(), TokenResult::ALL[at].name().into()]);
+            TokenMetrics {
+                results: std::array::from_fn(counter),
+                checks: self.families.token_checks.series([name()]),
+                remembered: self.families.tokens_remembered.series([name()]),
+            }
+        });
+        tokens.results[result.index()].inc();
+        tokens.checks.inc_by(u64::from(checked));
+        tokens.remembered.set(i64::try_from(remembered).unwrap_or(i64::MAX));
     }
 
     /// So many requests that no server would take. `cause` is a fixed word of the codec. Takes a lock: once per fold and

@@ -531,6 +531,36 @@ vocabulary! {
     }
 }
 
+vocabulary! {
+    /// What came of a service token.
+    TokenResult {
+        /// A configured key has signed it: it names its caller.
+        Ok = "ok",
+        /// It is none: not three parts of base64url and JSON with the claims that there must be.
+        Malformed = "malformed",
+        /// Longer than any that is looked at.
+        TooLong = "too_long",
+        /// An algorithm other than ES256K and ES256, or one that its issuer has no key for.
+        Algorithm = "algorithm",
+        /// A token of another kind (of a session, for one).
+        Kind = "kind",
+        /// No caller of the configuration is its issuer.
+        Issuer = "issuer",
+        /// It is meant for somebody else.
+        Audience = "audience",
+        /// It is good for another method.
+        Method = "method",
+        /// Its time is over.
+        Expired = "expired",
+        /// Its time has not come.
+        NotYet = "not_yet",
+        /// No key of its issuer has signed it.
+        Signature = "signature",
+        /// Its signature was not checked: as many as may be were, in this second.
+        Busy = "busy",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use super::keys::ServiceDraft;
 use super::problem::Problem;
 use crate::tls::{ClientSide, ServerSide};
+use crate::token::{Issuer, TokenRules};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Config {
     pub services: Vec<(ServiceDraft, ServiceTable)>,
     /// Which verified principals carry a name of their own.
     pub principals: Vec<PrincipalRule>,
+    /// Callers that sign service tokens.
+    pub issuers: Arc<[Issuer]>,
     /// What the operator should know although the configuration is taken.
     pub warnings: Vec<Problem>,
     /// Identifies the effective content (defaults included; comments and order are not part of it).
@@ -119,6 +122,8 @@ pub struct Door {
     pub allow_remote: bool,
     /// TLS with its clients.
     pub tls: DoorTls,
+    /// What it believes of service tokens.
+    pub tokens: TokenRules,
 }
 
 /// TLS between a listener and its clients.

@@ -121,6 +121,7 @@ fn listener_draft(config: &Config, index: usize) -> ListenerDraft {
         principal: door.principal,
         allow_remote: door.allow_remote,
         tls: door.tls.clone(),
+        tokens: door.tokens.clone(),
     }
 }
 
@@ -130,7 +131,15 @@ fn caller_draft(config: &Config, name: &str, limits: &CallerLimits) -> CallerDra
         .and_then(|rule| rule.listener)
         .and_then(|id| config.settings.listeners.get(id.0 as usize))
         .map(|listener| listener.name.clone());
-    CallerDraft { limits: limits.clone(), uid: rule.and_then(|rule| rule.uid), listener }
+    let signs = config.issuers.iter().find(|issuer| &*issuer.caller == name);
+    CallerDraft {
+        limits: limits.clone(),
+        uid: rule.and_then(|rule| rule.uid),
+        listener,
+        jwt_issuer: signs.map(|signs| signs.issuer.clone()),
+        jwt_keys: signs
+            .map_or_else(Vec::new, |signs| signs.keys.iter().map(|key| key.text().clone()).collect()),
+    }
 }
 
 /// The effective configuration as a `weir.toml`.

@@ -151,7 +151,8 @@ pub fn markdown() -> String {
     section(
         &mut page,
         "[callers.NAME]",
-        "Limits of one caller, and which clients it is: those of a `uid`, of a `listener`, of both; without either, the \
+        "Limits of one caller, and which clients it is: those of a `uid`, of a `listener`, of both, or those \
+         that come with a service token of its own; without any, the \
          listener of this name, `\"uid:N\"`, or a name that a listener has in `trusted_names`. **A limit that is left out \
          is the one of `[undeclared]`**, so that naming a caller never loosens its bounds; the defaults below are those of \
          an empty `[undeclared]`. At most 1,024 callers.",
@@ -226,6 +227,8 @@ fn holds(kind: Kind) -> String {
         }
         Kind::Name => "name".to_owned(),
         Kind::Names(most) => format!("list of names, at most {}", show_count(most as u64)),
+        Kind::Did => "DID".to_owned(),
+        Kind::Dids(most) => format!("list of DIDs, at most {}", show_count(most as u64)),
         Kind::Paths(most) => format!("list of paths, at most {}", show_count(most as u64)),
         Kind::Table => "`\"keyspace.table\"`".to_owned(),
         Kind::Fingerprint => "16 hexadecimal digits".to_owned(),

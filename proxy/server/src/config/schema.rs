@@ -53,6 +53,10 @@ pub enum Kind {
     Name,
     /// Names, at most this many.
     Names(usize),
+    /// A DID, with or without `#` and the name of a service behind it.
+    Did,
+    /// DIDs, at most this many.
+    Dids(usize),
     /// `keyspace.table`, names as the server stores them.
     Table,
     /// 16 hexadecimal digits.

@@ -43,6 +43,7 @@ pub fn read_value(
     let at = value.span().start;
     let read = match kind {
         Kind::Names(most) => return read_names(collector, path, most, value, ("a name", name)),
+        Kind::Dids(most) => return read_names(collector, path, most, value, ("a DID", did)),
         Kind::Paths(most) => return read_names(collector, path, most, value, ("a path", absolute_path)),
         Kind::Addresses(most) => return read_addresses(collector, path, most, value),
         Kind::Servers(most) => return read_servers(collector, path, most, value),
@@ -75,6 +76,7 @@ fn read_single(kind: Kind, value: &DeValue<'_>) -> Result<Value, Wrong> {
         },
         Kind::Word(words) => word(value, words).map(Value::Word),
         Kind::Name => name(text(value, "a name")?).map(Value::Text),
+        Kind::Did => did(text(value, "a DID")?).map(Value::Text),
         Kind::Table => table(text(value, "a table")?).map(Value::Text),
         Kind::Fingerprint => fingerprint(text(value, "a fingerprint")?).map(Value::Text),
         Kind::Ports => ports(text(value, "ports, as in \"50000-59999\",")?).map(Value::Ports),
@@ -82,7 +84,7 @@ fn read_single(kind: Kind, value: &DeValue<'_>) -> Result<Value, Wrong> {
         Kind::Address => address(text(value, "an address")?).map(|address| Value::Addresses(vec![address])),
         Kind::FileMode => file_mode(value).map(Value::Mode),
         Kind::Flush => flush(value).map(Value::Flush),
-        Kind::Names(_) | Kind::Paths(_) | Kind::Addresses(_) | Kind::Servers(_) => {
+        Kind::Names(_) | Kind::Dids(_) | Kind::Paths(_) | Kind::Addresses(_) | Kind::Servers(_) => {
             Err(Wrong::new("a list is expected"))
         }
     }
@@ -213,6 +215,34 @@ fn name(text: &str) -> Result<Arc<str>, Wrong> {
 pub const NAME_HELP: &str = "a name has 1 to 64 of the characters A-Z a-z 0-9 . _ : / @ -";
 
 pub use weir_engine::caller::is_name;
+
+/// Bytes of a DID and what follows it.
+const DID_MAX: usize = 256;
+
+/// What may stand as `iss` or `aud` of a service token: `did:METHOD:REST`, and perhaps `#SERVICE`.
+pub fn is_did(text: &str) -> bool {
+    let allowed = |part: &str, more: &[u8]| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+    };
+    let (did, service) = text.split_once('#').unwrap_or((text, "s"));
+    let Some((method, rest)) = did.strip_prefix("did:").and_then(|did| did.split_once(':')) else {
+        return false;
+    };
+    text.len() <= DID_MAX
+        && !method.is_empty()
+        && method.bytes().all(|byte| byte.is_ascii_lowercase())
+        && allowed(rest, b"._:%-")
+        && allowed(service, b"._:%-")
+}
+
+fn did(text: &str) -> Result<Arc<str>, Wrong> {
+    if is_did(text) {
+        return Ok(text.into());
+    }
+    let help =
+        "write it as tokens have it: \"did:plc:...\", \"did:web:host\", or either with #SERVICE behind it";
+    Err(Wrong::help(format!("{} is not a DID", shortened(text)), help))
+}
 
 /// Bytes of a keyspace's and of a table's name (Cassandra takes 48 characters).
 const TABLE_NAME_MAX: usize = 192;

@@ -3,11 +3,12 @@
 use super::answers;
 use super::call::{Counting, RpcCall};
 use super::desk::Desk;
+use super::tokens::Tokens;
 use crate::config::{Config, PrincipalKind};
 use crate::tls::{INVALID, caller_of};
 use http::{HeaderMap, Method, header};
 use std::sync::Arc;
-use weir_edge::{BodyPlan, Client, Gate, Head, Opening, Peer, Plan, Protocol, TimeoutPlan};
+use weir_edge::{BodyPlan, Client, Gate, Head, Opening, Peer, Plan, Protocol, TimeoutPlan, declared};
 use weir_engine::caller::Identity;
 use weir_engine::correlate::CorrelationId;
 use weir_engine::ledger::Outcome;
@@ -16,18 +17,18 @@ use weir_engine::settings::{Address, Backend, LimitMode, Settings};
 use weir_engine::units::ListenerId;
 use weir_rpc::{Codec, ContentType, Counter, count::Direction};
 
-/// Headers in which a caller names itself; the first that is there counts.
-const DECLARED: [&str; 2] = ["x-weir-caller", "x-atlantis-caller"];
-
 /// One listener's gate.
 pub(super) struct ListenerGate {
     pub(super) listener: ListenerId,
     pub(super) desk: Arc<Desk>,
+    pub(super) tokens: Tokens,
 }
 
 impl Gate for ListenerGate {
     fn open(&self, head: &Head<'_>) -> Opening {
         let desk = &self.desk;
+        // Before the lock: a signature may have to be checked.
+        let vouched = self.tokens.caller(head, desk.clock.now());
         let opened = desk.with(|state, now| {
             let (settings, config) = (state.in_force.settings.clone(), state.in_force.config.clone());
             let own = &settings.listeners[self.listener.0 as usize];
@@ -35,9 +36,10 @@ impl Gate for ListenerGate {
             let Some((edge, table)) = config.services.get(service.0 as usize) else {
                 return Err(answers::late());
             };
-            let declared = DECLARED.iter().find_map(|name| head.headers.get(*name));
-            let (identity, trusted) =
-                who(&config, &settings, self.listener, head.client, declared.map(|value| value.as_bytes()));
+            let declared = declared(head.headers).map(http::HeaderValue::as_bytes);
+            let principal = vouched.map(|caller| (caller, true));
+            let principal = principal.unwrap_or_else(|| principal_of(&config, self.listener, head.client));
+            let (identity, trusted) = who(&settings, self.listener, principal, declared);
             let identity = Arc::new(identity);
             let method = table.0.find(head.path).cloned();
             let asked = rpc::Head {
@@ -124,28 +126,32 @@ impl Gate for ListenerGate {
     }
 }
 
+/// What weir can verify of a connection, and whether that is a name of its own: one of the configuration or of a
+/// certificate, and not just the listener or a number.
+fn principal_of(config: &Config, listener: ListenerId, client: &Client) -> (Arc<str>, bool) {
+    if config.doors[listener.0 as usize].principal == PrincipalKind::Certificate {
+        let name = client.certificate().map_or_else(|| INVALID.into(), |certificate| caller_of(certificate));
+        return (name, true);
+    }
+    let uid = match client.peer() {
+        Peer::Unix { uid, .. } => uid,
+        _ => None,
+    };
+    let principal = config.principal_of(listener, uid);
+    let named = config.principals.iter().any(|rule| rule.caller == principal);
+    (principal, named)
+}
+
 /// Who calls, and whether the service may believe the name: the verified principal, and within it the name that the client
 /// declares, unless the principal has a better one of its own.
 fn who(
-    config: &Config,
     settings: &Settings,
     listener: ListenerId,
-    client: &Client,
+    (principal, named): (Arc<str>, bool),
     declared: Option<&[u8]>,
 ) -> (Identity, bool) {
-    let certified = config.doors[listener.0 as usize].principal == PrincipalKind::Certificate;
-    let principal = if certified {
-        client.certificate().map_or_else(|| INVALID.into(), |certificate| caller_of(certificate))
-    } else {
-        let uid = match client.peer() {
-            Peer::Unix { uid, .. } => uid,
-            _ => None,
-        };
-        config.principal_of(listener, uid)
-    };
     let identity = rpc::identity(listener, &principal, declared);
     let trusted = settings.listeners[listener.0 as usize].trusted_names.contains(&identity.name);
-    let named = certified || config.principals.iter().any(|rule| rule.caller == principal);
     if trusted || !named {
         return (identity, trusted);
     }

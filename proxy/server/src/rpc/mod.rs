@@ -1,7 +1,7 @@
 //! Calls between services: what stands between the edge ([`weir_edge`], sockets and HTTP), the codec ([`weir_rpc`],
 //! counting) and the engine's decisions ([`weir_engine::rpc`]).
 //!
-//! A call passes `gate` (its head: who, what, may it begin) -> `call` (its body is counted; admitted, made to wait or
+//! A call passes `gate` (its head: who, with `tokens` where a service token says so; what, may it begin) -> `call` (its body is counted; admitted, made to wait or
 //! refused; its reply is counted; its end), where it is large in `parts`, with `desk` (the one engine of the process, behind a mutex) and `answers` (what is
 //! refused, in the edge's words; how it ended, in the ledger's). `run` is the thread that all of it runs on: one edge for each
 //! listener, the engine's clock, and the control side's questions, which it answers as a worker does.
@@ -16,5 +16,6 @@ mod gate;
 mod parts;
 mod run;
 mod settings;
+mod tokens;
 
 pub use run::{Setup, spawn};

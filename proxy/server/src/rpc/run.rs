@@ -5,6 +5,7 @@ use super::cache::Caches;
 use super::desk::{Desk, State};
 use super::gate::ListenerGate;
 use super::settings;
+use super::tokens::Tokens;
 use crate::accept::Doorway;
 use crate::clock::Clock;
 use crate::fold::rpc::RpcBooks;
@@ -56,6 +57,7 @@ pub struct Setup {
 /// An edge with what it serves.
 struct Served {
     edge: Edge,
+    gate: Arc<ListenerGate>,
     listener: usize,
     service: ServiceId,
     /// Held for its drop, which removes the file.
@@ -75,6 +77,7 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
     let in_force = setup.board.read();
     let mut engine = RpcEngine::new(in_force.settings.clone(), setup.budgets, setup.seed);
     deny(&mut engine, &in_force.denied, setup.clock);
+    let telemetry = setup.telemetry.clone();
     let config = in_force.config.clone();
     let caches = Caches::new(&config, &setup.telemetry)?;
     let books = RpcBooks::new(setup.telemetry, &in_force.settings);
@@ -88,10 +91,11 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
             let own = &config.settings.listeners[listener.0 as usize];
             let Backend::Service(service) = own.backend else { continue };
             let Some((draft, _)) = config.services.get(service.0 as usize) else { continue };
-            let gate = Arc::new(ListenerGate { listener, desk: desk.clone() });
+            let tokens = Tokens::new(&config, listener, telemetry.listener(&own.name))?;
+            let gate = Arc::new(ListenerGate { listener, desk: desk.clone(), tokens });
             let mut settings = settings::edge(&config, listener, draft);
             settings.cache = caches.of(service);
-            let edge = Edge::new(settings, gate).map_err(io::Error::other)?;
+            let edge = Edge::new(settings, gate.clone()).map_err(io::Error::other)?;
             let opened = doorway.opened;
             let door = match opened.socket {
                 ListenSocket::Tcp(socket) => Door::tcp(socket),
@@ -103,7 +107,7 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
             };
             let (own, draining) = (edge.clone(), draining.clone());
             running.spawn(async move { own.run(vec![door], draining).await });
-            served.push(Served { edge, listener: listener.0 as usize, service, _file: opened.file });
+            served.push(Served { edge, gate, listener: listener.0 as usize, service, _file: opened.file });
         }
     }
     let (board, index) = (setup.board, setup.index);
@@ -202,6 +206,7 @@ impl Round {
         if in_force.drain.is_some() {
             self.drain.send_replace(true);
         }
+        self.served.iter().for_each(|served| served.gate.tokens.apply(&in_force.config));
         let clock = self.desk.clock;
         self.desk.with(|state, now| {
             if !Arc::ptr_eq(&state.in_force.settings, &in_force.settings) {

@@ -126,6 +126,7 @@ pub fn full() -> Arc<Telemetry> {
     listener.accepted().closed(CloseHow::Reset, 1);
     listener.invalid("line_too_long", 1);
     listener.tls_handshake().ended(HandshakeResult::Ok);
+    listener.token(TokenResult::Ok, true, 1);
     let principal = telemetry.principal("uid:1001", false);
     principal.accepted();
     principal.short();

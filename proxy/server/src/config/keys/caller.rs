@@ -15,6 +15,10 @@ pub struct CallerDraft {
     pub uid: Option<u32>,
     /// The listener it stands for, or that `uid` must have come through.
     pub listener: Option<Arc<str>>,
+    /// What its service tokens have as issuer; by default its name.
+    pub jwt_issuer: Option<Arc<str>>,
+    /// Keys that sign them.
+    pub jwt_keys: Vec<Arc<str>>,
 }
 
 const MODES: &[(&str, &str)] = &[
@@ -76,7 +80,7 @@ pub static LIMITS: &[Key<CallerLimits>] = &limits!(CallerLimits);
 
 static CALLER_LIMITS: [Key<CallerDraft>; 8] = limits!(CallerDraft, limits);
 
-static CALLER_MAPPING: [Key<CallerDraft>; 2] = [
+static CALLER_MAPPING: [Key<CallerDraft>; 4] = [
     key!(
         CallerDraft,
         "uid",
@@ -94,6 +98,26 @@ static CALLER_MAPPING: [Key<CallerDraft>; 2] = [
         Absent::Words("none"),
         Tighter::Neither,
         "Clients of this listener carry the section's name; with `uid`, only that uid on this listener."
+    ),
+    key!(
+        CallerDraft,
+        "jwt_keys",
+        jwt_keys,
+        Kind::Names(super::JWT_KEYS_MAX),
+        Absent::Default,
+        Tighter::Neither,
+        "Public keys (`\"did:key:z...\"`, or `publicKeyMultibase` of a DID document) that sign the service tokens of this caller: \
+         calls that come with one, to a listener with `jwt_audiences`, carry the section's name (docs/rpc.md). secp256k1 \
+         (ES256K) or P-256 (ES256)."
+    ),
+    key!(
+        CallerDraft,
+        "jwt_issuer",
+        jwt_issuer,
+        Kind::Did,
+        Absent::Words("the section's name"),
+        Tighter::Neither,
+        "What those tokens have as `iss`, letter by letter."
     ),
 ];
 

@@ -3,6 +3,7 @@
 use crate::config::checked::{DoorTls, OnClientClose, PrincipalKind};
 use crate::config::schema::{Absent, Key, Kind, ModeBits, Tighter};
 use crate::config_key as key;
+use crate::token::TokenRules;
 use std::sync::Arc;
 use weir_engine::settings::{Address, Backend, ListenerSettings};
 use weir_engine::units::{PoolId, Span};
@@ -54,6 +55,8 @@ pub struct ListenerDraft {
     pub second_weir: Option<Address>,
     /// TLS with its clients.
     pub tls: DoorTls,
+    /// What it believes of service tokens.
+    pub tokens: TokenRules,
 }
 
 impl ListenerDraft {
@@ -75,6 +78,7 @@ impl ListenerDraft {
             allow_remote: false,
             second_weir: None,
             tls: DoorTls::default(),
+            tokens: TokenRules::default(),
         }
     }
 }
@@ -203,6 +207,35 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
          command, in a first key `__weir:ID`, or in the custom payload of a CQL message; docs/amplification.md): the name \
          of this listener, a section of `[callers]`, `\"uid:N\"`, a name in a certificate or a CQL user. Nobody else's \
          commands are looked at for it."
+    ),
+    key!(
+        ListenerDraft,
+        "jwt_audiences",
+        tokens.audiences,
+        Kind::Dids(64),
+        Absent::Default,
+        Tighter::Neither,
+        "Service tokens (`Authorization: Bearer`) that have one of these as `aud`, letter by letter, name their caller, when \
+         one of its `jwt_keys` has signed them. Without the key no token is looked at (listeners of services; docs/rpc.md)."
+    ),
+    key!(
+        ListenerDraft,
+        "jwt_cached_max",
+        tokens.cached_max,
+        Kind::Count(1, 1_000_000),
+        Absent::Default,
+        Tighter::Neither,
+        "Verified tokens that are remembered, about 200 bytes each, so that a signature is checked once; and a quarter as many \
+         forged ones."
+    ),
+    key!(
+        ListenerDraft,
+        "jwt_checks_per_second",
+        tokens.checks_per_second,
+        Kind::Count(1, 1_000_000),
+        Absent::Default,
+        Tighter::Less,
+        "Signatures that are checked in a second, 0.1 to 0.2 ms each: above it tokens that are not remembered name nobody."
     ),
     key!(
         ListenerDraft,

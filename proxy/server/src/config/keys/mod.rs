@@ -29,6 +29,8 @@ pub const SERVICES_MAX: usize = 64;
 pub const LISTENERS_MAX: usize = 64;
 /// See [`POOLS_MAX`].
 pub const CALLERS_MAX: usize = 1_024;
+/// Keys of one caller's tokens.
+pub const JWT_KEYS_MAX: usize = 8;
 /// Servers of one pool.
 pub const SERVERS_MAX: usize = 512;
 /// Contacts of one cluster.

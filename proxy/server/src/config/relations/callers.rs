@@ -32,7 +32,9 @@ pub(super) fn check(problems: &mut Collector<'_>, shape: &FileShape, doors: &[Do
         }
         let mapped = draft.held.uid.is_some() || draft.held.listener.is_some();
         if !mapped {
-            recognisable(problems, &path, draft, shape);
+            if draft.held.jwt_keys.is_empty() {
+                recognisable(problems, &path, draft, shape);
+            }
         } else if let Some(rule) = rule(problems, &path, draft, shape, doors) {
             let same = |other: &&PrincipalRule| other.uid == rule.uid && other.listener == rule.listener;
             if let Some(other) = rules.iter().find(same) {

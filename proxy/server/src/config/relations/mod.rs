@@ -11,6 +11,7 @@ mod rules;
 mod second;
 mod services;
 mod tls;
+mod tokens;
 
 use super::address::{is_local, is_loopback_host};
 use super::checked::{Config, ConfigHash, Door, OnClientClose, PrincipalKind};
@@ -49,6 +50,7 @@ pub(super) fn check(
     addresses(problems, &shape);
     callers::limits(problems, "undeclared", &shape.undeclared.held, &|key| shape.undeclared.place(key));
     let principals = callers::check(problems, &shape, &doors);
+    let issuers = tokens::check(problems, &shape, &listeners);
     callers::request_ids(problems, &shape, &listeners, &doors, &principals);
     machine::check(problems, &shape, &pools, &clusters, host);
 
@@ -79,6 +81,7 @@ pub(super) fn check(
         clusters_tls,
         services,
         principals,
+        issuers,
         warnings,
         hash: ConfigHash(0),
     };
@@ -258,6 +261,7 @@ fn door(
         principal: held.principal,
         allow_remote: held.allow_remote,
         tls: tls::listener(problems, path, draft, host),
+        tokens: held.tokens.clone(),
     }
 }
 
