@@ -270,6 +270,8 @@ impl Inner {
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
+            // A request without a word on it leaves the connection without a time limit.
+            session.set_keepalive((!*leaving.borrow()).then_some(limits.idle_timeout.as_secs()));
             reused = self.proxy.process_new_http(session, leaving).await;
         }
     }

@@ -98,9 +98,15 @@ pub(crate) fn is_bodiless(method: &http::Method, status: StatusCode) -> bool {
     method == http::Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
-/// A body of unknown length is sent in chunks, where the client's version knows them.
-pub(crate) fn frame_for(version: Version, headers: &mut HeaderMap) {
-    if version == Version::HTTP_11 && !headers.contains_key(header::CONTENT_LENGTH) {
+/// Says where a body ends, which HTTP/2 needs no header for: one of unknown length is sent in chunks, where the client's
+/// version knows them; an empty one has length 0 (without a word the connection would have to end with it).
+pub(crate) fn frame_for(version: Version, headers: &mut HeaderMap, empty: bool) {
+    if version > Version::HTTP_11 || headers.contains_key(header::CONTENT_LENGTH) {
+        return;
+    }
+    if empty {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    } else if version == Version::HTTP_11 {
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
@@ -158,7 +164,10 @@ mod tests {
             CALLER_HEADERS.map(|name| kept.get_all(name).iter().count())
         };
         assert_eq!(kept(&[("x-weir-caller", "a"), ("x-atlantis-caller", "b")]), [1, 0]);
-        assert_eq!(kept(&[("x-weir-caller", "a"), ("x-weir-caller", "b"), ("x-atlantis-caller", "a")]), [0, 1]);
+        assert_eq!(
+            kept(&[("x-weir-caller", "a"), ("x-weir-caller", "b"), ("x-atlantis-caller", "a")]),
+            [0, 1]
+        );
         assert_eq!(kept(&[("x-atlantis-caller", "b")]), [0, 1]);
         assert_eq!(kept(&[]), [0, 0]);
     }

@@ -44,9 +44,10 @@ impl Exchange<'_> {
         if let Some(call) = self.ending.call() {
             call.reply_head(status, &head.headers);
         }
-        let end = headers::is_bodiless(&self.head.method, status) || whole;
-        if !end {
-            headers::frame_for(self.head.version, &mut head.headers);
+        let bodiless = headers::is_bodiless(&self.head.method, status);
+        let end = bodiless || whole;
+        if !bodiless {
+            headers::frame_for(self.head.version, &mut head.headers, end);
         }
         head.version = Version::HTTP_11;
         let header = ResponseHeader::from(head);
