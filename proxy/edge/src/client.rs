@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
@@ -27,6 +27,11 @@ use tokio_rustls::server::TlsStream;
 
 /// Small writes of an HTTP/1.1 reply (head, chunk sizes) leave together.
 const WRITE_BUFFER: usize = 4 << 10;
+
+/// The client has closed its side.
+const CLOSED: u8 = 1;
+/// Reading or writing failed.
+const BROKEN: u8 = 2;
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +61,10 @@ pub struct Client {
     under_way: AtomicU32,
     /// Microseconds after `opened`, and one, at which the first byte of a head came; 0 while none is being read.
     head_since: AtomicU64,
+    /// Microseconds after `opened` at which the last request ended.
+    quiet_since: AtomicU64,
+    /// What the socket has said: 0 nothing yet, [`CLOSED`] or [`BROKEN`].
+    end: AtomicU8,
     leave: watch::Sender<bool>,
 }
 
@@ -69,6 +78,8 @@ impl Client {
             requests: AtomicU32::new(0),
             under_way: AtomicU32::new(0),
             head_since: AtomicU64::new(0),
+            quiet_since: AtomicU64::new(0),
+            end: AtomicU8::new(0),
             leave: watch::Sender::new(false),
         }
     }
@@ -108,7 +119,44 @@ impl Client {
     }
 
     pub(crate) fn ended(&self) {
+        self.quiet_since.store(self.opened.elapsed().as_micros() as u64, Ordering::Relaxed);
         self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// For how long no request has been under way; nothing while one is.
+    pub(crate) fn quiet_for(&self) -> Option<Duration> {
+        let since = Duration::from_micros(self.quiet_since.load(Ordering::Relaxed));
+        let quiet = self.under_way.load(Ordering::Relaxed) == 0;
+        quiet.then(|| self.opened.elapsed().saturating_sub(since))
+    }
+
+    /// What the socket has said of its end: closed by the client, or broken. The first word counts.
+    pub(crate) fn end_seen(&self) -> Option<Result<(), ()>> {
+        match self.end.load(Ordering::Relaxed) {
+            CLOSED => Some(Ok(())),
+            BROKEN => Some(Err(())),
+            _ => None,
+        }
+    }
+
+    /// A read of the socket ended so, having read so many bytes.
+    fn heard(&self, read: &Poll<io::Result<()>>, bytes: usize) {
+        match read {
+            Poll::Ready(Ok(())) if bytes == 0 => self.saw(CLOSED),
+            // TLS without its farewell: most clients just close.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.saw(CLOSED),
+            Poll::Ready(Err(_)) => self.saw(BROKEN),
+            _ => {}
+        }
+    }
+
+    fn saw(&self, end: u8) {
+        let _ = self.end.compare_exchange(0, end, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Bytes came that belong to the head of an HTTP/1.1 request, unless one is under way.
@@ -282,7 +330,11 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
+        let room = buf.remaining() > 0;
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if room {
+            self.client.heard(&read, buf.filled().len() - before);
+        }
         if !self.http2 && buf.filled().len() > before {
             self.client.head_bytes();
         }
@@ -292,11 +344,19 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if matches!(wrote, Poll::Ready(Err(_))) {
+            self.client.saw(BROKEN);
+        }
+        wrote
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Err(_))) {
+            self.client.saw(BROKEN);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

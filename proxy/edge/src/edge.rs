@@ -15,6 +15,7 @@ use crate::settings::{Settings, SettingsError};
 use crate::stats::{Count, Counted, Held, Stats};
 use crate::trace::TraceIds;
 use crate::upstream::{Server, Told, Upstream};
+use crate::visit::{Left, Visit};
 use pingora_core::apps::{HttpServerApp as _, HttpServerOptions, ServerApp as _};
 use pingora_core::protocols::Stream as PingoraStream;
 use pingora_core::protocols::http::ServerSession;
@@ -22,6 +23,7 @@ use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -46,6 +48,8 @@ pub(crate) struct Inner {
     places: Arc<Semaphore>,
     /// A connection ended.
     ended: Arc<Notify>,
+    /// `drain_timeout` in microseconds: it may change.
+    drain_timeout: AtomicU64,
 }
 
 /// What was left when an edge ended.
@@ -95,8 +99,17 @@ impl Edge {
             .max_send_buffer_size(clients.send_buffer);
         proxy.h2_options = Some(http2);
         let places = Arc::new(Semaphore::new(clients.max_connections.min(Semaphore::MAX_PERMITS)));
-        let inner = Inner { shared, proxy: Arc::new(proxy), places, ended: Arc::default() };
-        Ok(Edge { inner: Arc::new(inner) })
+        let drain_timeout = AtomicU64::new(0);
+        let inner = Inner { shared, proxy: Arc::new(proxy), places, ended: Arc::default(), drain_timeout };
+        let edge = Edge { inner: Arc::new(inner) };
+        edge.drain_within(edge.inner.shared.settings.requests.drain_timeout);
+        Ok(edge)
+    }
+
+    /// From now on this is the `drain_timeout`. To be said before draining begins.
+    pub fn drain_within(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2);
+        self.inner.drain_timeout.store(micros, Ordering::Relaxed);
     }
 
     /// Accepts and serves until `drain` becomes true, and then until every request has ended, `drain_timeout` at most.
@@ -114,7 +127,7 @@ impl Edge {
         while accepting.join_next().await.is_some() {}
         // Wakes clients that have asked for nothing; those with a request are told after it.
         self.inner.proxy.cleanup().await;
-        let deadline = Instant::now() + self.inner.shared.settings.requests.drain_timeout;
+        let deadline = Instant::now() + self.inner.drain_timeout();
         let stats = &self.inner.shared.stats;
         let all_ended = async |until: Instant, count: fn(&Stats) -> &Count| {
             while count(stats).get() > 0 {
@@ -147,8 +160,13 @@ impl Edge {
         let inner = self.inner.clone();
         let stats = &inner.shared.stats;
         stats.client_connections.add();
+        let Some(visit) = inner.shared.gate.visit(peer) else {
+            stats.clients_over_cap.add();
+            return;
+        };
         let Ok(place) = inner.places.clone().try_acquire_owned() else {
             stats.clients_over_cap.add();
+            visit.left(Left::TurnedAway, 0);
             return;
         };
         let open = OpenConnection {
@@ -156,7 +174,7 @@ impl Edge {
             ended: inner.ended.clone(),
         };
         tokio::spawn(async move {
-            inner.connection(plain, peer, tls, drain).await;
+            inner.visited(plain, peer, tls, drain, visit).await;
             drop(open);
             drop(place);
         });
@@ -213,30 +231,56 @@ fn header_bytes(settings: &Settings) -> u32 {
 }
 
 impl Inner {
-    /// One client's connection, from its first byte to its end.
+    fn drain_timeout(&self) -> Duration {
+        Duration::from_micros(self.drain_timeout.load(Ordering::Relaxed))
+    }
+
+    /// One client's connection, from its first byte to its end, which its owner is told.
+    async fn visited(
+        &self,
+        plain: Plain,
+        peer: Peer,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        drain: watch::Receiver<bool>,
+        mut visit: Box<dyn Visit>,
+    ) {
+        let (how, requests) = self.connection(plain, peer, tls, drain, visit.as_mut()).await;
+        visit.left(how, requests);
+    }
+
+    /// How it ended, and after how many requests.
     async fn connection(
         &self,
         plain: Plain,
         peer: Peer,
         tls: Option<Arc<rustls::ServerConfig>>,
         mut drain: watch::Receiver<bool>,
-    ) {
+        visit: &mut dyn Visit,
+    ) -> (Left, u32) {
+        let wants_tls = tls.is_some();
         let limits = &self.shared.settings.clients;
         let opening = open::open(plain, tls, limits.opening_timeout);
         let drained = drain.clone();
         let opened = tokio::select! {
             biased;
-            opened = opening => opened,
+            opened = opening => opened.map_err(|why| Left::unopened(why, wants_tls)),
             // Who has sent nothing by then has asked for nothing.
-            () = over(drained, self.shared.settings.requests.drain_timeout.min(LAST_WORDS)) => None,
+            () = self.over(drained) => Err(Left::Drained),
         };
-        let Some(Opened { stream, front, http2, certificate, over_tls }) = opened else {
-            self.shared.stats.clients_not_opened.add();
-            return;
+        let Opened { stream, front, http2, certificate, over_tls } = match opened {
+            Ok(opened) => opened,
+            Err(left) => {
+                self.shared.stats.clients_not_opened.add();
+                return (left, 0);
+            }
         };
+        if !visit.known(certificate.as_ref()) {
+            self.shared.stats.clients_over_cap.add();
+            return (Left::TurnedAway, 0);
+        }
         let client = Arc::new(Client::new(peer, over_tls, certificate));
         let socket = Box::new(Socket::new(stream, front, http2, client.clone()));
-        let leaving = client.leaving();
+        let (leaving, told) = (client.leaving(), drain.clone());
         let served = async {
             match http2 {
                 true => drop(self.proxy.process_new(socket, &leaving).await),
@@ -246,14 +290,30 @@ impl Inner {
         let end = async {
             let _ = drain.wait_for(|drain| *drain).await;
             client.leave();
-            sleep(self.shared.settings.requests.drain_timeout).await;
+            sleep(self.drain_timeout()).await;
         };
         // Whichever ends first ends the connection; dropping the rest closes the socket.
-        tokio::select! {
-            () = served => {}
-            () = end => self.shared.stats.clients_cut.add(),
-            () = self.head_too_slow(&client) => self.shared.stats.clients_not_opened.add(),
-        }
+        let left = tokio::select! {
+            () = served => match Left::served(&client, limits.idle_timeout) {
+                Left::Ended | Left::Idle if *told.borrow() => Left::Drained,
+                left => left,
+            },
+            () = end => {
+                self.shared.stats.clients_cut.add();
+                Left::Drained
+            }
+            () = self.head_too_slow(&client) => {
+                self.shared.stats.clients_not_opened.add();
+                Left::Slow
+            }
+        };
+        (left, client.requests())
+    }
+
+    /// Ends some time after draining began.
+    async fn over(&self, mut drain: watch::Receiver<bool>) {
+        let _ = drain.wait_for(|drain| *drain).await;
+        sleep(self.drain_timeout().min(LAST_WORDS)).await;
     }
 
     /// HTTP/1.1: one request after the other.
@@ -288,10 +348,4 @@ impl Inner {
             sleep_until(Instant::now() + next.max(Duration::from_millis(10))).await;
         }
     }
-}
-
-/// Ends some time after draining began.
-async fn over(mut drain: watch::Receiver<bool>, time: Duration) {
-    let _ = drain.wait_for(|drain| *drain).await;
-    sleep(time).await;
 }

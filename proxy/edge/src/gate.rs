@@ -7,10 +7,11 @@
 
 use crate::answer::Refusal;
 use crate::body::Body;
-use crate::client::Client;
+use crate::client::{Client, Peer};
 use crate::parts::{Parts, Retries};
 use crate::protocol::Protocol;
 use crate::trace::TraceId;
+use crate::visit::{Unwatched, Visit};
 use http::{HeaderMap, Method};
 use std::fmt;
 use std::future::Future;
@@ -28,6 +29,12 @@ pub trait Gate: Send + Sync + 'static {
     /// good, and calls do not fail there one after the other; or not all of that. Must not block.
     fn server_is(&self, server: &Address, up: bool) {
         let _ = (server, up);
+    }
+
+    /// A client has connected. `None` closes its connection at once. Must not block.
+    fn visit(&self, peer: Peer) -> Option<Box<dyn Visit>> {
+        let _ = peer;
+        Some(Box::new(Unwatched))
     }
 }
 

@@ -28,6 +28,7 @@ mod settings;
 mod stats;
 mod trace;
 mod upstream;
+mod visit;
 
 pub use answer::{Reason, Refusal};
 pub use body::Body;
@@ -48,3 +49,4 @@ pub use settings::{
 pub use stats::Counted;
 pub use trace::TraceId;
 pub use upstream::{OpenFailure, Server, UpstreamTls};
+pub use visit::{Left, Unwatched, Visit};

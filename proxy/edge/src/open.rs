@@ -25,15 +25,28 @@ pub(crate) struct Opened {
     pub(crate) over_tls: bool,
 }
 
-/// `None` for a client that sent nothing, too slowly, or no TLS where TLS is asked for.
-pub(crate) async fn open(plain: Plain, tls: Option<Arc<ServerConfig>>, time: Duration) -> Option<Opened> {
+/// Why a connection was not opened.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// The client sent nothing, or too slowly.
+    Late,
+    /// It left, or its TLS handshake failed.
+    Failed(io::Error),
+}
+
+/// The client's first bytes, and what they say.
+pub(crate) async fn open(
+    plain: Plain,
+    tls: Option<Arc<ServerConfig>>,
+    time: Duration,
+) -> Result<Opened, NotOpened> {
     let opened = async {
         match tls {
             Some(config) => encrypted(plain, config).await,
             None => told_by_bytes(plain).await,
         }
     };
-    timeout(time, opened).await.ok()?.ok()
+    timeout(time, opened).await.map_err(|_| NotOpened::Late)?.map_err(NotOpened::Failed)
 }
 
 async fn encrypted(plain: Plain, config: Arc<ServerConfig>) -> io::Result<Opened> {

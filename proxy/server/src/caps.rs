@@ -130,6 +130,37 @@ impl Caps {
         Ok(Place { held: [all.clone(), own] })
     }
 
+    /// Takes a place for a connection whose principal is not known yet: [`Caps::give`] says it.
+    ///
+    /// # Errors
+    /// The cap that is reached.
+    pub fn enter(&self, listener: ListenerId, settings: &ListenerSettings) -> Result<Place, Full> {
+        let (all, cap) = (&self.listeners[listener.0 as usize], settings.max_connections);
+        if !up_to(all, cap) {
+            return Err(Full::Listener(cap));
+        }
+        Ok(Place { held: [all.clone(), Arc::new(AtomicU32::new(1))] })
+    }
+
+    /// A connection turned out to be this principal's.
+    ///
+    /// # Errors
+    /// The cap that is reached; the place is as it was.
+    pub fn give(
+        &self,
+        place: &mut Place,
+        listener: ListenerId,
+        principal: &Arc<str>,
+        settings: &ListenerSettings,
+    ) -> Result<(), Full> {
+        let (own, cap) = (self.of(listener, principal), settings.max_connections_per_principal);
+        if !up_to(&own, cap) {
+            return Err(Full::Principal(cap));
+        }
+        std::mem::replace(&mut place.held[1], own).fetch_sub(1, Relaxed);
+        Ok(())
+    }
+
     /// Connections of a listener now.
     #[must_use]
     pub fn open(&self, listener: ListenerId) -> u32 {
@@ -182,6 +213,25 @@ mod tests {
         drop(first);
         assert_eq!(caps.open(ListenerId(0)), 2);
         assert!(take(&a).is_ok());
+    }
+
+    #[test]
+    fn a_principal_that_is_known_later_has_its_cap_all_the_same() {
+        let caps = Caps::new(1);
+        let address = Address::Unix { path: "/x".into() };
+        let mut settings = ListenerSettings::new("rpc", address, Backend::Pool(PoolId(0)));
+        (settings.max_connections, settings.max_connections_per_principal) = (3, 1);
+        let enter = || caps.enter(ListenerId(0), &settings);
+        let (mut first, mut second) = (enter().expect("room"), enter().expect("room"));
+        let _third = enter().expect("room");
+        assert_eq!(enter().expect_err("full"), Full::Listener(3));
+        let give = |place: &mut Place| caps.give(place, ListenerId(0), &"a".into(), &settings);
+        give(&mut first).expect("room");
+        assert_eq!(give(&mut second).expect_err("full"), Full::Principal(1));
+        drop(second);
+        assert_eq!(caps.open(ListenerId(0)), 2);
+        drop(first);
+        give(&mut enter().expect("room")).expect("its place was given back");
     }
 
     #[test]

@@ -205,6 +205,8 @@ impl Parts {
                 board: self.board.clone(),
                 budgets: budgets.clone(),
                 correlator: self.correlator.clone(),
+                caps: self.caps.clone(),
+                threads: self.workers,
                 doorways: calls,
                 seed: seed(self.workers),
             })?);

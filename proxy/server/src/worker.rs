@@ -8,7 +8,7 @@
 
 pub mod alarm;
 mod busy_poll;
-mod churn;
+pub mod churn;
 mod clients;
 mod courtesy;
 mod flushes;

@@ -182,6 +182,8 @@ vocabulary! {
         Reset = "reset",
         /// Nothing was sent for `idle_timeout`.
         Idle = "idle",
+        /// It said nothing at first, or the head of a request too slowly (HTTP).
+        Slow = "slow",
         /// The client stopped reading its replies.
         SlowReader = "slow_reader",
         /// The node of a reply that was passed on while it arrived went before its end.

@@ -88,7 +88,8 @@ impl Files {
         self.most.store(most, Relaxed);
     }
 
-    /// How many more there may be. Only one thread accepts, so room does not vanish.
+    /// How many more there may be. Where more than one thread accepts (listeners of services beside the others), each may
+    /// take one more.
     #[must_use]
     pub fn room(&self) -> usize {
         let room = self.most.load(Relaxed).saturating_sub(self.open.load(Relaxed));

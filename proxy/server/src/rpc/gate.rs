@@ -4,11 +4,13 @@ use super::answers;
 use super::call::{Counting, RpcCall};
 use super::desk::Desk;
 use super::tokens::Tokens;
+use super::visits::Entrance;
 use crate::config::{Config, PrincipalKind};
 use crate::tls::{INVALID, caller_of};
 use http::{HeaderMap, Method, header};
 use std::sync::Arc;
-use weir_edge::{BodyPlan, Client, Gate, Head, Opening, Peer, Plan, Protocol, TimeoutPlan, declared};
+use std::time::Duration;
+use weir_edge::{BodyPlan, Client, Gate, Head, Opening, Peer, Plan, Protocol, TimeoutPlan, Visit, declared};
 use weir_engine::caller::Identity;
 use weir_engine::correlate::CorrelationId;
 use weir_engine::ledger::Outcome;
@@ -22,9 +24,14 @@ pub(super) struct ListenerGate {
     pub(super) listener: ListenerId,
     pub(super) desk: Arc<Desk>,
     pub(super) tokens: Tokens,
+    pub(super) entrance: Arc<Entrance>,
 }
 
 impl Gate for ListenerGate {
+    fn visit(&self, peer: Peer) -> Option<Box<dyn Visit>> {
+        self.entrance.enter(peer)
+    }
+
     fn open(&self, head: &Head<'_>) -> Opening {
         let desk = &self.desk;
         // Before the lock: a signature may have to be checked.
@@ -91,10 +98,10 @@ impl Gate for ListenerGate {
                 counting,
                 began: false,
             };
-            Ok((call, trusted, upgrade))
+            Ok((call, trusted, upgrade, begun.deadline.since(now)))
         });
         desk.news.notify_one();
-        let (mut call, trusted, upgrade) = match opened {
+        let (mut call, trusted, upgrade, time) = match opened {
             Ok(opened) => opened,
             Err(refusal) => return Opening::Refuse(refusal),
         };
@@ -110,7 +117,9 @@ impl Gate for ListenerGate {
         let mut plan = Plan::pass(head.method, Box::new(call));
         plan.body = if holds { BodyPlan::Hold } else { BodyPlan::Stream };
         plan.trusts_caller = trusted;
-        plan.timeout = if upgrade { TimeoutPlan::None } else { TimeoutPlan::Default };
+        // As the engine has it: what the edge was made with may be changed by a reload.
+        let time = TimeoutPlan::Of(Duration::from_micros(time.0));
+        plan.timeout = if upgrade { TimeoutPlan::None } else { time };
         Opening::Pass(plan)
     }
 

@@ -3,10 +3,11 @@
 //!
 //! A call passes `gate` (its head: who, with `tokens` where a service token says so; what, may it begin) -> `call` (its body is counted; admitted, made to wait or
 //! refused; its reply is counted; its end), where it is large in `parts`, with `desk` (the one engine of the process, behind a mutex) and `answers` (what is
-//! refused, in the edge's words; how it ended, in the ledger's). `run` is the thread that all of it runs on: one edge for each
-//! listener, the engine's clock, and the control side's questions, which it answers as a worker does.
+//! refused, in the edge's words; how it ended, in the ledger's). `visits` counts and bounds connections. `run` is the thread that
+//! all of it runs on (with more than one of `workers`, the threads): one edge for each listener, the engine's clock, and the
+//! control side's questions, which it answers as a worker does.
 //!
-//! Bounds: those of [`weir_edge::Settings`] on connections and bodies, `calls_max` on calls; one waiter per call that waits.
+//! Bounds: `max_connections` and `max_connections_per_principal`, those of [`weir_edge::Settings`] on bodies, `calls_max` on calls; one waiter per call that waits.
 
 mod answers;
 mod cache;
@@ -17,5 +18,6 @@ mod parts;
 mod run;
 mod settings;
 mod tokens;
+mod visits;
 
 pub use run::{Setup, spawn};

@@ -6,7 +6,9 @@ use super::desk::{Desk, State};
 use super::gate::ListenerGate;
 use super::settings;
 use super::tokens::Tokens;
+use super::visits::{Entrance, Reception};
 use crate::accept::Doorway;
+use crate::caps::Caps;
 use crate::clock::Clock;
 use crate::fold::rpc::RpcBooks;
 use crate::fold::rpc_servers::{self, ServerBooks, ServerSum};
@@ -16,8 +18,8 @@ use crate::worker::orders::{Board, DoorLook, Look, Mailbox, Order, WorkerHandle}
 use crate::worker::rates::Rates;
 use crate::worker::{End, Running};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -48,6 +50,10 @@ pub struct Setup {
     pub budgets: Arc<Budgets>,
     /// What requests with an id did.
     pub correlator: Arc<Correlator>,
+    /// How many connections there may be.
+    pub caps: Arc<Caps>,
+    /// Threads that serve calls.
+    pub threads: u32,
     /// The listening sockets.
     pub doorways: Vec<Doorway>,
     /// Tells request ids of runs apart.
@@ -69,8 +75,7 @@ struct Served {
 /// # Errors
 /// When the system has no thread, descriptor or event queue to give, or an edge cannot be made of its settings.
 pub fn spawn(setup: Setup) -> io::Result<Running> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+    let runtime = runtime(setup.threads)?;
     let (handle, mailbox) = WorkerHandle::pair();
     let (tell, ended) = oneshot::channel();
     let version = setup.board.version();
@@ -82,6 +87,12 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
     let caches = Caches::new(&config, &setup.telemetry)?;
     let books = RpcBooks::new(setup.telemetry, &in_force.settings);
     let desk = Arc::new(Desk::new(engine, books, in_force, setup.clock, setup.correlator));
+    let reception = Arc::new(Reception {
+        desk: desk.clone(),
+        caps: setup.caps,
+        telemetry: telemetry.clone(),
+        churns: Mutex::default(),
+    });
     let (drain, draining) = watch::channel(false);
     let (mut served, mut running) = (Vec::new(), JoinSet::new());
     {
@@ -91,8 +102,11 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
             let own = &config.settings.listeners[listener.0 as usize];
             let Backend::Service(service) = own.backend else { continue };
             let Some((draft, _)) = config.services.get(service.0 as usize) else { continue };
-            let tokens = Tokens::new(&config, listener, telemetry.listener(&own.name))?;
-            let gate = Arc::new(ListenerGate { listener, desk: desk.clone(), tokens });
+            let metrics = telemetry.listener(&own.name);
+            let tokens = Tokens::new(&config, listener, metrics.clone())?;
+            let (reception, look) = (reception.clone(), Mutex::default());
+            let entrance = Arc::new(Entrance { listener, reception, metrics, look });
+            let gate = Arc::new(ListenerGate { listener, desk: desk.clone(), tokens, entrance });
             let mut settings = settings::edge(&config, listener, draft);
             settings.cache = caches.of(service);
             let edge = Edge::new(settings, gate.clone()).map_err(io::Error::other)?;
@@ -113,12 +127,26 @@ pub fn spawn(setup: Setup) -> io::Result<Running> {
     let (board, index) = (setup.board, setup.index);
     let thread = std::thread::Builder::new().name("rpc".to_owned()).spawn(move || {
         let (books, rates) = (ServerBooks::default(), Rates::default());
-        let round = Round { desk, board, version, served, caches, drain, index, books, rates };
+        let round = Round { desk, reception, board, version, served, caches, drain, index, books, rates };
         let end = runtime.block_on(round.run(mailbox, running));
         // Whoever started the thread may be gone already.
         let _ = tell.send(end);
     })?;
     Ok(Running { handles: vec![(Protocol::Rpc, handle)], ended, thread })
+}
+
+/// One thread does everything by itself. Several share all connections, on either side: what is bounded per listener or
+/// service stays so, and there are as many connections to a server as with one.
+fn runtime(threads: u32) -> io::Result<tokio::runtime::Runtime> {
+    let mut builder = match threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads as usize).thread_name("rpc-calls");
+            builder
+        }
+    };
+    builder.enable_all().max_blocking_threads(2).build()
 }
 
 /// Methods that are switched off, as the overrides have them.
@@ -138,6 +166,7 @@ fn deny(engine: &mut RpcEngine, denied: &[crate::worker::orders::DeniedMethod], 
 
 struct Round {
     desk: Arc<Desk>,
+    reception: Arc<Reception>,
     board: Arc<Board>,
     version: u64,
     served: Vec<Served>,
@@ -203,7 +232,9 @@ impl Round {
         }
         self.version = version;
         let in_force = self.board.read();
-        if in_force.drain.is_some() {
+        if let Some(drain) = in_force.drain {
+            let left = Duration::from_micros(drain.deadline.since(self.desk.clock.now()).0);
+            self.served.iter().for_each(|served| served.edge.drain_within(left));
             self.drain.send_replace(true);
         }
         self.served.iter().for_each(|served| served.gate.tokens.apply(&in_force.config));
@@ -251,12 +282,12 @@ impl Round {
     fn look(&self) -> Look {
         let listeners = self.board.read().settings.listeners.len();
         let mut doors = vec![DoorLook::default(); listeners];
+        let now = self.desk.clock.now();
         for served in &self.served {
-            let counted = served.edge.counted();
-            doors[served.listener].closed =
-                counted.client_connections.saturating_sub(counted.client_connections_now);
+            doors[served.listener] = served.gate.entrance.look(now);
         }
         let servers = self.servers();
+        let churns = self.reception.churns(now);
         self.desk.with(|state, now| {
             fold(state, now);
             let ledger = state.engine.ledger();
@@ -274,7 +305,7 @@ impl Round {
                 statements,
                 upstreams: rpc_servers::upstreams(&servers, |backend, name| self.rates.of(backend, name)),
                 doors,
-                churns: Vec::new(),
+                churns,
             }
         })
     }

@@ -9,6 +9,8 @@ use weir_engine::rpc::eject::EjectRules;
 use weir_engine::settings::ListenerSettings;
 use weir_engine::units::{ListenerId, Span};
 
+/// The largest `max_connections` that a file may ask for.
+const CONNECTIONS_MAX: usize = 1_000_000;
 /// An idle connection that is never closed is closed after this.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
@@ -32,7 +34,8 @@ pub(super) fn edge(config: &Config, listener: ListenerId, service: &ServiceDraft
 fn clients(settings: &mut Settings, config: &Config, listener: ListenerId, own: &ListenerSettings) {
     let tls = &config.doors[listener.0 as usize].tls;
     let clients = &mut settings.clients;
-    clients.max_connections = own.max_connections as usize;
+    // Who comes in is decided by `visits`, under what is in force then; the edge's own bound is never the smaller one.
+    clients.max_connections = CONNECTIONS_MAX;
     if tls.side.is_some() {
         clients.opening_timeout = time(tls.handshake_timeout);
     }

@@ -25,7 +25,8 @@ pub static PROCESS: &[Key<ProcessDraft>] = &[
         Kind::Count(1, 64),
         Absent::Words("1; 2 from four cores on"),
         Tighter::Neither,
-        "Data-path threads. Each has upstream connections of its own; limits hold over all of them together."
+        "Data-path threads. Each has upstream connections of its own, and as many threads serve calls (services), which share \
+         theirs; limits hold over all of them together."
     ),
     key!(
         ProcessDraft,

@@ -122,7 +122,6 @@ fn servers(problems: &mut Collector<'_>, path: &str, draft: &Draft<ServiceDraft>
 pub(super) fn listener(problems: &mut Collector<'_>, path: &str, draft: &Draft<ListenerDraft>) {
     let void = [
         "on_client_close",
-        "max_connections_per_principal",
         "line_max",
         "value_max",
         "reply_buffer",
