@@ -7,7 +7,8 @@
 //! nobody else is at the [`Correlator`] just then; a worker never waits for another.
 //!
 //! Bounds: `correlated_requests_max` requests, each for [`KEPT_FOR`]; the oldest leave first ([`Counts::evicted`]).
-//! [`feed::WORKS_MAX`] notes per worker and [`RPC_NOTES_MAX`] of the edge wait to be taken in; more are dropped and counted.
+//! `correlation_notes_max` notes per worker ([`NOTES_MAX`] unless it is said), and [`RPC_NOTES`] times as many of the edge wait
+//! to be taken in; more are dropped and counted.
 //! [`totals::CALLERS_MAX`] callers have sums of their own; [`largest::KEPT`] of the largest requests are remembered for
 //! [`largest::KEPT_LONGER`].
 
@@ -24,17 +25,19 @@ pub use tracked::{LegSums, Rpc, RpcEnd, Tracked};
 
 use crate::units::{Instant, Span};
 use largest::Largest;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use totals::Totals;
 use tracked::Table;
 
 /// How long a request is remembered after it was first heard of.
 pub const KEPT_FOR: Span = Span::secs(30);
-/// Beginnings and ends of RPCs that wait to be taken in.
-pub const RPC_NOTES_MAX: usize = 16_384;
+/// Notes that wait in one worker to be taken in, unless [`Correlator::set_notes_max`] says otherwise.
+pub const NOTES_MAX: usize = 4_096;
+/// Beginnings and ends of RPCs that wait, for each such note: they are of all workers.
+pub const RPC_NOTES: usize = 4;
 /// So many of them are taken in at once, so that none waits for long where no storage work follows.
-const RPC_NOTES: usize = 256;
+const RPC_NOTES_AT_ONCE: usize = 256;
 
 /// What the workers and the edge of a process know together about requests with an id.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ pub struct Correlator {
     /// Read by the edge only, in between: it never waits for those who take in.
     notes: Mutex<Vec<(CorrelationId, RpcNote)>>,
     dropped: AtomicU64,
+    notes_max: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -76,7 +80,21 @@ impl Correlator {
     pub fn new(max: usize, seed: u64) -> Correlator {
         let state =
             State { table: Table::new(max, seed), totals: Totals::default(), largest: Largest::default() };
-        Correlator { state: Mutex::new(state), notes: Mutex::default(), dropped: AtomicU64::new(0) }
+        Correlator {
+            state: Mutex::new(state),
+            notes: Mutex::default(),
+            dropped: AtomicU64::new(0),
+            notes_max: AtomicUsize::new(NOTES_MAX),
+        }
+    }
+
+    /// Another bound on notes that wait; those that do, stay.
+    pub fn set_notes_max(&self, max: usize) {
+        self.notes_max.store(max, Ordering::Relaxed);
+    }
+
+    fn notes_max(&self) -> usize {
+        self.notes_max.load(Ordering::Relaxed)
     }
 
     /// Another bound: what is too much leaves at once.
@@ -106,12 +124,12 @@ impl Correlator {
 
     fn note(&self, id: CorrelationId, note: RpcNote) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() >= RPC_NOTES_MAX {
+        if notes.len() >= self.notes_max().saturating_mul(RPC_NOTES) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         notes.push((id, note));
-        let many = notes.len() >= RPC_NOTES;
+        let many = notes.len() >= RPC_NOTES_AT_ONCE;
         drop(notes);
         if many && let Some(mut state) = self.try_lock() {
             self.take_notes(&mut state);

@@ -218,6 +218,7 @@ impl RunningPlane {
         self.telemetry.configure_callers(config.settings.callers.keys().map(|name| &**name));
         self.telemetry.config_loaded(&config.hash.to_string(), seconds(self.clock.now()));
         self.correlator.set_max(config.process.correlated_requests_max as usize);
+        self.correlator.set_notes_max(config.process.correlation_notes_max as usize);
         let share = self.caps.share_files(&config.settings, self.threads);
         for (name, value) in merge::bounds(config, share) {
             self.telemetry.set_bound(name, value);

@@ -95,6 +95,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     let principals = Arc::new(Principals::default());
     let tracked = process.correlated_requests_max as usize;
     let correlator = Arc::new(Correlator::new(tracked, seed(workers)));
+    correlator.set_notes_max(process.correlation_notes_max as usize);
     let parts = Parts {
         correlator: correlator.clone(),
         sign_in,

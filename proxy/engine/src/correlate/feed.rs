@@ -5,8 +5,6 @@ use crate::ledger::{Entry, Outcome};
 use crate::units::Instant;
 use std::sync::Arc;
 
-/// Notes that wait in one worker; the next ones are dropped and counted. They wait only while others are at the correlator.
-pub const WORKS_MAX: usize = 4_096;
 /// Room for so many is kept for the next turn.
 const WORKS_KEPT: usize = 512;
 
@@ -88,10 +86,9 @@ impl Feed {
 
     /// Notes a finished request.
     pub fn push(&mut self, work: impl FnOnce() -> Work) {
-        if self.correlator.is_none() {
-            return;
-        }
-        if self.works.len() >= WORKS_MAX {
+        // They wait only while others are at the correlator.
+        let Some(correlator) = &self.correlator else { return };
+        if self.works.len() >= correlator.notes_max() {
             self.dropped += 1;
             return;
         }

@@ -1,6 +1,5 @@
 //! The correlator against a model that keeps everything.
 
-use super::feed::WORKS_MAX;
 use super::*;
 use crate::ledger::Outcome;
 use proptest::prelude::*;
@@ -95,10 +94,12 @@ fn a_fold_tells_what_is_new_once() {
 #[test]
 fn a_busy_correlator_makes_nobody_wait_and_loses_nothing_within_the_bound() {
     let correlator = Arc::new(Correlator::new(10, 1));
+    const MOST: usize = 1_000;
+    correlator.set_notes_max(MOST);
     let mut feed = Feed::default();
     feed.share(&correlator);
     let busy = correlator.lock();
-    for _ in 0..WORKS_MAX + 3 {
+    for _ in 0..MOST + 3 {
         feed.push(|| work(1, Leg::Cache, 1, 0, at(1)));
         feed.hand_over(); // would never return if it waited
     }
@@ -106,16 +107,19 @@ fn a_busy_correlator_makes_nobody_wait_and_loses_nothing_within_the_bound() {
     feed.hand_over_all();
     assert_eq!(
         sums_of(&correlator, "dataplane", Origin::Service).map(|sums| sums.cache_operations),
-        Some(4_096)
+        Some(MOST as u64)
     );
     assert_eq!(correlator.counts(at(1)).dropped, 3);
     let busy = correlator.lock();
-    for n in 0..RPC_NOTES_MAX + 2 {
+    for n in 0..RPC_NOTES * MOST + 2 {
         correlator.rpc_began(id(n as u8), &"a".into(), &"m".into(), 1, at(1));
     }
     drop(busy);
     assert_eq!(correlator.counts(at(1)).dropped, 5);
-    assert_eq!(sums_of(&correlator, "a", Origin::Rpc).map(|sums| sums.requests), Some(RPC_NOTES_MAX as u64));
+    assert_eq!(
+        sums_of(&correlator, "a", Origin::Rpc).map(|sums| sums.requests),
+        Some((RPC_NOTES * MOST) as u64)
+    );
 }
 
 #[test]

@@ -99,6 +99,8 @@ pub struct ProcessConfig {
     pub max_callers: u32,
     /// Requests with an id that are remembered at once.
     pub correlated_requests_max: u32,
+    /// Notes about them that wait in one worker.
+    pub correlation_notes_max: u32,
     /// Open files to ask the kernel for; without it, the hard limit.
     pub nofile: Option<u64>,
 }

@@ -268,6 +268,7 @@ pub fn is_fixed(section: &str, key: &str) -> bool {
                 "connect_timeout",
                 "request_max",
                 "held_bytes_max",
+                "split_reply_max",
                 "retry_percent",
             ];
             fixed.contains(&key) || ["health", "eject", "tls", "cache_"].iter().any(|group| key.starts_with(group))
@@ -278,7 +279,11 @@ pub fn is_fixed(section: &str, key: &str) -> bool {
         }
         _ => !matches!(
             key,
-            "drain_timeout" | "correlated_requests_max" | "reply_bytes_max" | "input_bytes_max"
+            "drain_timeout"
+                | "correlated_requests_max"
+                | "correlation_notes_max"
+                | "reply_bytes_max"
+                | "input_bytes_max"
         ),
     }
 }

@@ -106,6 +106,7 @@ pub fn default_process(host: &Host) -> ProcessDraft {
         attribution: None,
         max_callers: 64,
         correlated_requests_max: 65_536,
+        correlation_notes_max: 4_096,
         nofile: None,
     };
     ProcessDraft { process, reply_bytes_max: bounds.reply_bytes_max, input_bytes_max: bounds.input_bytes_max }

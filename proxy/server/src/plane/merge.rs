@@ -309,6 +309,7 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
         ("nofile_clients", files.clients as f64),
         ("nofile_reserved", files.reserved as f64),
         ("correlated_requests_max", f64::from(config.process.correlated_requests_max)),
+        ("correlation_notes_max", f64::from(config.process.correlation_notes_max)),
         ("max_callers", f64::from(config.process.max_callers)),
         ("drain_timeout", seconds(config.process.drain_timeout)),
         ("busy_poll", seconds(config.process.busy_poll)),
@@ -356,6 +357,9 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
             ("streams_per_connection", f64::from(edge.streams_per_connection)),
             ("request_max", edge.request_max.0 as f64),
             ("held_bytes_max", edge.held_bytes_max.0 as f64),
+            ("split_factor", f64::from(edge.split_factor)),
+            ("split_floor", edge.split_floor.0 as f64),
+            ("split_reply_max", edge.split_reply_max.0 as f64),
         ]);
     }
     for (listener, door) in settings.listeners.iter().zip(&config.doors) {

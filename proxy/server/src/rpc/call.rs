@@ -3,7 +3,7 @@
 use super::answers;
 use super::desk::{Desk, Turn};
 use super::gate::reply_counter;
-use super::parts::{Again, Orders, Pieces, RpcParts};
+use super::parts::{Again, CutRules, Orders, Pieces, RpcParts};
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -159,10 +159,11 @@ impl RpcCall {
     /// nothing is split anyway (which the engine counts as such).
     fn cut(&self, body: &Body) -> (bool, Option<Pieces>) {
         let place = self.service.0 as usize;
-        let settings = self.desk.with(|state, _| {
+        let Some((split, chunk_keys)) = self.desk.with(|state, _| {
             state.in_force.settings.services.get(place).map(|own| (own.split, own.chunk_keys))
-        });
-        let Some((split, chunk_keys)) = settings else { return (false, None) };
+        }) else {
+            return (false, None);
+        };
         if !split || self.keys() <= u64::from(chunk_keys) {
             return (self.method.as_ref().is_some_and(|method| method.split.is_some()), None);
         }
@@ -172,7 +173,12 @@ impl RpcCall {
 
     fn pieces(&self, body: &Body, chunk_keys: u32) -> Option<Pieces> {
         let plan = self.method.as_ref()?.split.as_ref().filter(|_| self.can_be_split)?;
-        Pieces::of(plan, self.protocol, body, self.keys(), chunk_keys)
+        let place = self.service.0 as usize;
+        let (factor, floor) = self.desk.with(|state, _| {
+            let (edge, _) = state.in_force.config.services.get(place)?;
+            Some((edge.split_factor, edge.split_floor.0))
+        })?;
+        Pieces::of(plan, self.protocol, body, self.keys(), CutRules { chunk_keys, factor, floor })
     }
 
     fn unreadable(&mut self, cause: CountError) -> Refusal {

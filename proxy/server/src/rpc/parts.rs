@@ -3,8 +3,8 @@
 //! Cut before the engine is asked, so that what cannot be cut goes whole. Every part that the engine started is told of
 //! once: answered, failed, or over when the call is dropped, whoever ended it.
 //!
-//! Bounds: one order per part and one for the end wait at most; parts are [`SPREAD`] times the message together, and
-//! [`SPREAD_FLOOR`]; replies have the edge's `split_reply_bytes`.
+//! Bounds: one order per part and one for the end wait at most; parts are `split_factor` times the message
+//! together, and `split_floor`; replies have `split_reply_max`.
 
 use super::desk::Desk;
 use crate::clock::seconds;
@@ -19,10 +19,23 @@ use weir_rpc::framing::{Flags, PREFIX_LEN, prefix};
 use weir_rpc::{Cut, CutLimits, Merge, MergeError, SplitPlan};
 use weir_telemetry::{Event, Severity};
 
-/// Parts of a request may have this many times its bytes together: what stands beside the keys goes with each.
-const SPREAD: usize = 2;
-/// And this many bytes more, so that small requests with long fields beside their keys are split too.
-const SPREAD_FLOOR: usize = 1 << 20;
+/// How a request may be cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CutRules {
+    /// Keys of one part.
+    pub(super) chunk_keys: u32,
+    /// Parts of a request may have this many times its bytes together: what stands beside the keys goes with each.
+    pub(super) factor: u32,
+    /// And this many bytes more, so that small requests with long fields beside their keys are split too.
+    pub(super) floor: u64,
+}
+
+impl CutRules {
+    fn bytes_max(self, message: usize) -> usize {
+        let floor = usize::try_from(self.floor).unwrap_or(usize::MAX);
+        message.saturating_mul(self.factor as usize).saturating_add(floor)
+    }
+}
 
 /// A request that was cut.
 pub(super) struct Pieces {
@@ -38,7 +51,7 @@ impl Pieces {
         protocol: Protocol,
         body: &Body,
         keys: u64,
-        chunk_keys: u32,
+        rules: CutRules,
     ) -> Option<Pieces> {
         let mut message = match body.parts() {
             [one] => one.clone(),
@@ -56,8 +69,8 @@ impl Pieces {
                 return None;
             }
         }
-        let bytes_max = message.len().saturating_mul(SPREAD).saturating_add(SPREAD_FLOOR);
-        let limits = CutLimits { chunk_keys: chunk_keys as usize, bytes_max };
+        let limits =
+            CutLimits { chunk_keys: rules.chunk_keys as usize, bytes_max: rules.bytes_max(message.len()) };
         let cut = Cut::new(plan, &message, limits).ok()?;
         // A method with keys in other fields too is admitted by all of them, and could not be cut into as many parts.
         let all = cut.keys().map(|keys| keys as u64).sum::<u64>() == keys;
@@ -238,6 +251,8 @@ impl Retries for Again {
 mod tests {
     use super::*;
 
+    const RULES: CutRules = CutRules { chunk_keys: 10, factor: 2, floor: 1 << 20 };
+
     /// 25 keys, and a field beside them.
     fn message() -> Vec<u8> {
         let mut message = Vec::new();
@@ -247,12 +262,16 @@ mod tests {
     }
 
     fn parts(protocol: Protocol, body: &[&[u8]], keys: u64) -> Option<usize> {
+        parts_by(RULES, protocol, body, keys)
+    }
+
+    fn parts_by(rules: CutRules, protocol: Protocol, body: &[&[u8]], keys: u64) -> Option<usize> {
         let table = weir_rpc::table::preset("bsky").expect("is there").load().expect("is good");
         let method = table.find("/bsky.Service/GetPostRecords").expect("is there");
         let mut whole = Body::default();
         body.iter().for_each(|part| whole.push(Bytes::copy_from_slice(part)));
         let plan = method.split.as_ref().expect("is split");
-        Pieces::of(plan, protocol, &whole, keys, 10).map(|pieces| pieces.cut.len())
+        Pieces::of(plan, protocol, &whole, keys, rules).map(|pieces| pieces.cut.len())
     }
 
     #[test]
@@ -275,10 +294,14 @@ mod tests {
     #[test]
     fn what_would_be_repeated_too_often_goes_whole() {
         let mut message = message();
-        weir_rpc::wire::write_len(2, &vec![b'x'; SPREAD_FLOOR + 1], &mut message);
+        weir_rpc::wire::write_len(2, &vec![b'x'; (1 << 20) + 1], &mut message);
         // Three parts have the long field three times, which the floor still allows; five do not.
         assert_eq!(parts(Protocol::ConnectUnary, &[&message], 25), Some(3));
         (0..25).for_each(|_| weir_rpc::wire::write_len(1, b"at://key", &mut message));
         assert_eq!(parts(Protocol::ConnectUnary, &[&message], 50), None);
+        let wider = CutRules { floor: 4 << 20, ..RULES };
+        assert_eq!(parts_by(wider, Protocol::ConnectUnary, &[&message], 50), Some(5));
+        let tighter = CutRules { factor: 1, floor: 0, ..RULES };
+        assert_eq!(parts_by(tighter, Protocol::ConnectUnary, &[&message[..]], 50), None);
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn edge(config: &Config, listener: ListenerId, service: &ServiceDraft
     let requests = &mut settings.requests;
     requests.body_bytes = service.request_max.0;
     requests.held_bytes = service.held_bytes_max.0;
+    requests.split_reply_bytes = service.split_reply_max.0;
     requests.default_timeout = time(service.settings.request_timeout);
     requests.max_timeout = time(service.settings.request_timeout_max);
     requests.drain_timeout = time(config.process.drain_timeout);

@@ -119,6 +119,16 @@ pub static PROCESS: &[Key<ProcessDraft>] = &[
     ),
     key!(
         ProcessDraft,
+        "correlation_notes_max",
+        process.correlation_notes_max,
+        Kind::Count(256, 1_048_576),
+        Absent::Default,
+        Tighter::Neither,
+        "Notes about such requests that wait in one worker while others bring in theirs, and four times as many of calls: \
+         more are dropped and counted (`weir_correlation_lost_total`). About 130 bytes each."
+    ),
+    key!(
+        ProcessDraft,
         "nofile",
         process.nofile,
         Kind::Count(64, 1 << 30),

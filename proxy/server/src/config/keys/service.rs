@@ -113,6 +113,12 @@ pub struct ServiceDraft {
     pub held_bytes_max: Bytes,
     /// The cache of its answers.
     pub cache: CacheDraft,
+    /// The parts of a request may have this many times its bytes together ...
+    pub split_factor: u32,
+    /// ... and so many more.
+    pub split_floor: Bytes,
+    /// Bytes of the replies of all parts of one call.
+    pub split_reply_max: Bytes,
 }
 
 impl ServiceDraft {
@@ -143,6 +149,9 @@ impl ServiceDraft {
             request_max: Bytes(32 << 20),
             held_bytes_max: Bytes(256 << 20),
             cache: CacheDraft::default(),
+            split_factor: 2,
+            split_floor: Bytes(1 << 20),
+            split_reply_max: Bytes(64 << 20),
         }
     }
 
@@ -233,6 +242,13 @@ keys! {
         "Parts of one call in flight at once.";
     "chunks_in_flight", settings.chunks_in_flight, Kind::Count(1, 1_024), Absent::Default, Neither,
         "Parts in flight per server, over all callers.";
+    "split_factor", split_factor, Kind::Count(1, 1_000), Absent::Default, Less,
+        "What stands beside the keys of a request goes with each part: a request is split only where its parts have at most \
+         so many times its bytes together, and `split_floor` more.";
+    "split_floor", split_floor, Kind::Size(0, 1 << 30), Absent::Default, Less,
+        "See `split_factor`: small requests with long fields beside their keys are split too.";
+    "split_reply_max", split_reply_max, Kind::Size(1 << 10, 1 << 40), Absent::Default, Less,
+        "Bytes of the answers of all parts of one call; a call with more is refused (RESOURCE_EXHAUSTED).";
     "gather_bytes_max", settings.gather_bytes_max, Kind::Size(1 << 10, 1 << 40), Absent::Default, Less,
         "Answers of parts that are held until the whole answer has left.";
     "calls_in_flight", settings.calls_in_flight, Kind::Count(1, 1_000_000), Absent::Default, Less,
