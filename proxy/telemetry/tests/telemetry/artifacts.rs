@@ -11,7 +11,8 @@ const RULES: [(&str, usize); 3] =
     [("alerts/rules/weir.yml", 7), ("alerts/rules/services.yml", 5), ("alerts/rules/probes.yml", 9)];
 
 /// The dashboards.
-const DASHBOARDS: [&str; 2] = ["dashboards/callers.json", "dashboards/sockets.json"];
+const DASHBOARDS: [&str; 3] =
+    ["dashboards/callers.json", "dashboards/services.json", "dashboards/sockets.json"];
 
 fn read(path: &str) -> String {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
