@@ -10,7 +10,7 @@
 //! The way of a call:
 //! 1. [`Table::find`] by path, [`ContentType::parse`], [`headers::parse_grpc_timeout`];
 //! 2. [`Counter`] counts the keys of the request while its body arrives ([`framing`], then [`scan`] or [`json`]; the query
-//!    of a URL: [`query`]), so that a limit is held against them before any work starts; a [`Refusal`] answers in the
+//!    of a URL: [`query`]; the message in it of a Connect GET: [`connect_get`]), so that a limit is held against them before any work starts; a [`Refusal`] answers in the
 //!    client's protocol;
 //! 3. [`Cut`] cuts a request of many keys into parts, [`Merge`] puts their replies together;
 //! 4. [`Counter`] counts the rows of the reply: a small request may have a large answer. [`status`] says how it ended.
@@ -19,6 +19,7 @@
 //! [`scan::COUNTS_MAX`] fields [`scan::DEPTH_MAX`] messages deep; JSON is at most [`json::DEPTH_MAX`] levels deep.
 #![forbid(unsafe_code)]
 
+pub mod connect_get;
 pub mod content;
 pub mod count;
 pub mod error;

@@ -240,6 +240,47 @@ fn connect_and_other_http_are_counted_and_refused_in_their_own_words() {
 }
 
 #[test]
+fn a_connect_call_that_is_a_get_is_counted_by_the_message_in_its_query() {
+    use base64::Engine as _;
+    let service = Service::start(1, None);
+    let limits = "[undeclared]\noperations_per_request = 10\nmode = \"refuse\"\n";
+    let weir = Weir::with_file(&file(&service, limits));
+    let get = |query: String| http1(weir.port, &format!("GET /{POSTS}?connect=v1&{query} HTTP/1.1"), "");
+    let json = |count| {
+        let uris = uris(count, ",", |n| format!("%22at://{n}%22"));
+        format!("encoding=json&message=%7B%22uris%22:%5B{uris}%5D%7D")
+    };
+    let proto = |count| {
+        let message = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(elements(count));
+        format!("encoding=proto&base64=1&message={message}")
+    };
+    for query in [json(11), proto(11)] {
+        let refused = get(query);
+        assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
+        for part in ["\"code\":\"resource_exhausted\"", "asked 11, ceiling 10"] {
+            assert!(refused.contains(part), "no {part:?} in {refused}");
+        }
+    }
+    for wrong in
+        ["encoding=json&message=%7B%22uris", "encoding=proto&base64=1&message=*", "message=a&message=b"]
+    {
+        let refused = get(wrong.to_owned());
+        assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("invalid_argument"), "{refused}");
+    }
+    assert!(service.seen().is_empty(), "{:?}", service.seen());
+    for query in [json(10), proto(10)] {
+        let answer = get(query);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!(service.seen().len(), 2);
+    for (outcome, count) in [("refused", 2.0), ("invalid", 3.0), ("ok", 2.0)] {
+        let labels = [("protocol", "connect"), ("method", POSTS), ("outcome", outcome)];
+        eventually("it is counted", || weir.series("weir_requests_total", &labels) == Some(count));
+    }
+    assert_eq!(weir.series("weir_rpc_calls", &[("service", "dataplane")]), Some(0.0), "nothing is left");
+}
+
+#[test]
 fn a_paced_call_waits_for_its_turn() {
     let service = Service::start(1, None);
     let limits = "[undeclared]\noperations_per_second = 1_000\nburst = 1\nmode = \"pace\"\n";

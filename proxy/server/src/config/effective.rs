@@ -271,7 +271,8 @@ pub fn is_fixed(section: &str, key: &str) -> bool {
                 "split_reply_max",
                 "retry_percent",
             ];
-            fixed.contains(&key) || ["health", "eject", "tls", "cache_"].iter().any(|group| key.starts_with(group))
+            fixed.contains(&key)
+                || ["health", "eject", "tls", "cache_"].iter().any(|group| key.starts_with(group))
         }
         "listener" => {
             let fixed = ["address", "pool", "cluster", "service", "mode", "group", "backlog", "principal"];

@@ -10,14 +10,17 @@ use crate::tls::{INVALID, caller_of};
 use http::{HeaderMap, Method, header};
 use std::sync::Arc;
 use std::time::Duration;
-use weir_edge::{BodyPlan, Client, Gate, Head, Opening, Peer, Plan, Protocol, TimeoutPlan, Visit, declared};
+use weir_edge::{
+    BodyPlan, Client, Gate, Head, Opening, Peer, Plan, Protocol, Reason, Refusal, TimeoutPlan, Visit,
+    declared,
+};
 use weir_engine::caller::Identity;
 use weir_engine::correlate::CorrelationId;
 use weir_engine::ledger::Outcome;
 use weir_engine::rpc::{self, method_of_path};
 use weir_engine::settings::{Address, Backend, LimitMode, Settings};
 use weir_engine::units::ListenerId;
-use weir_rpc::{Codec, ContentType, Counter, count::Direction};
+use weir_rpc::{Codec, ContentType, Counter, Wire, connect_get, count::Direction};
 
 /// One listener's gate.
 pub(super) struct ListenerGate {
@@ -69,16 +72,21 @@ impl Gate for ListenerGate {
             let most = u32::try_from(edge.request_max.0).unwrap_or(u32::MAX);
             let kind = head.headers.get(header::CONTENT_TYPE);
             let kind = kind.and_then(|value| ContentType::parse(value.as_bytes()));
-            let request = method.as_ref().and_then(|method| {
-                let kind = kind?;
-                Some(Counter::new(
-                    method,
-                    Direction::Request,
-                    kind,
-                    is_encoded(head.headers, head.protocol),
-                    most,
-                ))
-            });
+            let request = match (&method, head.method) {
+                (None, _) => None,
+                (Some(method), &Method::GET) => match get_counter(method, head.query, most) {
+                    Ok(counter) => counter,
+                    Err(refusal) => {
+                        let end = rpc::End { outcome: Outcome::Invalid, reply_keys: 0, bytes: 0 };
+                        state.engine.answered(begun.call, &end, now);
+                        return Err(refusal);
+                    }
+                },
+                (Some(method), _) => kind.map(|kind| {
+                    let encoded = is_encoded(head.headers, head.protocol);
+                    Counter::new(method, Direction::Request, kind, encoded, most)
+                }),
+            };
             let query =
                 if method.is_some() { 0 } else { edge.query_plan().count(head.query.as_bytes()).total() };
             let name = method.as_ref().map_or(rpc::methods::OTHER, |method| &method.name);
@@ -165,6 +173,20 @@ fn who(
         return (identity, trusted);
     }
     (Identity { listener, name: principal.clone(), principal }, false)
+}
+
+/// Counts the message in the query of a Connect GET, which is there as a whole: what is wrong with it is told when the call
+/// is judged, as of a body. `None`: there is none in it.
+fn get_counter(method: &weir_rpc::Method, query: &str, most: u32) -> Result<Option<Counter>, Refusal> {
+    let message = connect_get::message(query.as_bytes());
+    let message = message.map_err(|cause| Refusal::new(Reason::Malformed, cause.to_string()))?;
+    Ok(message.map(|message| {
+        let kind = ContentType { wire: Wire::Unary, codec: message.codec };
+        let mut counter = Counter::new(method, Direction::Request, kind, message.compressed, most);
+        // An error stays, and is told at the end.
+        let _ = counter.feed(&message.bytes);
+        counter
+    }))
 }
 
 /// The body as a whole is compressed. (gRPC says it of each message.)
