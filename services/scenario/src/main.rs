@@ -5,7 +5,7 @@
 //! the key; every request ends exactly once. Wrong and missing answers are part of every report. Each run prints one
 //! JSON object on stdout.
 //!
-//! `cql-*` are the same for a table of Cassandra or Scylla.
+//! `cql-*` are the same for a table of Cassandra or Scylla, `rpc-*` for calls of a service.
 //!
 //! One thread and plain epoll, so that the tool takes little of the cores it shares with what it measures.
 //! From the bottom: `keys`, `values` (what is stored), `wire` (requests out, replies checked), `net`, `epoll`,
@@ -34,6 +34,7 @@ mod quiet;
 mod random;
 mod raw_proxy;
 mod report;
+mod rpc;
 mod slow_readers;
 mod sockets;
 mod storm;
@@ -57,6 +58,8 @@ Examples:
   weir-scenario sockets --destination 127.0.0.1:11211
   weir-scenario cql-fill --server 127.0.0.1:9042 --keys 50000
   weir-scenario cql-load --server 127.0.0.1:9142 --depth 64 --seconds 3
+  weir-scenario rpc-service --listen 127.0.0.1:3000 --key-micros 15
+  weir-scenario rpc-load --server 127.0.0.1:3100 --depth 64 --keys-per-call 20 --seconds 3
 
 `fill` first; what reads must be given the same --keys, --value-size, --key-style and --seed.
 Exit status: 0 the run was carried out (failures are in the report), 1 an answer was wrong, 2 it could not run.";
@@ -104,6 +107,10 @@ enum Scenario {
     CqlHold(cql::CqlHold),
     /// CQL: one SELECT every 20 ms on one connection, through whatever happens to the server
     CqlProbe(cql::CqlProbe),
+    /// RPC: a data plane that knows every key, gRPC and Connect
+    RpcService(rpc::RpcService),
+    /// RPC: a closed loop of calls of GetPostRecords
+    RpcLoad(rpc::RpcLoad),
     /// Pass bytes on, one upstream connection per client connection: the floor of what a proxy costs
     #[command(hide = true)]
     RawProxy(raw_proxy::RawProxy),
@@ -153,6 +160,9 @@ fn run(cli: &Cli) -> Result<options::Outcome> {
         Scenario::CqlProbe(options) => cql::probe(options),
         Scenario::RawProxy(options) => raw_proxy::serve(options)
             .map(|()| options::Outcome { report: serde_json::Value::Null, falsified: false }),
+        Scenario::RpcService(options) => rpc::serve(options)
+            .map(|()| options::Outcome { report: serde_json::Value::Null, falsified: false }),
+        Scenario::RpcLoad(options) => rpc::load(options),
         Scenario::Sockets { destination } => {
             let report = serde_json::to_value(sockets::report(*destination)?)?;
             Ok(options::Outcome { report, falsified: false })
