@@ -46,7 +46,7 @@ const RULES: &[Rule] = &[
         never: &[IMPURE, &["prometheus-client"]],
         may_reach: &["weir-cql", "weir-memcached"],
     },
-    // The only crate that names pingora. Nothing of the metrics: it counts, and its owner reads.
+    // The only crate of the product that names pingora. Nothing of the metrics: it counts, and its owner reads.
     Rule {
         package: "weir-edge",
         never: &[&["prometheus*", "scylla*"]],
@@ -72,6 +72,8 @@ const RULES: &[Rule] = &[
     // The scenarios judge weir from outside: sharing code with it would share its mistakes. The CQL load measures on the
     // codec (a driver would blur what a proxy costs), whose judges are the crates that its own tests compare it with.
     Rule { package: "weir-scenario", never: &[&["pingora*"]], may_reach: &["weir-cql"] },
+    // A bare pingora to compare weir with: it must not be weir.
+    Rule { package: "weir-passthrough", never: &[&["prometheus-client"]], may_reach: &[] },
     Rule { package: "xtask", never: &[&["tokio", "pingora*"]], may_reach: &[] },
 ];
 

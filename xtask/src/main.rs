@@ -119,6 +119,10 @@ enum Bench {
     #[command(after_help = "Examples:\n  cargo xtask bench probes\n  \
         cargo xtask bench probes --quick --only churn")]
     Probes(bench::probes::Options),
+    /// RPC: every row of docs/benchmarks-rpc.md, against no proxy and a bare pingora pass-through
+    #[command(after_help = "Examples:\n  cargo xtask bench rpc\n  cargo xtask bench rpc --quick\n  \
+        cargo xtask bench rpc --only grpc-1x64 --only large --rounds 5")]
+    Rpc(bench::rpc::Options),
 }
 
 fn main() -> ExitCode {
@@ -148,6 +152,7 @@ fn run(cli: Cli) -> Result<bool> {
         Task::Bench { protocol: Bench::Memcached(options) } => bench::run(&workspace, &options),
         Task::Bench { protocol: Bench::Cql(options) } => bench::cql::run(&workspace, &options),
         Task::Bench { protocol: Bench::Probes(options) } => bench::probes::run(&workspace, &options),
+        Task::Bench { protocol: Bench::Rpc(options) } => bench::rpc::run(&workspace, &options),
         Task::Bpf(options) => bpf::run(&workspace, options),
         Task::Cassandra { action } => cassandra::run(&workspace, action),
         Task::Demo(options) => demo::run(&workspace, options),

@@ -188,13 +188,25 @@ impl Weir {
         Self::start_route(workspace, name, door, "--cql", &node.to_string())
     }
 
+    /// Starts it with a configuration file, of which `door` is a listener.
+    pub fn start_with_file(workspace: &Workspace, name: &str, door: Door, text: &str) -> Result<Self> {
+        let file = workspace.scratch("logs")?.join(format!("weir-{name}.toml"));
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        Self::start_flags(workspace, name, door, &["--config", &file.to_string_lossy()])
+    }
+
     fn start_route(workspace: &Workspace, name: &str, door: Door, flag: &str, server: &str) -> Result<Self> {
+        let route = format!("{door}={server}");
+        Self::start_flags(workspace, name, door, &[flag, &route])
+    }
+
+    fn start_flags(workspace: &Workspace, name: &str, door: Door, flags: &[&str]) -> Result<Self> {
         let program = workspace.binary(Profile::Release, "weir")?;
         let metrics = Door::free_port()?;
         let folder = PrivateFolder::new(name)?;
         let admin = folder.file("admin.sock");
         let mut command = Command::new(&program);
-        command.arg("run").args([flag, &format!("{door}={server}")]);
+        command.arg("run").args(flags);
         command
             .args(["--metrics", &metrics.to_string()])
             .arg("--admin")

@@ -7,6 +7,7 @@ pub mod cql;
 mod measure;
 mod page;
 pub mod probes;
+pub mod rpc;
 mod storms;
 
 use std::collections::BTreeMap;
