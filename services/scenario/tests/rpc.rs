@@ -85,7 +85,8 @@ fn an_answer_without_its_records_is_no_answer() {
                 let mut from = [0; 4_096];
                 // Head and body of a small call come in one piece, or the answer is a little early.
                 while stream.read(&mut from).is_ok_and(|read| read > 0) {
-                    let reply = b"HTTP/1.1 200 OK\r\ncontent-type: application/proto\r\ncontent-length: 0\r\n\r\n";
+                    let reply =
+                        b"HTTP/1.1 200 OK\r\ncontent-type: application/proto\r\ncontent-length: 0\r\n\r\n";
                     if stream.write_all(reply).is_err() {
                         return;
                     }

@@ -157,7 +157,8 @@ pub fn markdown(results: &Results) -> Result<String> {
     let mut page = String::from(
         "# Benchmarks\n\n\
          Written by `cargo xtask bench memcached`; the numbers are of one run on one machine. Read the ratios: load\n\
-         generator, proxy and memcached share the cores, so absolute rates say more about the machine than about weir.\n\n",
+         generator, proxy and memcached share the cores, so absolute rates say more about the machine than about weir.\n\
+         Others: [CQL](benchmarks-cql.md), [RPC](benchmarks-rpc.md), [probes](benchmarks-probes.md).\n\n",
     );
     writeln!(page, "- machine: {}", proc::machine())?;
     for (name, arguments) in [("memcached", "--version"), ("nutcracker", "--version"), ("rustc", "--version")]

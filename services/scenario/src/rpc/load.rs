@@ -106,6 +106,28 @@ struct Counts {
     reply_bytes: u64,
 }
 
+impl Counts {
+    /// A call has ended; `measured`: inside the window.
+    fn ended(&mut self, ended: Result<messages::Found>, took: Duration, measured: bool) {
+        match ended {
+            Ok(found) => {
+                self.checks.hits += found.right;
+                self.checks.wrong += found.wrong;
+                self.checks.missing += found.missing;
+                if measured {
+                    self.operations += 1;
+                    self.latency.record(took.as_nanos() as u64);
+                }
+            }
+            Err(error) => {
+                self.checks.failed += 1;
+                self.failed += u64::from(measured);
+                self.faults.note_line(format!("{error:#}").as_bytes());
+            }
+        }
+    }
+}
+
 impl Run {
     /// Calls until told to stop.
     async fn converse(&self, mut sender: Sender, mut random: Random) {
@@ -115,26 +137,9 @@ impl Run {
             let started = Instant::now();
             let called = tokio::time::timeout(patience, self.call(&mut sender, &indices)).await;
             let took = started.elapsed();
-            let measured = self.phase.get() == Phase::Measure;
             let ended = called.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {patience:?}")));
             let failed = ended.is_err();
-            let counts = &mut *self.counts.borrow_mut();
-            match ended {
-                Ok(found) => {
-                    counts.checks.hits += found.right;
-                    counts.checks.wrong += found.wrong;
-                    counts.checks.missing += found.missing;
-                    if measured {
-                        counts.operations += 1;
-                        counts.latency.record(took.as_nanos() as u64);
-                    }
-                }
-                Err(error) => {
-                    counts.checks.failed += 1;
-                    counts.failed += u64::from(measured);
-                    counts.faults.note_line(format!("{error:#}").as_bytes());
-                }
-            }
+            self.counts.borrow_mut().ended(ended, took, self.phase.get() == Phase::Measure);
             if failed {
                 // The next call would most likely fail alike, and at once.
                 return;
