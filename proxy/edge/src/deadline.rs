@@ -56,7 +56,10 @@ impl Deadline {
         let left = at.saturating_duration_since(now);
         match protocol {
             Protocol::Grpc | Protocol::GrpcWeb => {
-                headers.insert(GRPC_TIMEOUT, grpc_timeout(left));
+                let mut value = grpc_timeout(left);
+                // Never the same twice: the table of a connection's headers has no use for it.
+                value.set_sensitive(true);
+                headers.insert(GRPC_TIMEOUT, value);
             }
             Protocol::ConnectUnary | Protocol::ConnectStream => {
                 let millis = left.as_millis().clamp(1, 9_999_999_999) as u64;

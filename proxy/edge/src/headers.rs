@@ -63,9 +63,11 @@ pub(crate) fn to_service(from: &HeaderMap, trusts_caller: bool) -> Option<Header
 
 /// The headers of a reply for the client.
 pub(crate) fn to_client(headers: &mut HeaderMap) {
-    let from = headers.clone();
-    // A service that names too much gets its names ignored, not its reply lost.
-    let _ = remove_nominated(headers, &from);
+    if headers.contains_key(header::CONNECTION) {
+        let from = headers.clone();
+        // A service that names too much gets its names ignored, not its reply lost.
+        let _ = remove_nominated(headers, &from);
+    }
     for name in HOP_BY_HOP {
         headers.remove(name);
     }

@@ -67,6 +67,14 @@ fn hex(digits: &[u8], into: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// Two digits for each byte.
+fn write_hex(bytes: &[u8], into: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(into.chunks_exact_mut(2)) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+}
+
 /// Makes ids that nobody else makes. Not secrets.
 #[derive(Debug, Default)]
 pub(crate) struct TraceIds {
@@ -84,8 +92,13 @@ impl TraceIds {
         id[8..].copy_from_slice(&part(1));
         let id = TraceId(id);
         // Not sampled: nobody asked for it to be.
-        let header = format!("00-{id}-{:016x}-00", u64::from_be_bytes(part(2)));
-        (id, HeaderValue::try_from(header).unwrap_or_else(|_| HeaderValue::from_static("")))
+        let mut header = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        write_hex(&id.0, &mut header[3..35]);
+        write_hex(&part(2), &mut header[36..52]);
+        let mut value = HeaderValue::from_bytes(&header).unwrap_or_else(|_| HeaderValue::from_static(""));
+        // Never the same twice: the table of a connection's headers has no use for it.
+        value.set_sensitive(true);
+        (id, value)
     }
 }
 

@@ -1,9 +1,10 @@
 //! One address of the service.
 
+use super::http2::NoReply;
 use super::lane::{self, Lane};
 use super::pool::{Pool, Pooled};
 use super::standing::{Server, Standing};
-use super::{Failure, Reply, ReplyBody, Request};
+use super::{Failure, Incoming, Reply, ReplyBody, Request};
 use crate::settings::{UpstreamProtocol, UpstreamSettings};
 use crate::stats::Stats;
 use std::sync::Arc;
@@ -130,12 +131,13 @@ impl Endpoint {
                     return Err(Failure::not_sent("the connection has just ended".to_owned(), request));
                 };
                 let place = Place::on_lane(permit, lane.counter());
-                match sender.try_send_request(request).await {
+                match sender.send(request, lane.under_way()).await {
                     Ok(reply) => Ok(self.reply_of(reply, place)),
-                    Err(mut error) => Err(match error.take_message() {
-                        Some(request) => Failure::not_sent(error.into_error().to_string(), request),
-                        None => Failure::before_reply(&error.into_error()),
-                    }),
+                    Err(NoReply::Unsent(request, error)) => {
+                        Err(Failure::not_sent(error.to_string(), *request))
+                    }
+                    Err(NoReply::Unopened(error)) => Err(Failure::unopened(&error)),
+                    Err(NoReply::Lost(error)) => Err(Failure::before_reply(&error)),
                 }
             }
             Way::Http1(pool) => {
@@ -147,6 +149,7 @@ impl Endpoint {
                 match sender.try_send_request(request).await {
                     Ok(reply) => {
                         let pooled = Some(Pooled::new(pool.clone(), sender, held));
+                        let reply = reply.map(Incoming::Http1);
                         Ok(self.reply_of(reply, Place { _permit: permit, counter: None, pooled }))
                     }
                     Err(mut error) => Err(match error.take_message() {
@@ -160,10 +163,9 @@ impl Endpoint {
 }
 
 impl Endpoint {
-    fn reply_of(&self, reply: http::Response<hyper::body::Incoming>, mut place: Place) -> Reply {
-        use hyper::body::Body as _;
+    fn reply_of(&self, reply: http::Response<Incoming>, mut place: Place) -> Reply {
         let (head, incoming) = reply.into_parts();
-        if incoming.is_end_stream() {
+        if incoming.is_end() {
             place.read_to_end();
         }
         Reply { head, body: ReplyBody { incoming, place, standing: self.standing.clone() } }

@@ -3,7 +3,7 @@
 
 use super::Request;
 use crate::answer::{Reason, Refusal};
-use std::error::Error as _;
+use std::error::Error;
 
 /// What the service knows of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +50,19 @@ impl Failure {
     }
 
     /// The request was handed to the connection, and no head came back.
-    pub(super) fn before_reply(error: &hyper::Error) -> Failure {
+    pub(super) fn before_reply(error: &(dyn Error + 'static)) -> Failure {
         let sent = if is_unprocessed(error) { Sent::Unprocessed } else { Sent::Unknown };
         Failure { sent, what: in_words(error), against: sent == Sent::Unknown, request: None }
     }
 
+    /// The connection took it and ended before a byte of it was written.
+    pub(super) fn unopened(error: &h2::Error) -> Failure {
+        Failure { sent: Sent::Unprocessed, what: in_words(error), against: false, request: None }
+    }
+
     /// The reply was cut.
-    pub(super) fn in_reply(error: hyper::Error) -> Failure {
-        Failure { sent: Sent::Unknown, what: in_words(&error), against: true, request: None }
+    pub(super) fn in_reply(error: &(dyn Error + 'static)) -> Failure {
+        Failure { sent: Sent::Unknown, what: in_words(error), against: true, request: None }
     }
 
     /// What the client is told.
@@ -78,12 +83,12 @@ impl Failure {
     }
 }
 
-fn http2(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source().and_then(|source| source.downcast_ref::<h2::Error>())
+fn http2<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
+    error.downcast_ref().or_else(|| error.source()?.downcast_ref())
 }
 
 /// RFC 9113, 8.7: such a request was not acted on. (A GOAWAY ends only the streams above the last one it names.)
-fn is_unprocessed(error: &hyper::Error) -> bool {
+fn is_unprocessed(error: &(dyn Error + 'static)) -> bool {
     http2(error).is_some_and(|error| {
         let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
         let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
@@ -91,7 +96,7 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-fn in_words(error: &hyper::Error) -> String {
+fn in_words(error: &(dyn Error + 'static)) -> String {
     match http2(error).and_then(h2::Error::reason) {
         Some(reason) => format!("{reason:?}"),
         None => match error.source() {

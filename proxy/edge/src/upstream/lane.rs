@@ -4,14 +4,11 @@
 //! dialled; so for a while there is one more than `connections`, each time the service leaves one.
 
 use super::dial::dial;
-use super::line::Line;
-use super::outgoing::Outgoing;
+use super::http2::{self, Life, Sender};
 use super::standing::Standing;
 use super::tls::Handshake;
 use crate::settings::UpstreamSettings;
 use crate::stats::{Count, Stats};
-use hyper::client::conn::http2::{self, Connection, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,8 +22,6 @@ use weir_engine::settings::Address;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// A connection that lived this long was a good one: the next dial does not wait.
 const GOOD_LIFE: Duration = Duration::from_secs(1);
-
-type Sender = SendRequest<Outgoing>;
 
 /// A connection's place.
 #[derive(Debug)]
@@ -89,18 +84,14 @@ impl Keeper {
         loop {
             let began = Instant::now();
             match self.connect().await {
-                Ok((sender, connection)) => {
+                Ok((sender, life)) => {
                     self.stats.upstream_opens.add();
                     let open = Count::hold(&self.stats, |stats| &stats.upstream_connections_now);
                     self.publish.send_replace(Some(sender));
                     let also = self.standing.opened();
-                    let ended = connection.await;
+                    let why = life.over().await;
                     self.publish.send_replace(None);
                     drop((open, also));
-                    let why = match ended {
-                        Ok(()) => "the service ended the connection".to_owned(),
-                        Err(error) => format!("the connection ended: {error}"),
-                    };
                     self.standing.set_trouble(why);
                 }
                 Err(why) => {
@@ -123,22 +114,11 @@ impl Keeper {
         }
     }
 
-    async fn connect(&self) -> io::Result<(Sender, Connection<TokioIo<Line>, Outgoing, TokioExecutor>)> {
+    async fn connect(&self) -> io::Result<(Sender, Life)> {
         let settings = &self.settings;
         let stream = dial(&self.address, self.tls.as_ref(), settings.connect_timeout).await?;
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(settings.stream_window)
-            .initial_connection_window_size(settings.connection_window)
-            .max_header_list_size(settings.header_bytes)
-            .keep_alive_interval(settings.ping_interval)
-            .keep_alive_timeout(settings.ping_timeout)
-            .keep_alive_while_idle(true)
-            // Nothing is pushed here.
-            .max_concurrent_streams(0);
-        match timeout(settings.connect_timeout, builder.handshake(TokioIo::new(stream))).await {
-            Ok(Ok(connected)) => Ok(connected),
+        match timeout(settings.connect_timeout, http2::open(stream, settings)).await {
+            Ok(Ok(opened)) => Ok(opened),
             Ok(Err(error)) => Err(io::Error::other(format!("no HTTP/2: {error}"))),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the HTTP/2 handshake took too long")),
         }

@@ -14,6 +14,7 @@ mod dial;
 mod endpoint;
 mod failure;
 mod health;
+mod http2;
 mod lane;
 mod line;
 mod outgoing;
@@ -36,7 +37,7 @@ use crate::stats::{Count, Stats};
 use bytes::Bytes;
 use endpoint::{Endpoint, Place};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::{Body as _, Frame};
 use retry::Budget;
 use standing::Standing;
 use std::future::Future as _;
@@ -290,6 +291,22 @@ pub(crate) struct Reply {
     pub(crate) body: ReplyBody,
 }
 
+/// The rest of a reply, as its connection brings it.
+#[derive(Debug)]
+enum Incoming {
+    Http2(http2::ReplyStream),
+    Http1(hyper::body::Incoming),
+}
+
+impl Incoming {
+    fn is_end(&self) -> bool {
+        match self {
+            Incoming::Http2(stream) => stream.is_end(),
+            Incoming::Http1(body) => body.is_end_stream(),
+        }
+    }
+}
+
 /// The rest of a reply. Dropped before its end, it takes the request back.
 #[derive(Debug)]
 pub(crate) struct ReplyBody {
@@ -304,19 +321,26 @@ impl ReplyBody {
     /// # Errors
     /// When the service broke off.
     pub(crate) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Failure>> {
-        let frame = self.incoming.frame().await;
+        let frame = match &mut self.incoming {
+            Incoming::Http2(stream) => {
+                stream.frame().await.map(|frame| frame.map_err(|error| Failure::in_reply(&error)))
+            }
+            Incoming::Http1(body) => {
+                body.frame().await.map(|frame| frame.map_err(|error| Failure::in_reply(&error)))
+            }
+        };
         if frame.is_none() {
             self.place.read_to_end();
         }
         if matches!(frame, Some(Err(_))) {
             self.standing.failed();
         }
-        frame.map(|frame| frame.map_err(Failure::in_reply))
+        frame
     }
 
     /// Nothing comes any more.
     pub(crate) fn is_end(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.is_end()
     }
 
     /// All of it, up to a bound; for the edge's own questions.
