@@ -152,7 +152,7 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     /// The longest pause between dials of an address that does not answer.
     pub max_backoff: Duration,
-    /// HTTP/2 PING after this long without a frame ...
+    /// An HTTP/2 PING so often ...
     pub ping_interval: Duration,
     /// ... and the connection is cut when no answer came for this long.
     pub ping_timeout: Duration,
