@@ -1,0 +1,40 @@
+//! `weir-dataplane`: see [`weir_dataplane::options`] for the command line.
+
+use clap::Parser as _;
+use std::process::ExitCode;
+use weir_dataplane::options::{Cli, Command};
+use weir_dataplane::{migrate, serve, world};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let threads = match &cli.command {
+        Command::Serve(arguments) => arguments.threads.clamp(1, 64),
+        Command::Migrate(_) | Command::Seed(_) => 1,
+    };
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match builder.worker_threads(threads).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::from(error).context("starting tokio")),
+    };
+    let done = runtime.block_on(async {
+        match &cli.command {
+            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Migrate(arguments) => migrate::run(arguments).await,
+            Command::Seed(arguments) => world::run(arguments).await,
+        }
+    });
+    // A name look-up that hangs is no reason to stay.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("weir-dataplane: {error:#}");
+    ExitCode::FAILURE
+}
