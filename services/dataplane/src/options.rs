@@ -63,7 +63,9 @@ pub struct DatabaseArgs {
 
 /// `weir-dataplane migrate`
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example:\n  weir-dataplane migrate --cql 127.0.0.1:9142 --keyspace weir_bsky --replication 3")]
+#[command(
+    after_help = "Example:\n  weir-dataplane migrate --cql 127.0.0.1:9142 --keyspace weir_bsky --replication 3"
+)]
 pub struct MigrateArgs {
     /// The database.
     #[command(flatten)]
@@ -315,7 +317,13 @@ impl ServeArgs {
         within(&mut problems, "--keys-max", self.keys_max as u64, 1, 100_000_000);
         within(&mut problems, "--message-bytes-max", self.message_bytes_max as u64, 1 << 10, 1 << 30);
         within(&mut problems, "--deadline-ms", self.deadline_ms, 1, 3_600_000);
-        within(&mut problems, "--database-queries-per-request", self.database_queries_per_request as u64, 1, 4_096);
+        within(
+            &mut problems,
+            "--database-queries-per-request",
+            self.database_queries_per_request as u64,
+            1,
+            4_096,
+        );
         within(&mut problems, "--cache-connections", self.cache_connections as u64, 1, 1_024);
         within(&mut problems, "--cache-queue-max", self.cache_queue_max as u64, 1, 1_000_000);
         within(&mut problems, "--cache-keys-per-get", self.cache_keys_per_get as u64, 1, 1_000);
@@ -331,7 +339,8 @@ impl ServeArgs {
         within(&mut problems, "--follows-max", self.follows_max as u64, 1, 100_000);
         within(&mut problems, "--thread-uris-max", self.thread_uris_max as u64, 1, 100_000);
         if self.keys_max < self.keys_per_request_max {
-            problems.push("--keys-max is below --keys-per-request-max: no such call would ever be served".into());
+            problems
+                .push("--keys-max is below --keys-per-request-max: no such call would ever be served".into());
         }
         let source: Option<IpAddr> = self.unbounded_source.parse().ok();
         if source.is_none() {
@@ -391,12 +400,18 @@ mod tests {
     #[test]
     fn every_problem_is_told_at_once() {
         let told = serve(&[
-            "--listen=nowhere", "--memcached=unix:relative", "--cql=:1", "--keyspace=a-b", "--threads=0", "--ttl=0",
+            "--listen=nowhere",
+            "--memcached=unix:relative",
+            "--cql=:1",
+            "--keyspace=a-b",
+            "--threads=0",
+            "--ttl=0",
             "--unbounded",
         ])
         .expect_err("refused")
         .to_string();
-        assert!(told.starts_with("7 problems:"), "{told}");
+        // a relative socket is wrong by itself, and --unbounded has no use for a socket
+        assert!(told.starts_with("8 problems:"), "{told}");
         for name in ["--listen", "--memcached", "--cql", "--keyspace", "--threads", "--ttl", "--i-know"] {
             assert!(told.contains(name), "{name} in {told}");
         }
@@ -412,7 +427,10 @@ mod tests {
 
     #[test]
     fn addresses_become_what_the_client_takes() {
-        assert_eq!(serve(&["--memcached=unix:/run/m.sock"]).expect("accepted").memcached, "unix:///run/m.sock");
+        assert_eq!(
+            serve(&["--memcached=unix:/run/m.sock"]).expect("accepted").memcached,
+            "unix:///run/m.sock"
+        );
         assert_eq!(serve(&["--memcached=cache:11211"]).expect("accepted").memcached, "tcp://cache:11211");
     }
 }

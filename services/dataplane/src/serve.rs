@@ -98,9 +98,12 @@ pub async fn start(settings: &Settings) -> Result<Running> {
             Some(Arc::new(Unbounded { source: *source, server, store: store.clone(), ttl: bounds.ttl }))
         }
     };
-    let reads = Arc::new(Reads::new(store, cache, Bounds::from(bounds), bounds.cache_fills_max, metrics.clone()));
+    let reads =
+        Arc::new(Reads::new(store, cache, Bounds::from(bounds), bounds.cache_fills_max, metrics.clone()));
     let plane = DataPlane { reads: reads.clone(), gate: Gate::new(bounds, metrics.clone()), unbounded };
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening at {}", settings.listen))?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("listening at {}", settings.listen))?;
     let address = listener.local_addr().context("its address")?;
     let (stop, stopped) = watch::channel(false);
     let service = ServiceServer::new(plane)

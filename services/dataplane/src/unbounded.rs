@@ -32,7 +32,10 @@ pub struct Unbounded {
 
 impl Unbounded {
     /// The records at these addresses, a task for each. Dropping this leaves the tasks running, as the original did.
-    pub async fn post_records(self: &Arc<Unbounded>, uris: Vec<String>) -> Result<GetPostRecordsResponse, Status> {
+    pub async fn post_records(
+        self: &Arc<Unbounded>,
+        uris: Vec<String>,
+    ) -> Result<GetPostRecordsResponse, Status> {
         let tasks: Vec<_> = uris
             .into_iter()
             .map(|uri| {
@@ -76,7 +79,9 @@ impl Unbounded {
     async fn dial(&self) -> Result<TcpStream> {
         let (source, server) = (self.source, self.server);
         let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.bind(SocketAddr::new(source, 0)).with_context(|| format!("dial tcp {source}:0->{server}: bind"))?;
+        socket
+            .bind(SocketAddr::new(source, 0))
+            .with_context(|| format!("dial tcp {source}:0->{server}: bind"))?;
         socket.connect(server).await.with_context(|| format!("dial tcp {source}:0->{server}: connect"))
     }
 
@@ -88,8 +93,11 @@ impl Unbounded {
         if head == "END\r\n" {
             return Ok(None);
         }
-        let length = head.strip_prefix("VALUE ").and_then(|rest| rest.trim_end().rsplit(' ').next()?.parse().ok());
-        let Some(length) = length.filter(|length: &usize| *length <= 1 << 20) else { bail!("memcached said {head:?}") };
+        let length =
+            head.strip_prefix("VALUE ").and_then(|rest| rest.trim_end().rsplit(' ').next()?.parse().ok());
+        let Some(length) = length.filter(|length: &usize| *length <= 1 << 20) else {
+            bail!("memcached said {head:?}")
+        };
         let mut value = vec![0; length];
         stream.read_exact(&mut value).await?;
         Ok(entry::decode(value.into()))

@@ -112,7 +112,8 @@ async fn get(client: &mut Client, keys: &[String]) -> Result<Vec<Item>, CacheErr
 }
 
 async fn set(client: &mut Client, items: &[(String, Vec<u8>)], ttl: u32) -> Result<(), CacheError> {
-    let pairs: Vec<(&str, &[u8])> = items.iter().map(|(key, value)| (key.as_str(), value.as_slice())).collect();
+    let pairs: Vec<(&str, &[u8])> =
+        items.iter().map(|(key, value)| (key.as_str(), value.as_slice())).collect();
     let stored = client.set_multi(&pairs, Some(i64::from(ttl)), None).await.map_err(|error| fault(&error))?;
     match stored.values().any(Result::is_err) {
         true => Err(CacheError::Refused),

@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn no_two_pairs_share_a_key() {
         let pairs = [("a", "b|c"), ("a|b", "c"), ("", "a|b"), ("|", ""), ("", "|"), ("1 a", "b"), ("a", "b")];
-        let keys: std::collections::BTreeSet<String> = pairs.iter().map(|(a, b)| of_pair("e", a, b)).collect();
+        let keys: std::collections::BTreeSet<String> =
+            pairs.iter().map(|(a, b)| of_pair("e", a, b)).collect();
         assert_eq!(keys.len(), pairs.len(), "{keys:?}");
         assert_eq!(of_pair("e", "did:plc:a", "did:plc:b"), "e:did:plc:a|did:plc:b");
     }
@@ -72,7 +73,13 @@ mod tests {
     fn the_id_is_the_one_of_the_documentation() {
         let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(request_id(header).as_deref(), Some("__weir:S_kvNXezTaajzpKdDg5HNg"));
-        for bad in ["", "00-", "00-4bf9-1-1", "00-00000000000000000000000000000000-1-1", "00-+bf92f3577b34da6a3ce929d0e0e4736"] {
+        for bad in [
+            "",
+            "00-",
+            "00-4bf9-1-1",
+            "00-00000000000000000000000000000000-1-1",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736",
+        ] {
             assert_eq!(request_id(bad), None, "{bad}");
         }
     }

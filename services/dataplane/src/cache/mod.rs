@@ -48,7 +48,13 @@ pub struct Cache {
 impl Cache {
     /// Starts `connections` tasks for the server at `dsn` (`tcp://host:port`, `unix:///path`), which connect when they are
     /// first needed; at most `queue` commands wait, and each may take `timeout`. The tasks end when the cache is dropped.
-    pub fn start(dsn: &str, connections: usize, queue: usize, timeout: Duration, metrics: Arc<Metrics>) -> Cache {
+    pub fn start(
+        dsn: &str,
+        connections: usize,
+        queue: usize,
+        timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Cache {
         let (jobs, waiting) = mpsc::channel(queue);
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..connections {

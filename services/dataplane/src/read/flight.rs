@@ -83,7 +83,8 @@ impl Flights {
                 },
             }
         }
-        let others = others.into_iter().map(|(flight, keys)| (Waiting(flight.landed.subscribe()), keys)).collect();
+        let others =
+            others.into_iter().map(|(flight, keys)| (Waiting(flight.landed.subscribe()), keys)).collect();
         drop(by_key);
         Claim { own: Claimed { flights: self.clone(), flight, keys: own }, others }
     }

@@ -1,6 +1,9 @@
 //! Every kind of value: what the cache calls it and how the database is asked.
 
-use super::values::{Counts, Edge, FeedLine, Head, Label, Labels, Name, PlacedUri, Places, Seen, StoredActor, StoredRecord, Texts};
+use super::values::{
+    Counts, Edge, FeedLine, Head, Label, Labels, Name, PlacedUri, Places, Seen, StoredActor, StoredRecord,
+    Texts,
+};
 use super::{Keep, Kind};
 use crate::bsky::{ActorInfo, PostRecordMeta, Record};
 use crate::cache::key;
@@ -183,7 +186,14 @@ impl Kind for ActorCounts {
         let rows = store.rows::<ActorCountRow>(rows::ACTOR_COUNTS, (dids,)).await?;
         let counts = |row: ActorCountRow| {
             let counts = [
-                row.posts, row.reposts, row.following, row.followers, row.lists, row.feeds, row.starter_packs, row.drafts,
+                row.posts,
+                row.reposts,
+                row.following,
+                row.followers,
+                row.lists,
+                row.feeds,
+                row.starter_packs,
+                row.drafts,
             ];
             (row.did, Counts { counts: counts.map(count).to_vec() })
         };
@@ -249,13 +259,21 @@ impl Kind for EdgesOf<'_> {
         type Subscription = (String, Option<String>, Option<bool>, Option<bool>, Option<CqlTimestamp>);
         let values = (self.actor, subjects);
         let with_uri = match self.kind {
-            EdgeKind::Follow => "SELECT subject, uri FROM follow_by_actor WHERE actor_did = ? AND subject IN ?",
+            EdgeKind::Follow => {
+                "SELECT subject, uri FROM follow_by_actor WHERE actor_did = ? AND subject IN ?"
+            }
             EdgeKind::Like => "SELECT subject, uri FROM like_by_actor WHERE actor_did = ? AND subject IN ?",
-            EdgeKind::Repost => "SELECT subject, uri FROM repost_by_actor WHERE actor_did = ? AND subject IN ?",
+            EdgeKind::Repost => {
+                "SELECT subject, uri FROM repost_by_actor WHERE actor_did = ? AND subject IN ?"
+            }
             EdgeKind::Mute | EdgeKind::ThreadMute => {
                 let select = match self.kind {
-                    EdgeKind::Mute => "SELECT subject, created_at FROM mute_by_actor WHERE actor_did = ? AND subject IN ?",
-                    _ => "SELECT subject, created_at FROM thread_mute_by_actor WHERE actor_did = ? AND subject IN ?",
+                    EdgeKind::Mute => {
+                        "SELECT subject, created_at FROM mute_by_actor WHERE actor_did = ? AND subject IN ?"
+                    }
+                    _ => {
+                        "SELECT subject, created_at FROM thread_mute_by_actor WHERE actor_did = ? AND subject IN ?"
+                    }
                 };
                 let rows = store.rows::<Dated>(select, values).await?;
                 let edge = |(subject, at)| (subject, Edge { indexed_at: time(at), ..Edge::default() });
@@ -434,7 +452,8 @@ impl Kind for Replies {
 
     async fn load(&self, store: &Store, parents: &[String]) -> Found<Places> {
         let select = "SELECT parent_uri, place, uri FROM reply_by_parent WHERE parent_uri IN ? LIMIT ?";
-        let rows = store.rows::<(String, String, Option<String>)>(select, (parents, limit(self.most))).await?;
+        let rows =
+            store.rows::<(String, String, Option<String>)>(select, (parents, limit(self.most))).await?;
         if rows.len() >= self.most && parents.len() > 1 {
             // The limit cut some of them off, and the rows do not say which: one by one.
             let select = "SELECT place, uri FROM reply_by_parent WHERE parent_uri = ? LIMIT ?";
@@ -476,7 +495,8 @@ impl Kind for AuthorThreads {
         let select = "SELECT uri FROM author_thread WHERE root_uri = ? LIMIT ?";
         each(roots, |root: String| async move {
             let rows = store.rows::<(Option<String>,)>(select, (root, limit(self.most))).await?;
-            Ok((!rows.is_empty()).then(|| Texts { texts: rows.into_iter().filter_map(|row| row.0).collect() }))
+            Ok((!rows.is_empty())
+                .then(|| Texts { texts: rows.into_iter().filter_map(|row| row.0).collect() }))
         })
         .await
     }
@@ -505,7 +525,13 @@ impl Kind for Acquaintances<'_> {
         each(targets, |target: String| async move {
             let mut known = Vec::new();
             for follows in self.follows.chunks(store.keys_per_query()) {
-                known.extend(store.rows::<(String,)>(select, (follows, target.as_str())).await?.into_iter().map(|row| row.0));
+                known.extend(
+                    store
+                        .rows::<(String,)>(select, (follows, target.as_str()))
+                        .await?
+                        .into_iter()
+                        .map(|row| row.0),
+                );
             }
             known.sort();
             Ok((!known.is_empty()).then_some(Texts { texts: known }))

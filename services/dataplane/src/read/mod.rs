@@ -129,14 +129,25 @@ pub struct Reads {
 
 impl Reads {
     /// With at most `fills_max` fills under way.
-    pub fn new(store: Arc<Store>, cache: Arc<Cache>, bounds: Bounds, fills_max: usize, metrics: Arc<Metrics>) -> Reads {
+    pub fn new(
+        store: Arc<Store>,
+        cache: Arc<Cache>,
+        bounds: Bounds,
+        fills_max: usize,
+        metrics: Arc<Metrics>,
+    ) -> Reads {
         let fills = Arc::new(Semaphore::new(fills_max));
         Reads { store, bounds, cache, flights: Arc::default(), fills, metrics }
     }
 
     /// What there is of each key of the plan. Dropping this ends the statements it waits for; gets that were sent are
     /// finished by their connection, and whoever waits for the same keys reads them.
-    pub async fn read<K: Kind>(&self, call: &Call, kind: &K, plan: &Plan) -> Result<FxHashMap<String, K::Value>, Failure> {
+    pub async fn read<K: Kind>(
+        &self,
+        call: &Call,
+        kind: &K,
+        plan: &Plan,
+    ) -> Result<FxHashMap<String, K::Value>, Failure> {
         self.read_past(call, kind, plan, &FxHashSet::default()).await
     }
 
@@ -150,7 +161,8 @@ impl Reads {
     ) -> Result<FxHashMap<String, K::Value>, Failure> {
         let mut found = FxHashMap::default();
         let mut misses: Vec<String> = Vec::new();
-        let (direct, asked): (Vec<&String>, Vec<&String>) = plan.keys.iter().partition(|name| past.contains(*name));
+        let (direct, asked): (Vec<&String>, Vec<&String>) =
+            plan.keys.iter().partition(|name| past.contains(*name));
         misses.extend(direct.into_iter().cloned());
         let mut gets = Vec::new();
         for names in asked.chunks(self.bounds.keys_per_get) {
@@ -186,19 +198,31 @@ impl Reads {
     }
 
     /// What the cache says of each name: `None` where it must be read.
-    async fn cached<K: Kind>(&self, call: &Call, kind: &K, names: &[&String]) -> Vec<(String, Option<Option<K::Value>>)> {
-        let by_key: FxHashMap<String, &String> = names.iter().map(|name| (kind.cache_key(name), *name)).collect();
+    async fn cached<K: Kind>(
+        &self,
+        call: &Call,
+        kind: &K,
+        names: &[&String],
+    ) -> Vec<(String, Option<Option<K::Value>>)> {
+        let by_key: FxHashMap<String, &String> =
+            names.iter().map(|name| (kind.cache_key(name), *name)).collect();
         let keys = call.id.iter().cloned().chain(by_key.keys().cloned()).collect();
         let mut entries: FxHashMap<String, Bytes> = match self.cache.get(keys).await {
             Ok(items) => items.into_iter().collect(),
             Err(_) => FxHashMap::default(),
         };
-        let answers = by_key.into_iter().map(|(key, name)| (name.clone(), entries.remove(&key).and_then(entry::decode)));
+        let answers = by_key
+            .into_iter()
+            .map(|(key, name)| (name.clone(), entries.remove(&key).and_then(entry::decode)));
         answers.collect()
     }
 
     /// Reads these names from the database, those that others are reading from them.
-    async fn loaded<K: Kind>(&self, kind: &K, names: Vec<String>) -> Result<Vec<(String, K::Value)>, Failure> {
+    async fn loaded<K: Kind>(
+        &self,
+        kind: &K,
+        names: Vec<String>,
+    ) -> Result<Vec<(String, K::Value)>, Failure> {
         let mut values = Vec::new();
         let mut wanted: FxHashMap<String, String> =
             names.into_iter().map(|name| (kind.cache_key(&name), name)).collect();
@@ -206,7 +230,8 @@ impl Reads {
             let claim = self.flights.claim(wanted.keys().cloned().collect());
             let shared = claim.others.iter().map(|(_, keys)| keys.len()).sum();
             self.metrics.count_reads(K::NAME, "joined", shared);
-            let others = claim.others.into_iter().map(|(waiting, keys)| async { (waiting.wait().await, keys) });
+            let others =
+                claim.others.into_iter().map(|(waiting, keys)| async { (waiting.wait().await, keys) });
             let (own, others) = futures_util::join!(self.own(kind, claim.own, &wanted), join_all(others));
             let (own_keys, own) = own?;
             for key in own_keys {
@@ -272,8 +297,9 @@ impl Reads {
         tokio::spawn(async move {
             let _permit = permit;
             let fits = entries.iter().filter(|(_, entry)| entry.len() <= ITEM_LONGEST);
-            let (missing, present): (Vec<_>, Vec<_>) =
-                fits.map(|(key, entry)| (key.clone(), entry.to_vec())).partition(|(_, entry)| entry.len() == 1 && entry[0] == b'0');
+            let (missing, present): (Vec<_>, Vec<_>) = fits
+                .map(|(key, entry)| (key.clone(), entry.to_vec()))
+                .partition(|(_, entry)| entry.len() == 1 && entry[0] == b'0');
             let mut sent = false;
             for (items, ttl) in [(present, ttl), (missing, ttl_missing)] {
                 if !items.is_empty() && !claimed.flight.is_stale() {

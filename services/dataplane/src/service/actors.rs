@@ -28,16 +28,17 @@ pub(super) async fn actors(
         .flat_map(|did| collections.map(|collection| of_account(did, collection)))
         .collect();
     let past: FxHashSet<String> = request.skip_cache_for_dids.iter().cloned().collect();
-    let past_uris = past.iter().flat_map(|did| collections.map(|collection| of_account(did, collection))).collect();
-    let (dids, records) = (Plan::new(request.dids.iter().map(String::as_str)), Plan::new(uris.iter().map(String::as_str)));
+    let past_uris =
+        past.iter().flat_map(|did| collections.map(|collection| of_account(did, collection))).collect();
+    let (dids, records) =
+        (Plan::new(request.dids.iter().map(String::as_str)), Plan::new(uris.iter().map(String::as_str)));
     let (found, found_records) = futures_util::try_join!(
         reads.read_past(call, &Actors, &dids, &past),
         reads.read_past(call, &Records, &records, &past_uris),
     )?;
     let of_age: FxHashSet<&String> = request.return_age_assurance_for_dids.iter().collect();
-    let mut slots = records
-        .slots(&found_records)
-        .map(|slot| slot.map_or_else(no_record, |stored| stored.record.clone()));
+    let mut slots =
+        records.slots(&found_records).map(|slot| slot.map_or_else(no_record, |stored| stored.record.clone()));
     let actors = dids.slots(&found).zip(&request.dids).map(|(slot, did)| {
         let mut info = slot.map_or_else(ActorInfo::default, |stored| stored.info.clone());
         let profile = slots.next().unwrap_or_else(no_record);
@@ -75,7 +76,8 @@ pub(super) async fn identity(
     request: GetIdentityByDidRequest,
 ) -> Result<GetIdentityByDidResponse, Failure> {
     let mut found = reads.read(call, &Actors, &Plan::new([request.did.as_str()])).await?;
-    let actor = found.remove(&request.did).ok_or_else(|| Failure::NotFound("identity not found".to_owned()))?;
+    let actor =
+        found.remove(&request.did).ok_or_else(|| Failure::NotFound("identity not found".to_owned()))?;
     Ok(GetIdentityByDidResponse {
         did: request.did,
         handle: actor.info.handle,

@@ -46,16 +46,26 @@ impl Gate {
     }
 
     /// Lets a call in that asks for `keys` keys, before any work begins, or says which bound it met.
-    pub fn admit(&self, method: &'static str, keys: usize, headers: &MetadataMap) -> Result<Admission, Status> {
+    pub fn admit(
+        &self,
+        method: &'static str,
+        keys: usize,
+        headers: &MetadataMap,
+    ) -> Result<Admission, Status> {
         self.metrics.keys.get_or_create(&Method { method }).inc_by(keys as u64);
         self.metrics.keys_per_request.get_or_create(&Method { method }).observe(keys as f64);
         if keys > self.keys_per_request_max {
             let most = self.keys_per_request_max;
-            let words = format!("{keys} keys in one call, at most {most} (--keys-per-request-max): do not retry");
+            let words =
+                format!("{keys} keys in one call, at most {most} (--keys-per-request-max): do not retry");
             return Err(self.refuse(method, "keys-per-request-max", words));
         }
         let Ok(request) = self.requests.clone().try_acquire_owned() else {
-            return Err(self.refuse(method, "requests-max", "too many calls under way (--requests-max)".into()));
+            return Err(self.refuse(
+                method,
+                "requests-max",
+                "too many calls under way (--requests-max)".into(),
+            ));
         };
         let permits = u32::try_from(keys).unwrap_or(u32::MAX);
         let keys = match permits {
@@ -99,7 +109,10 @@ impl Admission {
     }
 
     /// Runs the call until its deadline. Dropping this cancels it, and what it waits for.
-    pub async fn run<A>(mut self, work: impl Future<Output = Result<A, Failure>>) -> Result<Response<A>, Status> {
+    pub async fn run<A>(
+        mut self,
+        work: impl Future<Output = Result<A, Failure>>,
+    ) -> Result<Response<A>, Status> {
         let answer = match tokio::time::timeout(self.time, work).await {
             Ok(Ok(answer)) => Ok(Response::new(answer)),
             Ok(Err(failure)) => Err(status(&failure)),

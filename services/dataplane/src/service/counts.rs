@@ -35,7 +35,8 @@ pub(super) async fn interactions(
     let authors: Vec<String> = request.skip_cache_for_dids.iter().map(|did| format!("at://{did}/")).collect();
     let by_them = |uri: &&&str| authors.iter().any(|author| uri.starts_with(author.as_str()));
     let past = uris.iter().filter(by_them).map(|uri| (*uri).to_owned()).collect();
-    let [likes, reposts, replies, quotes, bookmarks] = columns(reads, call, &Interactions, &uris, &past).await?;
+    let [likes, reposts, replies, quotes, bookmarks] =
+        columns(reads, call, &Interactions, &uris, &past).await?;
     Ok(GetInteractionCountsResponse { likes, reposts, replies, quotes, bookmarks })
 }
 
@@ -47,5 +48,14 @@ pub(super) async fn users(
     let dids: Vec<&str> = request.dids.iter().map(String::as_str).collect();
     let [posts, reposts, following, followers, lists, feeds, starter_packs, drafts] =
         columns(reads, call, &ActorCounts, &dids, &FxHashSet::default()).await?;
-    Ok(GetCountsForUsersResponse { posts, reposts, following, followers, lists, feeds, starter_packs, drafts })
+    Ok(GetCountsForUsersResponse {
+        posts,
+        reposts,
+        following,
+        followers,
+        lists,
+        feeds,
+        starter_packs,
+        drafts,
+    })
 }

@@ -133,7 +133,8 @@ pub(super) async fn relationships(
     if !crate::cache::key::can_be_asked(actor) {
         return Ok(GetRelationshipsResponse { relationships: vec![Relationships::default(); targets.len()] });
     }
-    let (to_them, to_us) = (block_pairs(targets, |did| (actor, did)), block_pairs(targets, |did| (did, actor)));
+    let (to_them, to_us) =
+        (block_pairs(targets, |did| (actor, did)), block_pairs(targets, |did| (did, actor)));
     let pairs = Plan::new(to_them.iter().chain(&to_us).map(String::as_str));
     let by_target = Plan::new(targets.iter().map(String::as_str));
     let names = || targets.iter().map(String::as_str);
@@ -146,7 +147,8 @@ pub(super) async fn relationships(
     )?;
     let mut blocked: Vec<String> = pairs.slots(&blocks).map(uri).collect();
     let blocked_by = blocked.split_off(targets.len());
-    let rows = mutes.slots().zip(follows.slots()).zip(by_target.slots(&followed)).zip(blocked).zip(blocked_by);
+    let rows =
+        mutes.slots().zip(follows.slots()).zip(by_target.slots(&followed)).zip(blocked).zip(blocked_by);
     let relationships = rows.map(|((((mute, follow), followed), blocking), blocked_by)| Relationships {
         muted: mute.is_some(),
         blocked_by,
@@ -187,7 +189,8 @@ pub(super) async fn blocks(
         .zip(blocked_by)
         .map(|(blocking, blocked_by)| BlockExistence { blocked_by, blocking, ..BlockExistence::default() })
         .collect();
-    let exists = blocks.iter().map(|block| !block.blocking.is_empty() || !block.blocked_by.is_empty()).collect();
+    let exists =
+        blocks.iter().map(|block| !block.blocking.is_empty() || !block.blocked_by.is_empty()).collect();
     Ok(GetBlockExistenceResponse { exists, blocks })
 }
 

@@ -38,7 +38,12 @@ impl Page {
     }
 }
 
-async fn lines(reads: &Reads, author: &str, before: Option<&str>, most: usize) -> Result<Vec<FeedLine>, Failure> {
+async fn lines(
+    reads: &Reads,
+    author: &str,
+    before: Option<&str>,
+    most: usize,
+) -> Result<Vec<FeedLine>, Failure> {
     let rows: Vec<FeedRow> = match before {
         None => reads.store.rows(rows::FEED, (author, limit(most))).await?,
         Some(place) => reads.store.rows(rows::FEED_BEFORE, (author, place, limit(most))).await?,

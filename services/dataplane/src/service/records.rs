@@ -141,7 +141,15 @@ mod tests {
     #[test]
     fn only_addresses_of_records_have_a_collection() {
         assert_eq!(collection("at://did:plc:a/app.bsky.feed.post/3k"), Some("app.bsky.feed.post"));
-        for bad in ["", "at://", "at://did:plc:a", "at://did:plc:a/app.bsky.feed.post", "at:///x/y", "http://a/b/c", "at://a/b/c/d"] {
+        for bad in [
+            "",
+            "at://",
+            "at://did:plc:a",
+            "at://did:plc:a/app.bsky.feed.post",
+            "at:///x/y",
+            "http://a/b/c",
+            "at://a/b/c/d",
+        ] {
             assert_eq!(collection(bad), None, "{bad}");
         }
     }

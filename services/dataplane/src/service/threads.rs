@@ -41,7 +41,8 @@ struct Above {
 async fn ancestors(reads: &Reads, call: &Call, post: &str, above: i32) -> Result<Above, Failure> {
     let mut found = Above { uris: Vec::new(), root: None };
     let mut next = post.to_owned();
-    let steps = usize::try_from(above).unwrap_or_default().saturating_add(1).min(reads.bounds.thread_uris_max);
+    let steps =
+        usize::try_from(above).unwrap_or_default().saturating_add(1).min(reads.bounds.thread_uris_max);
     for _ in 0..steps {
         let mut records = reads.read(call, &Records, &Plan::new([next.as_str()])).await?;
         let Some(stored) = records.remove(&next) else { break };

@@ -105,7 +105,8 @@ impl Store {
     /// Dropping this ends the wait for the statement; a write may or may not have been carried out.
     async fn run(&self, text: &'static str, values: impl SerializeRow) -> Result<QueryResult, StoreError> {
         // It is never closed.
-        let _permit = self.under_way.acquire().await.map_err(|error| StoreError::Failed(error.to_string()))?;
+        let _permit =
+            self.under_way.acquire().await.map_err(|error| StoreError::Failed(error.to_string()))?;
         let _raised = Raised::new(&self.metrics.database_in_flight);
         let statement = self.statement(text).await?;
         let ended = self.session.execute_unpaged(&statement, values).await;

@@ -47,10 +47,12 @@ fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
 impl Effects {
     /// Of a record; an error names what is wrong with it.
     pub fn of(record: &Incoming) -> Result<Effects, String> {
-        let value: Value = serde_json::from_slice(&record.json).map_err(|error| format!("{}: {error}", record.uri))?;
+        let value: Value =
+            serde_json::from_slice(&record.json).map_err(|error| format!("{}: {error}", record.uri))?;
         let mut parts = record.uri.strip_prefix("at://").unwrap_or_default().split('/');
         let (author, collection, key) = (parts.next(), parts.next(), parts.next());
-        let (Some(author), Some(collection), Some(_)) = (author.filter(|author| !author.is_empty()), collection, key)
+        let (Some(author), Some(collection), Some(_)) =
+            (author.filter(|author| !author.is_empty()), collection, key)
         else {
             return Err(format!("{}: no address of a record", record.uri));
         };
@@ -60,7 +62,9 @@ impl Effects {
         let sorted = created.map_or(record.indexed_at, |created| created.min(record.indexed_at)).max(0);
         let subject = |pointer| {
             let found = text(&value, pointer).map(str::to_owned);
-            found.ok_or_else(|| format!("{}: no {}", record.uri, pointer.trim_start_matches('/').replace('/', ".")))
+            found.ok_or_else(|| {
+                format!("{}: no {}", record.uri, pointer.trim_start_matches('/').replace('/', "."))
+            })
         };
         let this = Being {
             uri: &record.uri,
@@ -84,7 +88,9 @@ impl Effects {
         match collection {
             "app.bsky.feed.post" => effects.post(&this, &value, &mut row),
             "app.bsky.feed.like" => effects.like(&this, subject("/subject/uri")?),
-            "app.bsky.feed.repost" => effects.repost(&this, subject("/subject/uri")?, text(&value, "/subject/cid")),
+            "app.bsky.feed.repost" => {
+                effects.repost(&this, subject("/subject/uri")?, text(&value, "/subject/cid"))
+            }
             "app.bsky.graph.follow" => effects.follow(&this, subject("/subject")?),
             "app.bsky.graph.block" => effects.block(&this, &subject("/subject")?),
             // Others are only found by their address.
@@ -188,7 +194,9 @@ impl Effects {
 
     fn count(&mut self, counted: Counted, key: &str) {
         self.stale.push(match counted {
-            Counted::Likes | Counted::Reposts | Counted::Replies | Counted::Quotes => Interactions.cache_key(key),
+            Counted::Likes | Counted::Reposts | Counted::Replies | Counted::Quotes => {
+                Interactions.cache_key(key)
+            }
             Counted::ActorPosts | Counted::ActorReposts | Counted::Following | Counted::Followers => {
                 ActorCounts.cache_key(key)
             }

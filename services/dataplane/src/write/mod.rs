@@ -98,7 +98,13 @@ impl Writer {
     }
 
     /// Stores a label of a subject.
-    pub async fn put_label(&self, subject: &str, issuer: &str, value: &str, json: &[u8]) -> Result<(), Failure> {
+    pub async fn put_label(
+        &self,
+        subject: &str,
+        issuer: &str,
+        value: &str,
+        json: &[u8],
+    ) -> Result<(), Failure> {
         let insert = "INSERT INTO label_by_subject (subject, issuer, value, label) VALUES (?, ?, ?, ?)";
         self.reads.store.write(insert, (subject, issuer, value, json)).await?;
         self.forget(vec![LabelsOf.cache_key(subject)]).await;

@@ -13,13 +13,45 @@ pub enum Row {
     Record(Box<RecordValues>),
     Account(Account),
     Handle(Account),
-    Edge { kind: EdgeKind, actor: String, subject: String, uri: String, at: i64 },
-    Follower { subject: String, place: String, actor: String, uri: String },
-    Block { pair: String, uri: String },
-    Feed { author: String, line: FeedLine },
-    Reply { parent: String, place: String, uri: String },
-    AuthorThread { root: String, place: String, uri: String },
-    Notification { recipient: String, place: String, uri: String, author: String, reason: &'static str, subject: Option<String> },
+    Edge {
+        kind: EdgeKind,
+        actor: String,
+        subject: String,
+        uri: String,
+        at: i64,
+    },
+    Follower {
+        subject: String,
+        place: String,
+        actor: String,
+        uri: String,
+    },
+    Block {
+        pair: String,
+        uri: String,
+    },
+    Feed {
+        author: String,
+        line: FeedLine,
+    },
+    Reply {
+        parent: String,
+        place: String,
+        uri: String,
+    },
+    AuthorThread {
+        root: String,
+        place: String,
+        uri: String,
+    },
+    Notification {
+        recipient: String,
+        place: String,
+        uri: String,
+        author: String,
+        reason: &'static str,
+        subject: Option<String>,
+    },
 }
 
 /// The row of a record.
@@ -46,8 +78,16 @@ impl Row {
                 let insert = "INSERT INTO record (uri, cid, record, indexed_at, created_at, sorted_at, root_uri, \
                               parent_uri, has_media, has_video) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
                 let values = (
-                    &row.uri, &row.cid, &row.json, row.indexed_at, row.created_at, row.sorted_at, &row.root_uri,
-                    &row.parent_uri, row.has_media, row.has_video,
+                    &row.uri,
+                    &row.cid,
+                    &row.json,
+                    row.indexed_at,
+                    row.created_at,
+                    row.sorted_at,
+                    &row.root_uri,
+                    &row.parent_uri,
+                    row.has_media,
+                    row.has_video,
                 );
                 store.write(insert, values).await
             }
@@ -59,10 +99,11 @@ impl Row {
                 let insert = "INSERT INTO did_by_handle (handle, did) VALUES (?, ?)";
                 store.write(insert, (&account.handle, &account.did)).await
             }
-            Row::Edge { kind, actor, subject, uri, at } => put_edge(store, *kind, actor, subject, uri, *at).await,
+            Row::Edge { kind, actor, subject, uri, at } => {
+                put_edge(store, *kind, actor, subject, uri, *at).await
+            }
             Row::Follower { subject, place, actor, uri } => {
-                let insert =
-                    "INSERT INTO follower_by_subject (subject_did, place, actor_did, uri) VALUES (?, ?, ?, ?)";
+                let insert = "INSERT INTO follower_by_subject (subject_did, place, actor_did, uri) VALUES (?, ?, ?, ?)";
                 store.write(insert, (subject, place, actor, uri)).await
             }
             Row::Block { pair, uri } => {
@@ -73,8 +114,16 @@ impl Row {
                               is_quote, in_own_thread, has_media, has_video) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
                 let repost = (!line.repost_uri.is_empty()).then_some((&line.repost_uri, &line.repost_cid));
                 let values = (
-                    author, &line.place, &line.uri, &line.cid, repost.map(|repost| repost.0),
-                    repost.map(|repost| repost.1), line.is_reply, line.is_quote, line.in_own_thread, line.has_media,
+                    author,
+                    &line.place,
+                    &line.uri,
+                    &line.cid,
+                    repost.map(|repost| repost.0),
+                    repost.map(|repost| repost.1),
+                    line.is_reply,
+                    line.is_quote,
+                    line.in_own_thread,
+                    line.has_media,
                     line.has_video,
                 );
                 store.write(insert, values).await
@@ -110,8 +159,12 @@ impl Row {
                     EdgeKind::Like => "DELETE FROM like_by_actor WHERE actor_did = ? AND subject = ?",
                     EdgeKind::Mute => "DELETE FROM mute_by_actor WHERE actor_did = ? AND subject = ?",
                     EdgeKind::Repost => "DELETE FROM repost_by_actor WHERE actor_did = ? AND subject = ?",
-                    EdgeKind::Subscription => "DELETE FROM subscription_by_actor WHERE actor_did = ? AND subject = ?",
-                    EdgeKind::ThreadMute => "DELETE FROM thread_mute_by_actor WHERE actor_did = ? AND subject = ?",
+                    EdgeKind::Subscription => {
+                        "DELETE FROM subscription_by_actor WHERE actor_did = ? AND subject = ?"
+                    }
+                    EdgeKind::ThreadMute => {
+                        "DELETE FROM thread_mute_by_actor WHERE actor_did = ? AND subject = ?"
+                    }
                 };
                 store.write(delete, (actor, subject)).await
             }
