@@ -81,7 +81,11 @@ pub async fn run(arguments: &ServeArgs) -> Result<()> {
 pub async fn start(settings: &Settings) -> Result<Running> {
     let bounds = &settings.bounds;
     let metrics = Arc::new(Metrics::default());
-    let store = Arc::new(Store::connect(&settings.database, metrics.clone()).await?);
+    let mut database = settings.database.clone();
+    if settings.unbounded.is_some() {
+        database.queries_max = Semaphore::MAX_PERMITS;
+    }
+    let store = Arc::new(Store::connect(&database, metrics.clone()).await?);
     let cache = Arc::new(Cache::start(
         &settings.memcached,
         bounds.cache_connections,

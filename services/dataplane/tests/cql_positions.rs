@@ -5,7 +5,7 @@ mod support;
 
 use support::World;
 use weir_dataplane::bsky::*;
-use weir_dataplane::read::kinds::EdgeKind;
+use weir_dataplane::read::edges::EdgeKind;
 
 const ANN: &str = "did:plc:ann";
 const BOB: &str = "did:plc:bob";

@@ -16,9 +16,24 @@ pub struct Flight {
     landed: watch::Sender<Option<Landed>>,
     /// Something was written meanwhile: what was read may be old, and is not kept.
     stale: AtomicBool,
+    /// Held while the cache is filled with what was read.
+    filling: tokio::sync::Mutex<()>,
 }
 
 impl Flight {
+    /// Fills the cache, unless something was written meanwhile. Whoever writes from now on waits for it to end.
+    pub async fn fill(&self, fill: impl Future<Output = ()>) {
+        let _filling = self.filling.lock().await;
+        if !self.is_stale() {
+            fill.await;
+        }
+    }
+
+    /// Waits until nothing of it is on its way to the cache.
+    pub async fn filled(&self) {
+        drop(self.filling.lock().await);
+    }
+
     /// Whether a write came between.
     pub fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Acquire)
@@ -67,7 +82,11 @@ impl Waiting {
 impl Flights {
     /// Takes the keys that nobody reads, and finds those that somebody does.
     pub fn claim(self: &Arc<Flights>, keys: Vec<String>) -> Claim {
-        let flight = Arc::new(Flight { landed: watch::Sender::new(None), stale: AtomicBool::new(false) });
+        let flight = Arc::new(Flight {
+            landed: watch::Sender::new(None),
+            stale: AtomicBool::new(false),
+            filling: tokio::sync::Mutex::default(),
+        });
         let mut own = Vec::new();
         let mut others: Vec<(Arc<Flight>, Vec<String>)> = Vec::new();
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,14 +108,18 @@ impl Flights {
         Claim { own: Claimed { flights: self.clone(), flight, keys: own }, others }
     }
 
-    /// Something was written under these keys: reads under way are not kept, and the next reader reads anew.
-    pub fn invalidate(&self, keys: &[String]) {
+    /// Something was written under these keys: reads under way are not kept, and the next reader reads anew. The flights
+    /// that it ended may be filling the cache.
+    pub fn invalidate(&self, keys: &[String]) -> Vec<Arc<Flight>> {
+        let mut ended = Vec::new();
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         for key in keys {
             if let Some(flight) = by_key.remove(key) {
                 flight.stale.store(true, Ordering::Release);
+                ended.push(flight);
             }
         }
+        ended
     }
 
     /// Keys being read.

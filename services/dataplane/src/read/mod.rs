@@ -2,6 +2,7 @@
 //! back into the cache, that there is nothing included. A failure of the cache costs time and load, never an answer; a
 //! failure of the database fails the call.
 
+pub mod edges;
 pub mod entry;
 pub mod flight;
 pub mod kinds;
@@ -287,7 +288,7 @@ impl Reads {
     }
 
     /// Fills the cache beside the call: the answer does not wait for it. The keys stay claimed until it is done, so that a
-    /// write that comes between is seen.
+    /// write that comes between ends it, or waits for it.
     fn keep(&self, claimed: Claimed, entries: Arc<FxHashMap<String, Bytes>>, ttl: u32) {
         let Ok(permit) = self.fills.clone().try_acquire_owned() else {
             self.metrics.count_bound("cache-fills-max");
@@ -300,24 +301,27 @@ impl Reads {
             let (missing, present): (Vec<_>, Vec<_>) = fits
                 .map(|(key, entry)| (key.clone(), entry.to_vec()))
                 .partition(|(_, entry)| entry.len() == 1 && entry[0] == b'0');
-            let mut sent = false;
-            for (items, ttl) in [(present, ttl), (missing, ttl_missing)] {
-                if !items.is_empty() && !claimed.flight.is_stale() {
-                    // What could not be kept is read again: nobody needs to know.
-                    let _ = cache.set(items, ttl).await;
-                    sent = true;
+            let flight = claimed.flight.clone();
+            let fill = async {
+                for (items, ttl) in [(present, ttl), (missing, ttl_missing)] {
+                    if !items.is_empty() {
+                        // What could not be kept is read again: nobody needs to know.
+                        let _ = cache.set(items, ttl).await;
+                    }
                 }
-            }
-            if sent && claimed.flight.is_stale() {
-                let _ = cache.delete(claimed.keys.clone()).await;
-            }
+            };
+            flight.fill(fill).await;
+            drop(claimed);
         });
     }
 
     /// After a write: what is being read is not kept, and the cache forgets what it has. An error leaves the cache's
     /// entries to their TTL.
     pub async fn forget(&self, keys: Vec<String>) -> Result<(), CacheError> {
-        self.flights.invalidate(&keys);
+        for flight in self.flights.invalidate(&keys) {
+            // What it had begun to fill is in the cache, and deleted below; it begins nothing more.
+            flight.filled().await;
+        }
         let mut ended = Ok(());
         for keys in keys.chunks(self.bounds.keys_per_get) {
             ended = ended.and(self.cache.delete(keys.to_vec()).await);

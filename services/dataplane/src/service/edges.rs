@@ -1,7 +1,7 @@
 //! Who did what to whom.
 
 use crate::bsky::*;
-use crate::read::kinds::{Acquaintances, Blocks, EdgeKind, EdgesOf, FollowList, FollowsOn, block_pair};
+use crate::read::edges::{Acquaintances, Blocks, EdgeKind, EdgesOf, FollowList, FollowsOn, block_pair};
 use crate::read::plan::Plan;
 use crate::read::values::Edge;
 use crate::read::{Call, Failure, Reads};

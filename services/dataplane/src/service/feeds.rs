@@ -1,7 +1,8 @@
 //! What is read page by page: feeds, timelines, followers. A cursor is the place of the last line of a page.
 
 use crate::bsky::*;
-use crate::read::kinds::{FollowList, Heads, limit, line};
+use crate::read::edges::FollowList;
+use crate::read::kinds::{Heads, limit, line};
 use crate::read::plan::Plan;
 use crate::read::values::FeedLine;
 use crate::read::{Call, Failure, Reads};

@@ -2,7 +2,8 @@
 
 use super::feeds::Page;
 use crate::bsky::*;
-use crate::read::kinds::{EdgeKind, EdgesOf, Records, SeenBy, limit};
+use crate::read::edges::{EdgeKind, EdgesOf};
+use crate::read::kinds::{Records, SeenBy, limit};
 use crate::read::plan::Plan;
 use crate::read::{Call, Failure, Reads};
 use crate::store::rows::{self, NotificationRow, micros_of};

@@ -3,9 +3,8 @@
 
 use super::rows::{Counted, RecordValues, Row};
 use crate::read::Kind as _;
-use crate::read::kinds::{
-    ActorCounts, AuthorThreads, Blocks, EdgeKind, Heads, Interactions, Records, Replies, follow_list_key,
-};
+use crate::read::edges::{Blocks, EdgeKind, follow_list_key};
+use crate::read::kinds::{ActorCounts, AuthorThreads, Heads, Interactions, Records, Replies};
 use crate::read::values::FeedLine;
 use crate::store::rows::place;
 use scylla::value::CqlTimestamp;

@@ -8,7 +8,8 @@ pub mod effects;
 pub mod rows;
 
 use crate::read::Reads;
-use crate::read::kinds::{Actors, EdgeKind, Handles, LabelsOf, Records, SeenBy, block_pair};
+use crate::read::edges::{EdgeKind, block_pair};
+use crate::read::kinds::{Actors, Handles, LabelsOf, Records, SeenBy};
 use crate::read::{Failure, Kind as _};
 use crate::store::StoreError;
 use crate::store::rows::{RECORD, RecordRow};

@@ -1,7 +1,7 @@
 //! Rows of every table, and the statements that put and delete them. Each may be run again without harm.
 
 use super::Account;
-use crate::read::kinds::EdgeKind;
+use crate::read::edges::EdgeKind;
 use crate::read::values::FeedLine;
 use crate::store::{Store, StoreError};
 use scylla::value::{Counter, CqlTimestamp};

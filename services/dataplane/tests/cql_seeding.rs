@@ -1,0 +1,134 @@
+//! Seeding: the same seed makes the same rows, a run that was killed goes on to the same world, and it can be read.
+
+mod support;
+
+use scylla::client::session::Session;
+use scylla::value::Row;
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use support::Memcached;
+use weir_dataplane::bsky::*;
+use weir_dataplane::options::Database;
+use weir_dataplane::world::draw::Shape;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-dataplane");
+const SHAPE: Shape = Shape { seed: 11, users: 40, posts: 3, follows: 6, likes: 2 };
+const TABLES: [&str; 11] = [
+    "record",
+    "actor",
+    "did_by_handle",
+    "interaction_count",
+    "actor_count",
+    "like_by_actor",
+    "repost_by_actor",
+    "follow_by_actor",
+    "feed_by_author",
+    "reply_by_parent",
+    "notification_by_recipient",
+];
+
+fn seed(node: &str, keyspace: &str, seed: u64) -> Command {
+    let mut command = Command::new(PROGRAM);
+    let Shape { users, posts, follows, likes, .. } = SHAPE;
+    command.args(["seed", "--cql", node, "--keyspace", keyspace, "--seed", &seed.to_string()]);
+    command.args(["--users", &users.to_string(), "--posts-per-user", &posts.to_string()]);
+    command.args(["--follows-per-user", &follows.to_string(), "--likes-per-post", &likes.to_string()]);
+    command.args(["--database-timeout-ms=20000", "--database-queries-max=16"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Every row of a table, as text.
+async fn rows(session: &Session, keyspace: &str, table: &str) -> BTreeSet<String> {
+    let select = format!("SELECT * FROM {keyspace}.{table}");
+    let found = session.query_unpaged(select, ()).await.expect(table).into_rows_result().expect("rows");
+    found.rows::<Row>().expect("rows").map(|row| format!("{:?}", row.expect("a row").columns)).collect()
+}
+
+async fn dump(session: &Session, keyspace: &str) -> Vec<(&'static str, BTreeSet<String>)> {
+    let mut all = Vec::new();
+    for table in TABLES {
+        all.push((table, rows(session, keyspace, table).await));
+    }
+    all
+}
+
+fn database(node: &str, keyspace: &str) -> Database {
+    let settings = support::settings(&[&format!("--cql={node}"), &format!("--keyspace={keyspace}")]);
+    settings.database
+}
+
+#[tokio::test]
+async fn a_world_is_the_same_however_it_was_made() {
+    let Some(node) = support::cassandra("seeding") else { return };
+    let [whole, broken, other] = ["whole", "broken", "other"].map(support::keyspace);
+    assert!(seed(&node, &whole, SHAPE.seed).status().expect("it runs").success());
+    let session = support::session(&database(&node, &whole)).await;
+    let wanted = dump(&session, &whole).await;
+    for (table, rows) in &wanted {
+        assert!(!rows.is_empty(), "{table} is empty");
+    }
+    assert_eq!(wanted[1].1.len(), SHAPE.users as usize);
+
+    // Killed again and again while it writes, until a run ends by itself.
+    let mut kills = 0;
+    for round in 0..40_u64 {
+        let mut child = seed(&node, &broken, SHAPE.seed).spawn().expect("it runs");
+        let begun = Instant::now();
+        let limit = Duration::from_millis(1_500 + 500 * round);
+        let ended = loop {
+            match child.try_wait().expect("its state") {
+                Some(status) => break Some(status),
+                None if begun.elapsed() > limit => break None,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        if let Some(status) = ended {
+            assert!(status.success());
+            break;
+        }
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        kills += 1;
+    }
+    assert!(kills > 0, "it was never killed");
+    for ((table, wanted), (_, found)) in wanted.iter().zip(dump(&session, &broken).await) {
+        assert!(*wanted == found, "{table}: {} rows, {} after {kills} kills", wanted.len(), found.len());
+    }
+    // Once more changes nothing, counters included.
+    assert!(seed(&node, &broken, SHAPE.seed).status().expect("it runs").success());
+    assert!(wanted == dump(&session, &broken).await, "a second run changed something");
+
+    assert!(seed(&node, &other, SHAPE.seed + 1).status().expect("it runs").success());
+    assert_ne!(rows(&session, &whole, "record").await, rows(&session, &other, "record").await);
+    for keyspace in [&broken, &other] {
+        support::drop_keyspace(&database(&node, keyspace)).await;
+    }
+
+    // And it can be read: an account's own count is what its pages hold.
+    let memcached = Memcached::start();
+    let words = [format!("--cql={node}"), format!("--memcached=127.0.0.1:{}", memcached.port)];
+    let settings = support::settings(&[words[0].as_str(), &words[1], &format!("--keyspace={whole}")]);
+    let running = weir_dataplane::serve::start(&settings).await.expect("a data plane");
+    let mut client = support::connect(&running).await;
+    let dids: Vec<String> = (0..SHAPE.users).map(|user| SHAPE.did(user)).collect();
+    let request = GetCountsForUsersRequest { dids: dids.clone() };
+    let counts = client.get_counts_for_users(request).await.expect("counts").into_inner();
+    for (user, did) in dids.iter().enumerate() {
+        let request = GetAuthorFeedRequest { actor_did: did.clone(), limit: 1_000, ..Default::default() };
+        let feed = client.get_author_feed(request).await.expect("a feed").into_inner();
+        let reposts = feed.items.iter().filter(|item| item.is_repost).count() as i32;
+        assert_eq!(
+            (counts.posts[user], counts.reposts[user]),
+            (feed.items.len() as i32 - reposts, reposts),
+            "{did}"
+        );
+        let request = GetFollowersRequest { actor_did: did.clone(), limit: 1_000, ..Default::default() };
+        let followers = client.get_followers(request).await.expect("followers").into_inner();
+        assert_eq!(counts.followers[user], followers.followers.len() as i32, "{did}");
+        assert_eq!(counts.following[user] as usize, SHAPE.follows_of(user as u64).len(), "{did}");
+    }
+    running.stop().await.expect("it ends");
+    support::drop_keyspace(&settings.database).await;
+}
