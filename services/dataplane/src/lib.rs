@@ -18,7 +18,7 @@ pub mod world;
 pub mod write;
 
 /// The public contract, made of `proxy/rpc/presets/bsky.proto` by the build.
-#[allow(missing_docs, clippy::all, reason = "generated")]
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod bsky {
     tonic::include_proto!("bsky");
 }

@@ -122,15 +122,14 @@ async fn it_serves_and_ends_after_the_calls_under_way() {
     };
     client.ping(PingRequest {}).await.expect("a pong");
     let begun = Instant::now();
-    while !program.page().contains("weir_dataplane_requests_in_flight 1")
-        && begun.elapsed() < Duration::from_secs(5)
-    {
+    while !program.page().contains("weir_dataplane_database_queries_total{") {
+        assert!(begun.elapsed() < support::PATIENCE, "no statement has ended");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let under_way = !call.is_finished();
     let page = program.page();
     for name in
-        ["requests_total{method=\"Ping\",code=\"ok\"} 1", "keys_per_request_bucket", "database_queries_total"]
+        ["requests_total{method=\"Ping\",code=\"ok\"} 1", "keys_per_request_bucket", "requests_in_flight 1"]
     {
         assert!(page.contains(name), "{name} in {page}");
     }
