@@ -16,7 +16,7 @@ struct Program {
     child: Child,
     address: String,
     metrics: String,
-    _out: BufReader<ChildStdout>,
+    out: BufReader<ChildStdout>,
 }
 
 impl Drop for Program {
@@ -38,19 +38,20 @@ impl Program {
         let mut command = Command::new(PROGRAM);
         command.args(fixed).args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it runs");
-        let mut out = BufReader::new(child.stdout.take().expect("piped"));
-        let (mut metrics, mut line) = (String::new(), String::new());
-        loop {
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut program = Program { child, address: String::new(), metrics: String::new(), out };
+        let mut line = String::new();
+        while program.address.is_empty() {
             line.clear();
-            assert!(out.read_line(&mut line).expect("a line") > 0, "it ended before it was ready");
+            assert!(program.out.read_line(&mut line).expect("a line") > 0, "it ended before it was ready");
             if let Some((_, rest)) = line.trim_end().split_once("metrics at http://") {
-                metrics = rest.trim_end_matches("/metrics").to_owned();
+                program.metrics = rest.trim_end_matches("/metrics").to_owned();
             }
             if let Some((_, rest)) = line.trim_end().split_once("bsky.Service at ") {
-                let address = rest.trim_end_matches("; ready").to_owned();
-                return Program { child, address, metrics, _out: out };
+                program.address = rest.trim_end_matches("; ready").to_owned();
             }
         }
+        program
     }
 
     async fn client(&self) -> ServiceClient<Channel> {
