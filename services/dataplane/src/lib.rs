@@ -1,6 +1,6 @@
 //! `bsky.Service` on memcached and CQL. The modules in the order of a request: [`service`] admits it and has a file per
 //! group of methods; [`read`] asks the cache, then the database for what the cache did not have, and fills it back;
-//! [`cache`] and [`store`] are the two storages. [`write`] changes records and ends what the cache has of them.
+//! [`cache`] and [`store`] are the two storages. [`mod@write`] changes records and ends what the cache has of them.
 //!
 //! Everything is bounded, and every bound is an option ([`options`]); `weir-dataplane --unbounded --i-know` is the copy of
 //! a mistake ([`unbounded`]), for the story and its tests only.
