@@ -8,17 +8,22 @@ use memchr::{memchr, memchr2, memmem};
 
 /// What a token is. Words are keywords or names: only the grammar can tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum TokenKind {
+pub enum TokenKind {
     /// An unquoted name or keyword.
     Word,
     /// A name in double quotes.
     Quoted,
     /// `'...'` or `$$...$$`.
     String,
+    /// Digits, with a minus or without.
     Integer,
+    /// Digits with a point or an exponent.
     Float,
+    /// 36 characters.
     Uuid,
+    /// `0x...`
     Blob,
+    /// `1h30m`, `P1D`
     Duration,
     /// `true`, `false`, `NaN`, `-NaN`, `Infinity`, `-Infinity`.
     Constant,
@@ -32,36 +37,42 @@ pub(crate) enum TokenKind {
     Assign,
     /// `..`
     Range,
+    /// After the last token.
     End,
 }
 
 /// One token: its kind and its byte range in the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Token {
+pub struct Token {
+    /// What it is.
     pub kind: TokenKind,
+    /// Offset of its first byte.
     pub start: u32,
+    /// Offset behind its last byte.
     pub end: u32,
 }
 
 impl Token {
-    pub(crate) fn bytes<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+    /// Its bytes in the text it was read from.
+    pub fn bytes<'a>(&self, text: &'a [u8]) -> &'a [u8] {
         text.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
 
 /// The text is no CQL that every server reads as we do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct LexicalError;
+pub struct LexicalError;
 
 /// A cursor over the text. The text is at most `u32::MAX` bytes: the caller's cap is far below.
 #[derive(Clone, Debug)]
-pub(crate) struct Lexer<'a> {
+pub struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Lexer<'a> {
-    pub(crate) fn new(text: &'a [u8]) -> Lexer<'a> {
+    /// Before the first token of a text.
+    pub fn new(text: &'a [u8]) -> Lexer<'a> {
         Lexer { text, at: 0 }
     }
 
@@ -72,7 +83,8 @@ impl<'a> Lexer<'a> {
     }
 
     /// The next token; [`TokenKind::End`] again and again after the last.
-    pub(crate) fn next(&mut self) -> Result<Token, LexicalError> {
+    #[expect(clippy::should_implement_trait, reason = "the end is a token, and comes again and again")]
+    pub fn next(&mut self) -> Result<Token, LexicalError> {
         self.skip_blank()?;
         let start = self.at;
         let Some(&first) = self.text.get(start) else {
@@ -381,7 +393,7 @@ const RESERVED_TOO: [&[u8]; 2] = [b"view", b"with"];
 const RESERVED_LEN: usize = 12;
 
 /// Whether the word, in any case, is reserved.
-pub(crate) fn is_reserved(word: &[u8]) -> bool {
+pub fn is_reserved(word: &[u8]) -> bool {
     if word.len() > RESERVED_LEN {
         return false;
     }

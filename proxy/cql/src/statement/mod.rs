@@ -15,7 +15,7 @@ mod fingerprint;
 mod function;
 #[doc(hidden)]
 pub mod invariants;
-mod lexer;
+pub mod lexer;
 mod modify;
 mod parser;
 mod qualify;
