@@ -8,8 +8,11 @@
 //! The way of a command: `server` (bytes in) -> `weir_memcached` (which command) -> [`service`] (whose answer) ->
 //! [`classic`] or [`meta`] (in which words) -> [`store`] (what happens). Everything but `server` is free of I/O and
 //! clock: the time is an argument.
+//!
+//! Beside it a little Cassandra, on disk: [`cql`].
 
 pub mod classic;
+pub mod cql;
 pub mod meta;
 pub mod service;
 pub mod statistics;
