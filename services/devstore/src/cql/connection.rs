@@ -21,7 +21,6 @@ use weir_cql::{
 use super::answer;
 use super::engine::Engine;
 use super::refusal::Refusal;
-use super::schema::change::Told;
 use super::session::{Outcome, Pending, Session};
 use super::store::{Answer, Job};
 
@@ -221,7 +220,12 @@ impl Connection {
                 self.waiting += 1;
                 let done = self.done.clone();
                 let stream = pending.stream;
-                let tell = Box::new(move |answer| {
+                let events = self.session.engine.events.clone();
+                let tell = Box::new(move |answer: Result<Answer, Refusal>| {
+                    if let Ok(Answer::Schema(Some(told))) = &answer {
+                        // everybody who listens is told, also when this client is gone; nobody may listen
+                        let _ = events.send(told.clone());
+                    }
                     // never full: there is room for every write that waits; closed: the client is gone
                     let _ = done.try_send((pending, answer));
                 });
@@ -235,18 +239,10 @@ impl Connection {
 
     fn finish(&mut self, (pending, answer): Done) {
         self.waiting -= 1;
-        if let Ok(Answer::Schema(Some(told))) = &answer {
-            self.tell(told);
-        }
         let start = self.out.len();
         let seconds = (self.session.engine.micros() / 1_000_000) as u32;
         self.session.finish(pending, answer, seconds, &mut self.out);
         self.compress(start);
-    }
-
-    /// Everybody who listens is told; nobody may be.
-    fn tell(&self, told: &Told) {
-        let _ = self.session.engine.events.send(told.clone());
     }
 
     /// v3 and v4: compresses the bodies of the envelopes behind `start`.

@@ -40,6 +40,9 @@ impl Default for Limits {
 /// The name of the file in the folder that is given.
 pub const FILE: &str = "cql.redb";
 
+/// Longest text that is prepared, bytes: [`Limits::prepared`] of them are kept.
+pub const PREPARED_TEXT_MAX: usize = 64 << 10;
+
 /// A statement that was prepared: its text and what it was prepared in.
 struct Prepared {
     text: Vec<u8>,
@@ -106,6 +109,11 @@ impl Engine {
     /// # Errors
     /// Those of the text and of the schema.
     pub fn prepare(&self, text: &[u8], keyspace: Option<&str>) -> Result<([u8; 16], Arc<Plan>), Refusal> {
+        if text.len() > PREPARED_TEXT_MAX {
+            return Err(Refusal::unsupported(format!(
+                "preparing a statement of more than {PREPARED_TEXT_MAX} bytes"
+            )));
+        }
         let id = Md5::new()
             .chain_update(keyspace.unwrap_or_default())
             .chain_update([0])

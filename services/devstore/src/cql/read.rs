@@ -93,7 +93,7 @@ pub fn select(
     let size = paging.size.filter(|size| *size > 0 && *size < limit && !plan.is_count());
     let sorted = plan.ordered > 0 && plan.key.has_partition_in();
     // whatever the limit: all of it is read before it is sorted and cut
-    if sorted && paging.size.is_some_and(|size| size > 0) {
+    if sorted && !scans.is_empty() && paging.size.is_some_and(|size| size > 0) {
         return Err(Refusal::invalid(
             "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must either remove \
              the ORDER BY or the IN and sort client side, or disable paging for this query",

@@ -42,6 +42,7 @@ pub enum Finish {
 }
 
 /// What a request comes to.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
 pub enum Outcome {
     /// The answer is written.
     Answered,

@@ -83,7 +83,12 @@ impl KeyPlan {
                             terms.iter().try_for_each(|term| markers.note(term, name, &column.kind.cql))?;
                         }
                     }
-                    once(&mut single, at, Restriction::In(terms.clone()), name)?;
+                    // one value in brackets is no list, to Cassandra neither
+                    let restriction = match terms {
+                        InTerms::Each(terms) if terms.len() == 1 => Restriction::Equal(terms[0].clone()),
+                        terms => Restriction::In(terms.clone()),
+                    };
+                    once(&mut single, at, restriction, name)?;
                 }
                 Relation::Token(names, operator, term) => {
                     plan.token(names, *operator, term, table, markers)?
@@ -244,6 +249,11 @@ impl KeyPlan {
     pub fn markers(&self) -> Vec<u16> {
         let each = self.partition.iter().map(|restriction| match restriction {
             Restriction::Equal(Term::Bind(at)) => Some(*at),
+            // the last of `IN (?, ?)`, as Cassandra tells it
+            Restriction::In(InTerms::Each(terms)) => terms.iter().rev().find_map(|term| match term {
+                Term::Bind(at) => Some(*at),
+                _ => None,
+            }),
             _ => None,
         });
         each.collect::<Option<_>>().unwrap_or_default()

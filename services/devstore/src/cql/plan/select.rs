@@ -95,17 +95,26 @@ impl SelectPlan {
         if self.reversed {
             prefixes.reverse();
         }
+        // the same in every partition; where nothing can be, the partitions are not looked at, as in Cassandra
+        let mut ranges = Vec::new();
+        for prefix in &prefixes {
+            let (start, end) = self.key.range(&self.table, &[], prefix, env)?;
+            if start < end {
+                ranges.push((start, end));
+            }
+        }
         let mut scans = Vec::new();
+        if ranges.is_empty() {
+            return Ok(scans);
+        }
         for partition in self.key.partitions(&self.table, env)? {
             let partition = key::partition(&partition);
-            for prefix in &prefixes {
-                let (start, end) = self.key.range(&self.table, &partition, prefix, env)?;
-                if start < end {
-                    scans.push(Scan { start, end });
-                }
-                if scans.len() > super::restrict::KEYS_MAX {
-                    return Err(Refusal::unsupported("more ranges in one statement"));
-                }
+            for (start, end) in &ranges {
+                let of = |behind: &[u8]| [&partition, behind].concat();
+                scans.push(Scan { start: of(start), end: of(end) });
+            }
+            if scans.len() > super::restrict::KEYS_MAX {
+                return Err(Refusal::unsupported("more ranges in one statement"));
             }
         }
         Ok(scans)

@@ -62,6 +62,7 @@ pub fn after(partition: &[u8], prefix: &[u8]) -> Vec<u8> {
 
 /// A key's parts: what it begins with up to the partition key, the partition key, and the clustering of a row (`None`
 /// for the record of what was deleted).
+#[expect(clippy::type_complexity, reason = "three parts that are taken apart at once")]
 pub fn split(key: &[u8]) -> Result<(&[u8], Vec<u8>, Option<&[u8]>), Damaged> {
     let rest = key.get(8..).ok_or(Damaged)?;
     let (value, length) = unescape(rest, 0)?;

@@ -112,7 +112,16 @@ impl Writer {
             together: limits.together,
             tick: 0,
         };
-        std::thread::Builder::new().name("cql-writer".into()).spawn(move || thread.run(waiting))?;
+        std::thread::Builder::new().name("cql-writer".into()).spawn(move || {
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.run(waiting)));
+            if ran.is_err() {
+                // nobody would write any more: better no process than one that only reads
+                eprintln!(
+                    "weir-devstore: embedded development store: the writer has failed, the process ends"
+                );
+                std::process::abort();
+            }
+        })?;
         Ok(shared)
     }
 
