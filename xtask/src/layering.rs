@@ -70,7 +70,11 @@ const RULES: &[Rule] = &[
     },
     // A service like any other: it knows weir by its addresses only.
     Rule { package: "weir-dataplane", never: &[&["pingora*"]], may_reach: &[] },
-    Rule { package: "weir-devstore", never: &[&["hyper", "pingora*"]], may_reach: &["weir-cql", "weir-memcached"] },
+    Rule {
+        package: "weir-devstore",
+        never: &[&["hyper", "pingora*"]],
+        may_reach: &["weir-cql", "weir-memcached"],
+    },
     // The scenarios judge weir from outside: sharing code with it would share its mistakes. The CQL load measures on the
     // codec (a driver would blur what a proxy costs), whose judges are the crates that its own tests compare it with.
     Rule { package: "weir-scenario", never: &[&["pingora*"]], may_reach: &["weir-cql"] },
