@@ -4,10 +4,15 @@ use super::{Done, Exchange};
 use crate::answer::{self, Reason, Refusal};
 use crate::gate::Outcome;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Version, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a client of HTTP/1.1 may still write when it is refused.
+const FINISH_TIME: Duration = Duration::from_secs(1);
 
 /// The client did not take it: it left, or did not read in time.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +69,7 @@ impl Exchange<'_> {
         if outcome == Outcome::Refused {
             self.shared.stats.refused.add();
         }
+        self.let_finish(refusal.reason).await;
         let content_type = self.head.headers.get(header::CONTENT_TYPE);
         let answer = answer::whole(refusal, self.protocol, content_type);
         self.ending.set(outcome, answer.status.as_u16());
@@ -85,5 +91,25 @@ impl Exchange<'_> {
             Ok::<(), Refused>(())
         };
         if written.await.is_ok() { Done::Written } else { Done::Abort }
+    }
+
+    /// Reads the rest of a body over HTTP/1.1 before it is refused, and drops it: a client that is still writing when the
+    /// connection closes sees that, and not the answer. (HTTP/2 has RST_STREAM for it.)
+    async fn let_finish(&mut self, reason: Reason) {
+        let late = matches!(reason, Reason::SlowBody | Reason::Deadline);
+        // Who waits for "100 Continue" is told instead of it.
+        let waits = self.head.headers.contains_key(header::EXPECT);
+        if self.head.version == Version::HTTP_2 || late || waits {
+            return;
+        }
+        let most = self.shared.settings.requests.body_bytes.saturating_mul(2);
+        let until = Instant::now() + FINISH_TIME;
+        let mut read = 0;
+        while read < most && !self.session.is_body_done() {
+            match timeout_at(until, self.session.read_request_body()).await {
+                Ok(Ok(Some(part))) => read += part.len() as u64,
+                _ => return,
+            }
+        }
     }
 }
