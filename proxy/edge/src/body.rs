@@ -1,12 +1,17 @@
-//! A request's body that is held until it was judged: the parts as they came, never copied into one. With what the service
+//! A request's body that is held until it was judged: the parts as they came, never copied into one (but for crumbs). With what the service
 //! is sent (the same parts) a message costs its own size once.
 //!
 //! Bounds: `body_bytes` of one, `held_bytes` of all together ([`HeldBytes`]).
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A part of fewer bytes is copied behind the one before it ...
+const CRUMB: usize = 512;
+/// ... until that one has so many.
+const LOAF: usize = 16 << 10;
 
 /// A body that is there as a whole.
 #[derive(Clone, Debug, Default)]
@@ -42,11 +47,23 @@ impl Body {
         self.len == 0
     }
 
-    /// Adds a part at the end.
+    /// Adds a part at the end. Crumbs are put together, because each part costs memory besides its bytes.
     pub fn push(&mut self, part: Bytes) {
-        if !part.is_empty() {
-            self.len += part.len() as u64;
-            self.parts.push(part);
+        self.len += part.len() as u64;
+        if part.len() >= CRUMB || self.parts.last().is_none_or(|last| last.len() >= LOAF) {
+            if !part.is_empty() {
+                self.parts.push(part);
+            }
+            return;
+        }
+        if let Some(last) = self.parts.pop() {
+            let mut loaf = last.try_into_mut().unwrap_or_else(|last| {
+                let mut loaf = BytesMut::with_capacity(LOAF);
+                loaf.extend_from_slice(&last);
+                loaf
+            });
+            loaf.extend_from_slice(&part);
+            self.parts.push(loaf.freeze());
         }
     }
 
@@ -110,12 +127,29 @@ mod tests {
 
     #[test]
     fn parts_are_shared_and_empty_ones_are_none() {
-        let part = Bytes::from_static(b"abc");
+        let part = Bytes::from(vec![b'a'; CRUMB]);
         let mut body = Body::of(part.clone());
         body.push(Bytes::new());
-        body.push(Bytes::from_static(b"de"));
-        assert_eq!((body.len(), body.parts().len()), (5, 2));
+        body.push(part.clone());
+        assert_eq!((body.len(), body.parts().len()), (2 * CRUMB as u64, 2));
         assert_eq!(body.queue()[0].as_ptr(), part.as_ptr(), "not copied");
+    }
+
+    #[test]
+    fn crumbs_become_loaves() {
+        let mut body = Body::default();
+        let (crumb, large) = (Bytes::from_static(b"abc"), Bytes::from(vec![b'l'; LOAF]));
+        for _ in 0..20_000 {
+            body.push(crumb.clone());
+        }
+        body.push(large);
+        body.push(crumb);
+        assert_eq!(body.len(), 60_003 + LOAF as u64);
+        // What is large is shared as it came.
+        assert_eq!(body.parts().len(), 60_000_usize.div_ceil(LOAF) + 2);
+        let all = body.parts().concat();
+        assert!(all.starts_with(b"abcabc") && all.ends_with(b"llabc"));
+        assert_eq!(all.iter().filter(|byte| **byte == b'c').count(), 20_001);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use http::{StatusCode, Version, header};
 use pingora_http::ResponseHeader;
 use tokio::time::timeout_at;
 
+/// Parts in a row before others have their turn.
+const IN_A_ROW: u32 = 64;
+
 /// What came of it.
 pub(super) enum Hold {
     /// The body, and its share of what may be held.
@@ -30,6 +33,7 @@ impl Exchange<'_> {
         if !self.go_ahead().await {
             return Hold::Gone;
         }
+        let mut parts = 0_u32;
         let slow = self.ending.start() + limits.body_timeout;
         let deadline = self.deadline.for_head();
         let until = deadline.map_or(slow, |deadline| deadline.min(slow));
@@ -62,6 +66,11 @@ impl Exchange<'_> {
                 return Hold::Refuse(refusal);
             }
             body.push(part);
+            parts += 1;
+            if parts.is_multiple_of(IN_A_ROW) {
+                // What is read already is no reason to wait: without this, others would.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
