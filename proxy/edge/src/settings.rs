@@ -9,6 +9,9 @@ use weir_engine::rpc::eject::EjectRules;
 use weir_engine::settings::Address;
 use weir_engine::units::Span;
 
+/// The largest window of HTTP/2 (RFC 9113, 6.9.1).
+const MAX_WINDOW: u32 = 0x7fff_ffff;
+
 /// One listener and what is behind it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -160,8 +163,6 @@ pub struct UpstreamSettings {
     pub idle_timeout: Duration,
     /// Bytes that the service may send on one HTTP/2 stream before a client has read them.
     pub stream_window: u32,
-    /// The same on all streams of one connection.
-    pub connection_window: u32,
     /// Bytes of one reply's headers.
     pub header_bytes: u32,
     /// How often one request may be sent again.
@@ -194,8 +195,7 @@ impl UpstreamSettings {
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
-            stream_window: 1 << 20,
-            connection_window: 8 << 20,
+            stream_window: 256 << 10,
             header_bytes: 64 << 10,
             max_retries: 1,
             retry_permille: 100,
@@ -214,6 +214,14 @@ impl UpstreamSettings {
             connections: 64,
             ..UpstreamSettings::http2(addresses)
         }
+    }
+
+    /// Bytes that the service may send on one connection before clients have read them: what all its streams may together.
+    /// With less, replies that nobody reads would hold back those of everybody else.
+    #[must_use]
+    pub fn connection_window(&self) -> u32 {
+        let streams = u32::try_from(self.streams_per_connection).unwrap_or(u32::MAX);
+        self.stream_window.saturating_mul(streams).min(MAX_WINDOW)
     }
 
     /// Requests that may be under way at once.
@@ -302,14 +310,8 @@ impl Settings {
                 return Err(SettingsError { key, what: "must be at least 1" });
             }
         }
-        // What HTTP/2 allows (RFC 9113, 6.9.1).
-        let windows = [
-            clients.stream_window,
-            clients.connection_window,
-            upstream.stream_window,
-            upstream.connection_window,
-        ];
-        if windows.iter().any(|window| !(65_535..=0x7fff_ffff).contains(window)) {
+        let windows = [clients.stream_window, clients.connection_window, upstream.stream_window];
+        if windows.iter().any(|window| !(65_535..=MAX_WINDOW).contains(window)) {
             return Err(SettingsError { key: "window", what: "must be from 65,535 to 2,147,483,647 bytes" });
         }
         if upstream.places() > tokio::sync::Semaphore::MAX_PERMITS {
@@ -332,6 +334,9 @@ mod tests {
         let mut settings = Settings::new("rpc", UpstreamSettings::http2(vec![address]));
         assert_eq!(settings.check(), Ok(()));
         assert_eq!(settings.upstream.places(), 512);
+        assert_eq!(settings.upstream.connection_window(), 64 << 20);
+        settings.upstream.streams_per_connection = 100_000;
+        assert_eq!(settings.upstream.connection_window(), MAX_WINDOW);
         settings.clients.connection_window = 1;
         assert_eq!(settings.check().expect_err("a small window").key, "window");
         settings.upstream.addresses.clear();

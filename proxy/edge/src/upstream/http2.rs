@@ -228,7 +228,7 @@ where
 {
     let (inner, mut connection) = client::Builder::new()
         .initial_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
+        .initial_connection_window_size(settings.connection_window())
         .max_header_list_size(settings.header_bytes)
         .initial_max_send_streams(STREAMS_AT_FIRST)
         // Nothing is pushed here.
