@@ -182,7 +182,8 @@ impl RpcCall {
     }
 
     fn unreadable(&mut self, cause: CountError) -> Refusal {
-        self.over(Outcome::Invalid, 0, 0);
+        let outcome = if cause.is_limit() { Outcome::Refused } else { Outcome::Invalid };
+        self.over(outcome, 0, 0);
         answers::uncountable(cause)
     }
 
