@@ -115,13 +115,21 @@ pub struct Refusal {
     pub message: String,
     /// When to come again, where that can be told.
     pub retry_after: Option<Duration>,
+    /// What exactly, for whoever counts: a label.
+    pub cause: &'static str,
 }
 
 impl Refusal {
     /// A refusal that says nothing about when to come again.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Refusal {
-        Refusal { reason, message: message.into(), retry_after: None }
+        Refusal { reason, message: message.into(), retry_after: None, cause: reason.name() }
+    }
+
+    /// The same with a finer cause than the reason's name.
+    #[must_use]
+    pub fn caused_by(self, cause: &'static str) -> Refusal {
+        Refusal { cause, ..self }
     }
 
     /// The same with a time.

@@ -31,6 +31,11 @@ pub trait Gate: Send + Sync + 'static {
         let _ = (server, up);
     }
 
+    /// A request is refused: by the edge itself, also before [`Gate::open`], or in this gate's own words.
+    fn refused(&self, refusal: &Refusal) {
+        let _ = refusal;
+    }
+
     /// A client has connected. `None` closes its connection at once. Must not block.
     fn visit(&self, peer: Peer) -> Option<Box<dyn Visit>> {
         let _ = peer;

@@ -417,7 +417,7 @@ catalogue! {
     PRINCIPAL_SHORT_CONNECTIONS = Counter "weir_principal_short_connections_total" [PRINCIPAL]
         "Client connections of a principal that had carried at most one request when they closed";
     INVALID_REQUESTS = Counter "weir_invalid_requests_total" [LISTENER, CAUSE]
-        "Requests answered with an error because memcached would not take them either";
+        "Requests answered with an error because memcached would not take them either, or, of a service, because they are malformed or beyond a bound of weir's (a cause each)";
     CLIENT_INPUT_BYTES = Gauge "weir_client_input_bytes" []
         "Memory held for requests received from clients and not yet carried out";
     CLIENT_REPLY_BYTES = Gauge "weir_client_reply_bytes" []

@@ -69,6 +69,7 @@ impl Exchange<'_> {
         if outcome == Outcome::Refused {
             self.shared.stats.refused.add();
         }
+        self.shared.gate.refused(refusal);
         self.let_finish(refusal.reason).await;
         let content_type = self.head.headers.get(header::CONTENT_TYPE);
         let answer = answer::whole(refusal, self.protocol, content_type);

@@ -24,7 +24,7 @@ pub(super) fn not_now(after: Span) -> Refusal {
 /// A body that cannot be counted.
 pub(super) fn uncountable(cause: CountError) -> Refusal {
     let reason = if cause.is_limit() { Reason::BodyTooLarge } else { Reason::Malformed };
-    Refusal::new(reason, format!("the request cannot be read: {cause}"))
+    Refusal::new(reason, format!("the request cannot be read: {cause}")).caused_by(cause.label())
 }
 
 /// A call whose time is over.

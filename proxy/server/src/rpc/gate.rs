@@ -35,6 +35,14 @@ impl Gate for ListenerGate {
         self.entrance.enter(peer)
     }
 
+    fn refused(&self, refusal: &Refusal) {
+        // Limits, deadlines and lost servers are counted by outcome.
+        let elsewhere = [Reason::Limit, Reason::Deadline, Reason::Unreachable, Reason::Broken];
+        if !elsewhere.contains(&refusal.reason) {
+            self.entrance.metrics.invalid(refusal.cause, 1);
+        }
+    }
+
     fn open(&self, head: &Head<'_>) -> Opening {
         let desk = &self.desk;
         // Before the lock: a signature may have to be checked.
