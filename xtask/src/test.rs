@@ -198,6 +198,9 @@ fn environment(command: &mut Command, workspace: &Workspace, tools: &Tools, opti
     if let Some(folder) = &tools.cql_node {
         command.env("WEIR_TEST_NODE", folder);
     }
+    if let Some(folder) = &tools.rpc_node {
+        command.env("WEIR_TEST_RPC_NODE", folder);
+    }
     if options.full {
         command.env("WEIR_TEST_FULL", "1").env("PROPTEST_CASES", "4096");
     }

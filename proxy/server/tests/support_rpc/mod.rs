@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program is compiled with all of this and uses a part of it")]
 
 pub mod keyed;
+pub mod scripted;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http_body_util::BodyExt as _;
@@ -234,6 +235,23 @@ impl Grpc {
             grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
             grpc.unary(request, path, Raw).await.map(tonic::Response::into_inner)
         })
+    }
+
+    /// Reads so many messages of a stream, and leaves it, not the connection.
+    pub fn stream_and_leave(&mut self, method: &str, count: usize) {
+        let path = format!("/{method}").parse().expect("a path");
+        let grpc = &mut self.grpc;
+        self.runtime.block_on(async move {
+            grpc.ready().await.expect("a connection");
+            let stream = grpc.server_streaming(tonic::Request::new(Bytes::new()), path, Raw).await;
+            let mut stream = stream.expect("a stream").into_inner();
+            for _ in 0..count {
+                stream.message().await.expect("no error").expect("a message");
+            }
+            drop(stream);
+            // Its end leaves with the connection's next turn.
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        });
     }
 
     /// Calls a method and leaves, connection and all, when `until` says so.
