@@ -294,7 +294,7 @@ impl Inner {
         };
         // Whichever ends first ends the connection; dropping the rest closes the socket.
         let left = tokio::select! {
-            () = served => match Left::served(&client, limits.idle_timeout) {
+            () = served => match Left::served(&client, http2, limits.idle_timeout) {
                 Left::Ended | Left::Idle if *told.borrow() => Left::Drained,
                 left => left,
             },

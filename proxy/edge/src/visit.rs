@@ -40,6 +40,8 @@ pub enum Left {
     Idle,
     /// Nothing came, or the head of a request too slowly.
     Slow,
+    /// What the client sent is no HTTP, or more of HTTP/2 than is borne: resets, frames, headers.
+    Protocol,
     /// Its TLS handshake failed, with this; without it, it took too long.
     NoTls(Option<io::Error>),
     /// Its owner did not let it in ([`Visit::known`]), or there are `max_connections`.
@@ -63,13 +65,15 @@ impl Left {
     }
 
     /// Of one whose requests were served, and that ended by itself.
-    pub(crate) fn served(client: &Client, idle_timeout: Duration) -> Left {
+    pub(crate) fn served(client: &Client, http2: bool, idle_timeout: Duration) -> Left {
         // Time-outs of HTTP/1.1 count whole seconds.
         let idle = Duration::from_secs(idle_timeout.as_secs());
         match client.end_seen() {
             Some(Ok(())) => Left::Client,
             Some(Err(())) => Left::Broken,
             None if client.quiet_for().is_some_and(|quiet| quiet >= idle) => Left::Idle,
+            // A head that is no head, or an end that only a wrong frame brings while the client is there.
+            None if client.head_takes().is_some() || (http2 && !*client.leaving().borrow()) => Left::Protocol,
             None => Left::Ended,
         }
     }

@@ -182,6 +182,7 @@ impl Visit for Guest {
             Left::Ended => CloseHow::Fin,
             Left::Idle => CloseHow::Idle,
             Left::Slow => CloseHow::Slow,
+            Left::Protocol => CloseHow::Protocol,
             Left::NoTls(error) => {
                 let result = error.as_ref().map_or(HandshakeResult::Timeout, tls::outcome);
                 let what = error.map_or_else(|| "it took too long".to_owned(), |error| error.to_string());

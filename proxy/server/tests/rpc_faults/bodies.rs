@@ -106,7 +106,7 @@ fn slow_clients_are_cut_and_counted() {
         while !matches!(stream.read(&mut [0; 64]), Ok(0) | Err(_)) {}
     }
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-    eventually("they are counted", || scene.closed("slow_head") == 50.0);
+    eventually("they are counted", || scene.closed("slow") == 50.0);
     scene.unharmed(16);
 }
 

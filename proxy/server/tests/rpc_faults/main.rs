@@ -119,7 +119,7 @@ impl Scene {
 
 fn file(port: u16, own: &str, rest: &str) -> String {
     format!(
-        "[service.dataplane]\nservers = [\"127.0.0.1:{port}\"]\npreset = \"bsky\"\n{own}\
+        "workers = 1\n[service.dataplane]\nservers = [\"127.0.0.1:{port}\"]\npreset = \"bsky\"\n{own}\
          [listener.edge]\naddress = \"127.0.0.1:{{port}}\"\nservice = \"dataplane\"\n{rest}"
     )
 }
