@@ -49,11 +49,12 @@ impl Body {
 
     /// Adds a part at the end. Crumbs are put together, because each part costs memory besides its bytes.
     pub fn push(&mut self, part: Bytes) {
+        if part.is_empty() {
+            return;
+        }
         self.len += part.len() as u64;
         if part.len() >= CRUMB || self.parts.last().is_none_or(|last| last.len() >= LOAF) {
-            if !part.is_empty() {
-                self.parts.push(part);
-            }
+            self.parts.push(part);
             return;
         }
         if let Some(last) = self.parts.pop() {
