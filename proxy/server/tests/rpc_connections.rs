@@ -162,7 +162,8 @@ fn over_several_threads_bounds_are_what_they_are_over_one() {
         })
         .collect();
     let done: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
-    let most = 1_000.0 + 1_000.0 * began.elapsed().as_secs_f64();
+    // the last one may drive the bucket into debt
+    let most = 1_000.0 + 1_000.0 * began.elapsed().as_secs_f64() + 10.0;
     let passed = 10 * done.iter().map(|(passed, _)| passed).sum::<usize>();
     assert!(passed as f64 <= most && passed >= 1_000, "{passed} of at most {most}");
     assert_eq!(service.seen().len() * 10, passed);

@@ -36,9 +36,17 @@ impl Gate for ListenerGate {
     }
 
     fn refused(&self, refusal: &Refusal) {
-        // Limits, deadlines and lost servers are counted by outcome.
-        let elsewhere = [Reason::Limit, Reason::Deadline, Reason::Unreachable, Reason::Broken];
-        if !elsewhere.contains(&refusal.reason) {
+        // Limits, deadlines, lost servers and replies that cannot be passed on are counted by outcome.
+        let elsewhere = matches!(
+            refusal.reason,
+            Reason::Limit
+                | Reason::Deadline
+                | Reason::Unreachable
+                | Reason::Broken
+                | Reason::ReplyTooLarge
+                | Reason::Merge
+        );
+        if !elsewhere {
             self.entrance.metrics.invalid(refusal.cause, 1);
         }
     }
