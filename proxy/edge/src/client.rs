@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 /// Small writes of an HTTP/1.1 reply (head, chunk sizes) leave together.
 const WRITE_BUFFER: usize = 4 << 10;
@@ -190,7 +190,7 @@ impl Plain {
     }
 }
 
-/// A socket, or what is above it.
+/// A client's socket or one to a service, or what is above it.
 pub(crate) enum Stream {
     Plain(Plain),
     Tls(Box<TlsStream<Plain>>),

@@ -56,7 +56,7 @@ async fn encrypted(plain: Plain, config: Arc<ServerConfig>) -> io::Result<Opened
     let certificate = session.peer_certificates().and_then(|all| all.first()).cloned();
     let certificate = certificate.map(CertificateDer::into_owned);
     Ok(Opened {
-        stream: Stream::Tls(Box::new(stream)),
+        stream: Stream::Tls(Box::new(stream.into())),
         front: Bytes::new(),
         http2,
         certificate,

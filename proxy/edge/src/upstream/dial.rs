@@ -1,8 +1,7 @@
 //! Dialling one address.
 
-use super::line::Line;
 use super::tls::Handshake;
-use crate::client::Plain;
+use crate::client::{Plain, Stream};
 use std::io;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
@@ -10,7 +9,7 @@ use tokio::time::timeout;
 use weir_engine::settings::Address;
 
 /// Connects within a time, the TLS handshake included.
-pub(super) async fn dial(address: &Address, tls: Option<&Handshake>, time: Duration) -> io::Result<Line> {
+pub(super) async fn dial(address: &Address, tls: Option<&Handshake>, time: Duration) -> io::Result<Stream> {
     let dialled = async {
         let plain = match address {
             Address::Tcp { host, port } => {
@@ -23,7 +22,7 @@ pub(super) async fn dial(address: &Address, tls: Option<&Handshake>, time: Durat
         };
         match tls {
             Some(tls) => tls.shake(plain, address).await,
-            None => Ok(Line::Plain(plain)),
+            None => Ok(Stream::Plain(plain)),
         }
     };
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {time:?}"));

@@ -16,7 +16,6 @@ mod failure;
 mod health;
 mod http2;
 mod lane;
-mod line;
 mod outgoing;
 mod pool;
 mod retry;

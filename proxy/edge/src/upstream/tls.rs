@@ -1,7 +1,6 @@
 //! TLS with the servers of a service: what is shown, what is asked, and that both sides agree on the HTTP they speak.
 
-use super::line::Line;
-use crate::client::Plain;
+use crate::client::{Plain, Stream};
 use crate::settings::UpstreamProtocol;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -68,7 +67,7 @@ impl fmt::Debug for Handshake {
 }
 
 impl Handshake {
-    pub(super) async fn shake(&self, plain: Plain, address: &Address) -> io::Result<Line> {
+    pub(super) async fn shake(&self, plain: Plain, address: &Address) -> io::Result<Stream> {
         let name = match (&self.name, address) {
             (Some(name), _) => name.clone(),
             (None, Address::Tcp { host, .. }) => {
@@ -81,6 +80,6 @@ impl Handshake {
             let error = rustls::Error::General("the server offers no HTTP/2 (h2 by ALPN)".to_owned());
             return Err(io::Error::other(error));
         }
-        Ok(Line::Tls(Box::new(stream)))
+        Ok(Stream::Tls(Box::new(stream.into())))
     }
 }
