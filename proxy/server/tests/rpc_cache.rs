@@ -125,6 +125,9 @@ fn public_answers_are_kept_and_shown() {
     assert_eq!(weir.series("weir_http_cache_unfit_total", &unfit), Some(1.0));
     assert!(weir.series("weir_http_cache_bytes", &service).is_some_and(|bytes| bytes > 1_000.0));
     assert_eq!(weir.series("weir_http_cache_waiting", &service), Some(0.0));
+    for bound in ["cache_bytes_max", "cache_entries_max", "cache_waiters_max", "cache_refreshes_max"] {
+        assert!(weir.series("weir_bound", &[("name", bound)]).is_some_and(|most| most > 0.0), "{bound}");
+    }
     // Every request is its caller's, whoever answered it.
     let all = [("caller", "edge"), ("protocol", "http"), ("method", "_other"), ("outcome", "ok")];
     eventually("all are counted", || weir.series("weir_requests_total", &all) == Some(9.0));

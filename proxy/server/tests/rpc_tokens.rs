@@ -74,6 +74,7 @@ fn a_signed_token_names_its_caller_and_passes_on() {
     let own = [("caller", ISSUER), ("protocol", "grpc")];
     eventually("both are its own", || weir.series("weir_operations_total", &own) == Some(7.0));
     assert_eq!((counted(&weir, "ok"), weir.series("weir_token_checks_total", &[])), (2.0, Some(1.0)));
+    assert_eq!(weir.series("weir_bound", &[("name", "jwt_cached_max")]), Some(4_096.0));
     let refused = client.call(POSTS, elements(11), &headers).expect_err("its own limit");
     assert!(refused.message().contains(ISSUER), "{refused:?}");
 

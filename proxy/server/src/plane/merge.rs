@@ -361,6 +361,16 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
             ("split_floor", edge.split_floor.0 as f64),
             ("split_reply_max", edge.split_reply_max.0 as f64),
         ]);
+        if !edge.cache.paths.is_empty() {
+            all.extend([
+                ("cache_bytes_max", edge.cache.bytes_max.0 as f64),
+                ("cache_entry_max", edge.cache.entry_max.0 as f64),
+                ("cache_entries_max", f64::from(edge.cache.entries_max)),
+                ("cache_fill_bytes_max", edge.cache.fill_bytes_max.0 as f64),
+                ("cache_waiters_max", f64::from(edge.cache.waiters_max)),
+                ("cache_refreshes_max", f64::from(edge.cache.refreshes_max)),
+            ]);
+        }
     }
     for (listener, door) in settings.listeners.iter().zip(&config.doors) {
         all.extend([
@@ -369,6 +379,12 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
             ("max_connections_per_principal", f64::from(listener.max_connections_per_principal)),
             ("reply_buffer_max", listener.reply_buffer_max as f64),
         ]);
+        if !door.tokens.audiences.is_empty() {
+            all.extend([
+                ("jwt_cached_max", f64::from(door.tokens.cached_max)),
+                ("jwt_checks_per_second", f64::from(door.tokens.checks_per_second)),
+            ]);
+        }
         if listener.backend.pool().is_some() {
             all.extend([
                 ("line_max", listener.line_max as f64),
