@@ -8,8 +8,8 @@ use crate::error::Malformed;
 use crate::own;
 use crate::read::{Cursor, Span, Value, bytes_pairs, strings};
 use crate::request::{
-    BatchEdit, BatchHead, BatchPart, ExecuteEdit, ParameterEdit, Parameters, Request, Values, list_count,
-    list_elements, skip_payload, take_request_id,
+    BatchEdit, BatchHead, BatchPart, ExecuteEdit, ParameterEdit, Parameters, Request, RequestMark, Values,
+    list_count, list_elements, skip_payload, take_request_id,
 };
 use crate::response::{
     ErrorBody, MetadataEdit, Prefix, PreparedEdit, Response, ResultBody, Rows, Tablet, supported, take_tablet,
@@ -157,6 +157,13 @@ fn check_request(header: &Header, body: &[u8], dialect: Dialect) -> Result<(), M
         assert!(Request::locate(&taken.header, &taken.body, dialect).is_ok());
     }
     let mut out = Vec::new();
+    if let Some(mark) = request.mark() {
+        assert_eq!(RequestMark::read(mark.timestamp()), Some(mark));
+        request.write_unmarked(body, &mut out);
+        let again = Header { body_len: out.len() as u32, ..*header };
+        assert_eq!(Request::locate(&again, &out, dialect).expect("its own output").mark(), None);
+        out.clear();
+    }
     match request {
         Request::Options => return Ok(()),
         Request::Startup(startup) => {

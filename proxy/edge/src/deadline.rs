@@ -4,14 +4,14 @@
 use crate::gate::TimeoutPlan;
 use crate::protocol::Protocol;
 use crate::settings::RequestLimits;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Header of gRPC and gRPC-web.
-pub(crate) const GRPC_TIMEOUT: &str = "grpc-timeout";
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Header of Connect.
-pub(crate) const CONNECT_TIMEOUT: &str = "connect-timeout-ms";
+static CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
 
 /// When a request is over.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,7 @@ impl Deadline {
     ) -> Deadline {
         let asked = asked(protocol, headers);
         let time = match (asked, plan) {
+            (Some(asked), TimeoutPlan::Of(most)) => Some(asked.min(limits.max_timeout).min(most)),
             (Some(asked), _) => Some(asked.min(limits.max_timeout)),
             (None, TimeoutPlan::Default) => Some(limits.default_timeout),
             (None, TimeoutPlan::Of(time)) => Some(time),
@@ -59,11 +60,11 @@ impl Deadline {
                 let mut value = grpc_timeout(left);
                 // Never the same twice: the table of a connection's headers has no use for it.
                 value.set_sensitive(true);
-                headers.insert(GRPC_TIMEOUT, value);
+                headers.insert(GRPC_TIMEOUT.clone(), value);
             }
             Protocol::ConnectUnary | Protocol::ConnectStream => {
                 let millis = left.as_millis().clamp(1, 9_999_999_999) as u64;
-                headers.insert(CONNECT_TIMEOUT, millis.into());
+                headers.insert(CONNECT_TIMEOUT.clone(), millis.into());
             }
             Protocol::Http => {}
         }
@@ -80,9 +81,9 @@ pub(crate) async fn until(at: Option<Instant>) {
 
 fn asked(protocol: Protocol, headers: &HeaderMap) -> Option<Duration> {
     match protocol {
-        Protocol::Grpc | Protocol::GrpcWeb => read_grpc(headers.get(GRPC_TIMEOUT)?.as_bytes()),
+        Protocol::Grpc | Protocol::GrpcWeb => read_grpc(headers.get(&GRPC_TIMEOUT)?.as_bytes()),
         Protocol::ConnectUnary | Protocol::ConnectStream => {
-            digits(headers.get(CONNECT_TIMEOUT)?.as_bytes(), 10).map(Duration::from_millis)
+            digits(headers.get(&CONNECT_TIMEOUT)?.as_bytes(), 10).map(Duration::from_millis)
         }
         Protocol::Http => None,
     }
@@ -112,15 +113,23 @@ fn digits(text: &[u8], most: usize) -> Option<u64> {
 }
 
 fn grpc_timeout(left: Duration) -> HeaderValue {
-    let micros = left.as_micros();
-    let text = if micros < 100_000_000 {
-        format!("{micros}u")
-    } else if left.as_millis() < 100_000_000 {
-        format!("{}m", left.as_millis())
-    } else {
-        format!("{}S", left.as_secs().min(99_999_999))
+    /// Eight digits.
+    const MOST: u128 = 99_999_999;
+    let (mut number, unit) = match (left.as_micros(), left.as_millis()) {
+        (micros, _) if micros <= MOST => (micros, b'u'),
+        (_, millis) if millis <= MOST => (millis, b'm'),
+        _ => (MOST.min(left.as_secs().into()), b'S'),
     };
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("1S"))
+    let mut text = [b'0', b'0', b'0', b'0', b'0', b'0', b'0', b'0', unit];
+    let mut at = text.len() - 1;
+    for digit in text[..at].iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        (number, at) = (number / 10, at - 1);
+        if number == 0 {
+            break;
+        }
+    }
+    HeaderValue::from_bytes(&text[at..]).unwrap_or_else(|_| HeaderValue::from_static("1S"))
 }
 
 #[cfg(test)]
@@ -173,6 +182,8 @@ mod tests {
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(grpc(&[], TimeoutPlan::Default), seconds(30));
         assert_eq!(grpc(&[], TimeoutPlan::Of(Duration::from_secs(3))), seconds(3));
+        assert_eq!(grpc(&[("grpc-timeout", "2S")], TimeoutPlan::Of(Duration::from_secs(3))), seconds(2));
+        assert_eq!(grpc(&[("grpc-timeout", "4S")], TimeoutPlan::Of(Duration::from_secs(3))), seconds(3));
         assert_eq!(grpc(&[], TimeoutPlan::None), None);
         assert_eq!(grpc(&[("grpc-timeout", "2S")], TimeoutPlan::None), seconds(2));
         assert_eq!(grpc(&[("grpc-timeout", "9H")], TimeoutPlan::None), seconds(600));

@@ -7,6 +7,7 @@
 use crate::body::HeldBytes;
 use crate::client::{Client, Peer, Plain, Socket};
 use crate::exchange::Shared;
+use crate::front::{ClientTimes, Front, Fronts};
 use crate::gate::Gate;
 use crate::listen::{self, Door};
 use crate::open::{self, Opened};
@@ -16,12 +17,9 @@ use crate::stats::{Count, Counted, Held, Stats};
 use crate::trace::TraceIds;
 use crate::upstream::{Server, Told, Upstream};
 use crate::visit::{Left, Visit};
-use pingora_core::apps::{HttpServerApp as _, HttpServerOptions, ServerApp as _};
+use pingora_core::apps::{HttpServerApp as _, ServerApp as _};
 use pingora_core::protocols::Stream as PingoraStream;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::H2Options;
-use pingora_core::server::configuration::ServerConf;
-use pingora_proxy::{HttpProxy, http_proxy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -43,7 +41,7 @@ pub struct Edge {
 
 pub(crate) struct Inner {
     shared: Arc<Shared>,
-    proxy: Arc<HttpProxy<Service>>,
+    fronts: Fronts,
     /// Connections that may still be accepted.
     places: Arc<Semaphore>,
     /// A connection ended.
@@ -78,29 +76,10 @@ impl Edge {
         let shared = Arc::new(Shared { settings, gate, upstream, stats, held, traces: TraceIds::default() });
         let upgrades = Arc::new(Semaphore::new(clients.max_connections.min(Semaphore::MAX_PERMITS)));
         let service = Service { shared: shared.clone(), upgrades };
-        let conf = ServerConf {
-            threads: 1,
-            // A try is a try; what may be sent again is decided in `upstream`.
-            max_retries: 1,
-            upstream_keepalive_pool_size: 1,
-            ..ServerConf::default()
-        };
-        let mut proxy = http_proxy(&Arc::new(conf), service);
-        let mut options = HttpServerOptions::default();
-        options.keepalive_request_limit = Some(clients.requests_per_connection);
-        options.h2_idle_timeout = Some(clients.idle_timeout);
-        proxy.server_options = Some(options);
-        let mut http2 = H2Options::new();
-        http2
-            .max_concurrent_streams(clients.max_streams)
-            .max_header_list_size(header_bytes(&shared.settings))
-            .initial_window_size(clients.stream_window)
-            .initial_connection_window_size(clients.connection_window)
-            .max_send_buffer_size(clients.send_buffer);
-        proxy.h2_options = Some(http2);
         let places = Arc::new(Semaphore::new(clients.max_connections.min(Semaphore::MAX_PERMITS)));
         let drain_timeout = AtomicU64::new(0);
-        let inner = Inner { shared, proxy: Arc::new(proxy), places, ended: Arc::default(), drain_timeout };
+        let fronts = Fronts::new(shared.clone(), service);
+        let inner = Inner { shared, fronts, places, ended: Arc::default(), drain_timeout };
         let edge = Edge { inner: Arc::new(inner) };
         edge.drain_within(edge.inner.shared.settings.requests.drain_timeout);
         Ok(edge)
@@ -110,6 +89,21 @@ impl Edge {
     pub fn drain_within(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2);
         self.inner.drain_timeout.store(micros, Ordering::Relaxed);
+    }
+
+    /// These times hold from now on, for connections that come.
+    pub fn take_times(&self, times: ClientTimes) {
+        self.inner.fronts.apply(times);
+    }
+
+    /// Clients of doors with TLS are shown this from now on ([`Door::with_tls`]).
+    pub fn take_tls(&self, config: &rustls::ServerConfig) {
+        self.inner.fronts.apply_tls(config);
+    }
+
+    /// So many requests may wait for a place among those under way at the service from now on, and for so long.
+    pub fn take_waiting(&self, most: usize, time: Duration) {
+        self.inner.shared.upstream.take_waiting(most, time);
     }
 
     /// Accepts and serves until `drain` becomes true, and then until every request has ended, `drain_timeout` at most.
@@ -126,7 +120,9 @@ impl Edge {
         let _ = draining.wait_for(|drain| *drain).await;
         while accepting.join_next().await.is_some() {}
         // Wakes clients that have asked for nothing; those with a request are told after it.
-        self.inner.proxy.cleanup().await;
+        for front in self.inner.fronts.all() {
+            front.proxy.cleanup().await;
+        }
         let deadline = Instant::now() + self.inner.drain_timeout();
         let stats = &self.inner.shared.stats;
         let all_ended = async |until: Instant, count: fn(&Stats) -> &Count| {
@@ -222,14 +218,6 @@ impl Drop for OpenConnection {
     }
 }
 
-/// HTTP/2's own bound on headers, a little above ours: those in between get an answer that says what is wrong.
-fn header_bytes(settings: &Settings) -> u32 {
-    // The list's size counts 32 bytes for each header (RFC 9113, 6.5.2).
-    let bytes =
-        settings.requests.header_bytes.saturating_mul(2).saturating_add(32 * settings.requests.headers);
-    u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
 impl Inner {
     fn drain_timeout(&self) -> Duration {
         Duration::from_micros(self.drain_timeout.load(Ordering::Relaxed))
@@ -258,8 +246,8 @@ impl Inner {
         visit: &mut dyn Visit,
     ) -> (Left, u32) {
         let wants_tls = tls.is_some();
-        let limits = &self.shared.settings.clients;
-        let opening = open::open(plain, tls, limits.opening_timeout);
+        let holds = self.fronts.now();
+        let opening = open::open(plain, self.fronts.tls(tls), holds.times.opening);
         let drained = drain.clone();
         let opened = tokio::select! {
             biased;
@@ -283,8 +271,8 @@ impl Inner {
         let (leaving, told) = (client.leaving(), drain.clone());
         let served = async {
             match http2 {
-                true => drop(self.proxy.process_new(socket, &leaving).await),
-                false => self.http1(socket, &leaving).await,
+                true => drop(holds.proxy.process_new(socket, &leaving).await),
+                false => self.http1(&holds, socket, &leaving).await,
             }
         };
         let end = async {
@@ -294,7 +282,7 @@ impl Inner {
         };
         // Whichever ends first ends the connection; dropping the rest closes the socket.
         let left = tokio::select! {
-            () = served => match Left::served(&client, http2, limits.idle_timeout) {
+            () = served => match Left::served(&client, http2, holds.times.idle) {
                 Left::Ended | Left::Idle if *told.borrow() => Left::Drained,
                 left => left,
             },
@@ -302,7 +290,7 @@ impl Inner {
                 self.shared.stats.clients_cut.add();
                 Left::Drained
             }
-            () = self.head_too_slow(&client) => {
+            () = head_too_slow(&client, holds.times.opening) => {
                 self.shared.stats.clients_not_opened.add();
                 Left::Slow
             }
@@ -317,35 +305,35 @@ impl Inner {
     }
 
     /// HTTP/1.1: one request after the other.
-    async fn http1(&self, socket: PingoraStream, leaving: &watch::Receiver<bool>) {
+    async fn http1(&self, front: &Front, socket: PingoraStream, leaving: &watch::Receiver<bool>) {
         let limits = &self.shared.settings.clients;
+        let idle = front.times.idle.as_secs();
         let mut session = ServerSession::new_http1(socket);
-        session.set_keepalive((!*leaving.borrow()).then_some(limits.idle_timeout.as_secs()));
+        session.set_keepalive((!*leaving.borrow()).then_some(idle));
         session.set_keepalive_reuses_remaining(Some(limits.requests_per_connection.saturating_sub(1)));
         // What a client sends ahead waits for its turn, and is not taken for a client that misbehaves.
         session.set_pipelining_enabled(true);
-        let mut reused = self.proxy.process_new_http(session, leaving).await;
+        let mut reused = front.proxy.process_new_http(session, leaving).await;
         while let Some((stream, settings)) = reused.map(|reused| reused.consume()) {
             let mut session = ServerSession::new_http1(stream);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
             // A request without a word on it leaves the connection without a time limit.
-            session.set_keepalive((!*leaving.borrow()).then_some(limits.idle_timeout.as_secs()));
-            reused = self.proxy.process_new_http(session, leaving).await;
+            session.set_keepalive((!*leaving.borrow()).then_some(idle));
+            reused = front.proxy.process_new_http(session, leaving).await;
         }
     }
+}
 
-    /// Ends when the head of an HTTP/1.1 request has taken too long: pingora bounds each read, and not their sum.
-    async fn head_too_slow(&self, client: &Client) {
-        let most = self.shared.settings.clients.opening_timeout;
-        loop {
-            let next = match client.head_takes() {
-                Some(takes) if takes >= most => return,
-                Some(takes) => most - takes,
-                None => most,
-            };
-            sleep_until(Instant::now() + next.max(Duration::from_millis(10))).await;
-        }
+/// Ends when the head of an HTTP/1.1 request has taken too long: pingora bounds each read, and not their sum.
+async fn head_too_slow(client: &Client, most: Duration) {
+    loop {
+        let next = match client.head_takes() {
+            Some(takes) if takes >= most => return,
+            Some(takes) => most - takes,
+            None => most,
+        };
+        sleep_until(Instant::now() + next.max(Duration::from_millis(10))).await;
     }
 }

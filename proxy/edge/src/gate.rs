@@ -79,7 +79,7 @@ pub struct Plan {
     pub body: BodyPlan,
     /// It may be sent again when it is unknown whether the service has carried it out.
     pub idempotent: bool,
-    /// How long it may take where the client says nothing.
+    /// How long it may take.
     pub timeout: TimeoutPlan,
     /// The service sees the name that the caller gives itself ([`crate::declared`]). Without it the headers of
     /// [`crate::CALLER_HEADERS`] are removed.
@@ -113,12 +113,12 @@ pub enum BodyPlan {
     Stream,
 }
 
-/// How long a request may take whose client names no limit.
+/// How long a request may take: where its client names no limit, and at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutPlan {
     /// As the listener says.
     Default,
-    /// This long.
+    /// This long, also where its client allows more.
     Of(Duration),
     /// Without an end: subscriptions.
     None,
@@ -140,13 +140,13 @@ pub trait Call: Send + Sync {
     /// leaves drops the question.
     fn whole<'a>(&'a mut self, body: &'a Body) -> Decision<'a> {
         let _ = body;
-        Box::pin(std::future::ready(Verdict::Admit))
+        Decision::Now(Verdict::Admit)
     }
 
     /// Its answer is kept, and the service will not be asked: only the caller's limits speak. Asked instead of
     /// [`Call::whole`], of requests whose body is held. [`Verdict::Split`] means nothing here.
     fn kept(&mut self) -> Decision<'_> {
-        Box::pin(std::future::ready(Verdict::Admit))
+        Decision::Now(Verdict::Admit)
     }
 
     /// Who says whether the request may be sent again; `None`: the edge's own budget. Asked once, before it is sent. (Of a
@@ -172,7 +172,21 @@ pub trait Call: Send + Sync {
 }
 
 /// An answer that may wait.
-pub type Decision<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+pub enum Decision<'a> {
+    /// It is known: the usual case, for which nothing is allocated.
+    Now(Verdict),
+    /// It takes its time. Dropped when the client leaves or the request's time is over.
+    Later(Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>),
+}
+
+impl fmt::Debug for Decision<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Decision::Now(verdict) => f.debug_tuple("Now").field(verdict).finish(),
+            Decision::Later(_) => f.write_str("Later"),
+        }
+    }
+}
 
 /// What becomes of a request whose body is there.
 #[non_exhaustive]

@@ -34,44 +34,88 @@ pub fn declared(headers: &HeaderMap) -> Option<&HeaderValue> {
     CALLER_HEADERS.iter().find_map(|name| headers.get(*name))
 }
 
+/// What there is in a head that may not go on as it came: mostly `te` and nothing else, and then nothing is looked up.
+#[derive(Default)]
+struct Found {
+    hop_by_hop: bool,
+    te: bool,
+    /// Said to the edge: `expect` and `host`.
+    own: bool,
+    caller: bool,
+}
+
+impl Found {
+    fn of(headers: &HeaderMap) -> Found {
+        let mut found = Found::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "te" => found.te = true,
+                "expect" | "host" => found.own = true,
+                name if CALLER_HEADERS.contains(&name) => found.caller = true,
+                name if HOP_BY_HOP.contains(&name) => found.hop_by_hop = true,
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
 /// The headers of a request for the service. `None` when `Connection` names what it must not, or too much.
 pub(crate) fn to_service(from: &HeaderMap, trusts_caller: bool) -> Option<HeaderMap> {
     let mut headers = from.clone();
-    let te_trailers = from.get_all(header::TE).iter().any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii() == b"trailers")
-    });
-    remove_nominated(&mut headers, from)?;
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    headers.remove(header::TE);
-    if te_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    // The edge reads the body itself.
-    headers.remove(header::EXPECT);
-    headers.remove(header::HOST);
-    // Vouched for is the one name that was looked at: another one beside it is nobody's word.
-    let vouched = declared(from).filter(|_| trusts_caller);
-    for name in CALLER_HEADERS {
-        if from.get_all(name).iter().any(|said| Some(said) != vouched) {
+    let found = Found::of(from);
+    if found.hop_by_hop {
+        remove_nominated(&mut headers, from)?;
+        for name in HOP_BY_HOP {
             headers.remove(name);
+        }
+    }
+    if found.te && (found.hop_by_hop || !is_only(from, header::TE, "trailers")) {
+        headers.remove(header::TE);
+        let names = from.get_all(header::TE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+        if names.map(<[u8]>::trim_ascii).any(|name| name == b"trailers") {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    if found.own {
+        // The edge reads the body itself.
+        headers.remove(header::EXPECT);
+        headers.remove(header::HOST);
+    }
+    if found.caller {
+        // Vouched for is the one name that was looked at: another one beside it is nobody's word.
+        let vouched = declared(from).filter(|_| trusts_caller);
+        for name in CALLER_HEADERS {
+            if from.get_all(name).iter().any(|said| Some(said) != vouched) {
+                headers.remove(name);
+            }
         }
     }
     Some(headers)
 }
 
+/// A header is there once, with this value.
+fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
+    let mut values = headers.get_all(name).iter();
+    values.next().is_some_and(|first| first == value) && values.next().is_none()
+}
+
 /// The headers of a reply for the client.
 pub(crate) fn to_client(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let from = headers.clone();
-        // A service that names too much gets its names ignored, not its reply lost.
-        let _ = remove_nominated(headers, &from);
+    let found = Found::of(headers);
+    if found.hop_by_hop {
+        if headers.contains_key(header::CONNECTION) {
+            let from = headers.clone();
+            // A service that names too much gets its names ignored, not its reply lost.
+            let _ = remove_nominated(headers, &from);
+        }
+        for name in HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
+    if found.te {
+        headers.remove(header::TE);
     }
-    headers.remove(header::TE);
 }
 
 fn remove_nominated(headers: &mut HeaderMap, from: &HeaderMap) -> Option<()> {

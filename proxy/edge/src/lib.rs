@@ -17,6 +17,7 @@ mod client;
 mod deadline;
 mod edge;
 mod exchange;
+mod front;
 mod gate;
 mod headers;
 mod listen;
@@ -35,6 +36,7 @@ pub use body::Body;
 pub use cache::{CacheCounted, CacheSettings, CacheUse, Refreshed, ResponseCache, Unfit};
 pub use client::{Client, Peer};
 pub use edge::{Drained, Edge};
+pub use front::ClientTimes;
 pub use gate::{
     AdmitAll, BodyPlan, Call, Decision, End, Gate, Head, Opening, Outcome, Plan, Silent, TimeoutPlan, Verdict,
 };

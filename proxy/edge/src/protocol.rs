@@ -53,10 +53,18 @@ impl Protocol {
     }
 
     /// A call can be carried in parts ([`crate::Verdict::Split`]): one message each way, whose status the edge can read and
-    /// write. The others go whole.
+    /// write. The others go whole. (Of gRPC-web the binary form only: its text is not asked about here.)
     #[must_use]
     pub fn can_be_split(self) -> bool {
-        matches!(self, Protocol::Grpc | Protocol::ConnectUnary)
+        match self {
+            Protocol::Grpc | Protocol::GrpcWeb | Protocol::ConnectUnary | Protocol::Http => true,
+            Protocol::ConnectStream => false,
+        }
+    }
+
+    /// Messages have five bytes in front of them, and the status is behind them: gRPC and gRPC-web.
+    pub(crate) fn has_prefixes(self) -> bool {
+        matches!(self, Protocol::Grpc | Protocol::GrpcWeb)
     }
 
     /// It is a call of a method: its deadline is one of the whole.

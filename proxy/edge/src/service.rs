@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use weir_engine::settings::Address;
 
 /// The proxy of one edge.
+#[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) shared: Arc<Shared>,
     /// Upgraded connections that may still be opened: each has one to the service for itself.

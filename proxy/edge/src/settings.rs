@@ -91,6 +91,8 @@ pub struct RequestLimits {
     pub body_bytes: u64,
     /// Bytes of all bodies that are held at once.
     pub held_bytes: u64,
+    /// Bytes of one body that passes as it comes. Streams of RPCs, which may go on for ever, have their service's bounds.
+    pub upload_bytes: u64,
     /// Bytes of the replies of all parts of one split call. How many such calls gather replies at once is for the gate.
     pub split_reply_bytes: u64,
     /// Time for a body to arrive whole.
@@ -114,6 +116,7 @@ impl Default for RequestLimits {
             headers: 128,
             body_bytes: 32 << 20,
             held_bytes: 256 << 20,
+            upload_bytes: 1 << 30,
             split_reply_bytes: 64 << 20,
             body_timeout: Duration::from_secs(30),
             default_timeout: Duration::from_secs(30),

@@ -1,13 +1,13 @@
 //! The id that ties together all that comes of one request: the client's own, where it sends a `traceparent` (W3C Trace
 //! Context), or a new one, which the service then gets as one.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The header.
-pub(crate) const TRACEPARENT: &str = "traceparent";
+pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// `00-<32 hexadecimal digits>-<16>-<2>`
 const LENGTH: usize = 55;
 
@@ -29,7 +29,7 @@ impl fmt::Debug for TraceId {
 
 /// Reads a client's id; `None` where there is none, more than one or a malformed one.
 pub(crate) fn read(headers: &HeaderMap) -> Option<TraceId> {
-    let mut values = headers.get_all(TRACEPARENT).iter();
+    let mut values = headers.get_all(&TRACEPARENT).iter();
     let value = values.next()?.as_bytes();
     if values.next().is_some() {
         return None;
@@ -109,7 +109,7 @@ mod tests {
     fn of(values: &[&str]) -> Option<TraceId> {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(TRACEPARENT, value.parse().expect("a header value"));
+            headers.append(TRACEPARENT.clone(), value.parse().expect("a header value"));
         }
         read(&headers)
     }

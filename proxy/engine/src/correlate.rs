@@ -4,12 +4,16 @@
 //! A request has an id ([`CorrelationId`]). The RPC edge makes it and says when the request begins and ends; the service
 //! hands it to the storage doors, which take it from principals that the listener trusts with it
 //! (`trusted_request_ids`). Each worker keeps what it has to tell in a [`Feed`] and hands it over at the end of its turn, if
-//! nobody else is at the [`Correlator`] just then; a worker never waits for another.
+//! nobody else is at the [`Correlator`] just then; a worker never waits for another. Where no listener takes ids
+//! ([`Correlator::follow`]) nothing can be tied together: a call is one addition to its caller's sums, and not remembered.
+//!
+//! A read over CQL may say the end of an id only ([`Said::Mark`]): it counts for the one request that is remembered with it,
+//! for none when there is no such request or there are several ([`Counts::unknown`], [`Counts::ambiguous`]).
 //!
 //! Bounds: `correlated_requests_max` requests, each for [`KEPT_FOR`]; the oldest leave first ([`Counts::evicted`]).
 //! `correlation_notes_max` notes per worker ([`NOTES_MAX`] unless it is said), and [`RPC_NOTES`] times as many of the edge wait
 //! to be taken in; more are dropped and counted.
-//! [`totals::CALLERS_MAX`] callers have sums of their own; [`largest::KEPT`] of the largest requests are remembered for
+//! [`totals::CALLERS_MAX`] callers have sums of their own, those not taken in yet included; [`largest::KEPT`] of the largest requests are remembered for
 //! [`largest::KEPT_LONGER`].
 
 pub mod feed;
@@ -19,16 +23,18 @@ pub mod totals;
 mod tracked;
 
 pub use feed::{Feed, Leg, Work};
-pub use id::CorrelationId;
+pub use id::{CorrelationId, Said};
 pub use totals::{CallerSums, Origin, Sums};
 pub use tracked::{LegSums, Rpc, RpcEnd, Tracked};
 
+use crate::settings::Settings;
 use crate::units::{Instant, Span};
 use largest::Largest;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use totals::Totals;
-use tracked::Table;
+use totals::{CALLERS_MAX, OTHER, Totals};
+use tracked::{Meant, Table};
 
 /// How long a request is remembered after it was first heard of.
 pub const KEPT_FOR: Span = Span::secs(30);
@@ -44,7 +50,9 @@ const RPC_NOTES_AT_ONCE: usize = 256;
 pub struct Correlator {
     state: Mutex<State>,
     /// Read by the edge only, in between: it never waits for those who take in.
-    notes: Mutex<Vec<(CorrelationId, RpcNote)>>,
+    notes: Mutex<Notes>,
+    /// Some listener takes ids.
+    ids: AtomicBool,
     dropped: AtomicU64,
     notes_max: AtomicUsize,
 }
@@ -54,6 +62,17 @@ struct State {
     table: Table,
     totals: Totals,
     largest: Largest,
+    /// Notes that are in no sum because nobody knows whose they are.
+    unknown: u64,
+    ambiguous: u64,
+}
+
+/// What the edge has told and nobody has taken in yet.
+#[derive(Debug, Default)]
+struct Notes {
+    by_id: Vec<(CorrelationId, RpcNote)>,
+    /// By caller, of calls that nothing else is noted of: RPCs and their keys.
+    counted: FxHashMap<Arc<str>, (u64, u64)>,
 }
 
 /// News of the edge.
@@ -72,17 +91,22 @@ pub struct Counts {
     pub evicted: u64,
     /// Notes that found no room and are in no sum.
     pub dropped: u64,
+    /// Notes that are in no sum because no request is remembered that ends as they say.
+    pub unknown: u64,
+    /// Notes that are in no sum because several requests do.
+    pub ambiguous: u64,
 }
 
 impl Correlator {
     /// Nothing is known yet. At most `max` requests are remembered; `seed` keeps senders of ids from choosing where they lie.
     #[must_use]
     pub fn new(max: usize, seed: u64) -> Correlator {
-        let state =
-            State { table: Table::new(max, seed), totals: Totals::default(), largest: Largest::default() };
+        let (table, totals, largest) = (Table::new(max, seed), Totals::default(), Largest::default());
+        let state = State { table, totals, largest, unknown: 0, ambiguous: 0 };
         Correlator {
             state: Mutex::new(state),
             notes: Mutex::default(),
+            ids: AtomicBool::new(true),
             dropped: AtomicU64::new(0),
             notes_max: AtomicUsize::new(NOTES_MAX),
         }
@@ -104,6 +128,31 @@ impl Correlator {
         table.set_max(max, |gone| largest.offer(gone));
     }
 
+    /// These settings are in force: ids are taken where a listener trusts somebody with them. Until then they are.
+    pub fn follow(&self, settings: &Settings) {
+        let taken = settings.listeners.iter().any(|listener| !listener.trusted_request_ids.is_empty());
+        self.ids.store(taken, Ordering::Relaxed);
+    }
+
+    /// Some listener takes ids, so that it is worth while to remember requests by theirs ([`Correlator::rpc_began`]); else
+    /// they are counted ([`Correlator::rpc_counted`]).
+    #[must_use]
+    pub fn takes_ids(&self) -> bool {
+        self.ids.load(Ordering::Relaxed)
+    }
+
+    /// The edge admitted a request for so many keys, and nothing but its caller's sums is kept of it.
+    pub fn rpc_counted(&self, caller: &Arc<str>, keys: u64) {
+        let mut notes = self.notes();
+        let counted = &mut notes.counted;
+        let room = counted.len() < CALLERS_MAX;
+        let sums = match counted.get_mut(caller) {
+            Some(sums) => sums,
+            None => counted.entry(if room { caller.clone() } else { OTHER.into() }).or_default(),
+        };
+        *sums = (sums.0 + 1, sums.1.saturating_add(keys));
+    }
+
     /// The edge admitted a request: who asks what, and for how many keys. Before the service hears of it, so that nothing
     /// the service does on its behalf is ahead of it. One id may be that of several RPCs: they are added up.
     pub fn rpc_began(
@@ -123,13 +172,13 @@ impl Correlator {
     }
 
     fn note(&self, id: CorrelationId, note: RpcNote) {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() >= self.notes_max().saturating_mul(RPC_NOTES) {
+        let mut notes = self.notes();
+        if notes.by_id.len() >= self.notes_max().saturating_mul(RPC_NOTES) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        notes.push((id, note));
-        let many = notes.len() >= RPC_NOTES_AT_ONCE;
+        notes.by_id.push((id, note));
+        let many = notes.by_id.len() >= RPC_NOTES_AT_ONCE;
         drop(notes);
         if many && let Some(mut state) = self.try_lock() {
             self.take_notes(&mut state);
@@ -150,9 +199,23 @@ impl Correlator {
 
     fn take_all(&self, state: &mut State, works: &mut Vec<Work>) {
         self.take_notes(state); // what the edge began is known before what came of it
-        let State { table, totals, largest } = state;
+        let State { table, totals, largest, unknown, ambiguous } = state;
         for work in works.drain(..) {
-            let tracked = table.of(work.id, work.at, |gone| largest.offer(gone));
+            let id = match work.said {
+                Said::Id(id) => id,
+                Said::Mark(mark) => match table.meant(mark, work.at, |gone| largest.offer(gone)) {
+                    Meant::One(id) => id,
+                    Meant::Nobody => {
+                        *unknown += 1;
+                        continue;
+                    }
+                    Meant::Several => {
+                        *ambiguous += 1;
+                        continue;
+                    }
+                },
+            };
+            let tracked = table.of(id, work.at, |gone| largest.offer(gone));
             let first = tracked.is_new();
             tracked.add(&work);
             let (caller, origin) = match &tracked.rpc {
@@ -164,12 +227,15 @@ impl Correlator {
     }
 
     fn take_notes(&self, state: &mut State) {
-        let notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
-        let State { table, totals, largest } = state;
-        for (id, note) in notes {
+        let Notes { by_id, counted } = std::mem::take(&mut *self.notes());
+        let State { table, totals, largest, .. } = state;
+        for (caller, (requests, keys)) in counted {
+            totals.of(&caller, Origin::Rpc).began(requests, keys);
+        }
+        for (id, note) in by_id {
             match note {
                 RpcNote::Began { caller, method, keys, at } => {
-                    totals.of(&caller, Origin::Rpc).began(keys);
+                    totals.of(&caller, Origin::Rpc).began(1, keys);
                     table.of(id, at, |gone| largest.offer(gone)).rpc_began(caller, method, keys, at);
                 }
                 RpcNote::Ended(end) => {
@@ -221,17 +287,23 @@ impl Correlator {
     #[must_use]
     pub fn counts(&self, now: Instant) -> Counts {
         let mut state = self.lock();
-        let State { table, largest, .. } = &mut *state;
+        let State { table, largest, unknown, ambiguous, .. } = &mut *state;
         table.expire(now, |gone| largest.offer(gone));
         Counts {
             tracked: table.len() as u64,
             evicted: table.evicted(),
             dropped: self.dropped.load(Ordering::Relaxed),
+            unknown: *unknown,
+            ambiguous: *ambiguous,
         }
     }
 
     fn drop_works(&self, works: u64) {
         self.dropped.fetch_add(works, Ordering::Relaxed);
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // What it guards are counts: whole enough after a panic elsewhere.

@@ -124,7 +124,7 @@ impl Engine {
         request_done(known.hash, MethodSpace::Memcached, &entry);
         if let Some(correlation) = self.clients[slot].asked[index].correlation.take() {
             let service = &known.identity.principal;
-            self.feed.push(|| Work::new(*correlation, Leg::Cache, service, &entry));
+            self.feed.push(|| Work::new((*correlation).into(), Leg::Cache, service, &entry));
         }
         match self.clients[slot].held {
             Some(account) => self.ledger.record_held(account, &entry, None),

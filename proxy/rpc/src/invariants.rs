@@ -7,7 +7,10 @@ use std::sync::Arc;
 use crate::count::Counter;
 use crate::json::{JsonPlan, JsonScan};
 use crate::scan::{Scan, ScanPlan, Step};
-use crate::split::{Cut, CutLimits, Merge, MergeError, ReplyField, Rule, SplitPlan};
+use crate::split::{
+    AnyCut, AnyMerge, Cut, CutLimits, JsonField, JsonSplit, Merge, MergeError, Names, ReplyField, Rule,
+    SplitPlan,
+};
 use crate::wire::{Elements, Fields};
 use crate::{Codec, ContentType, Wire};
 
@@ -57,6 +60,7 @@ pub fn check_message(cuts: &[u8], message: &[u8]) {
     check_scan(&pieces, message);
     check_body(&pieces, message);
     check_json(&pieces, message);
+    check_json_split(message);
     for elements in [Elements::Delimited, Elements::Varint, Elements::Fixed32] {
         check_split(message, elements);
     }
@@ -131,6 +135,7 @@ fn check_split(message: &[u8], elements: Elements) {
     let plan = Arc::new(SplitPlan {
         key: step(1, elements),
         reply: vec![field(1, elements), field(2, Elements::Varint), field(5, Elements::Delimited)],
+        json: None,
     });
     let limits = CutLimits { chunk_keys: 3, bytes_max: 1 << 24 };
     let Ok(cut) = Cut::new(&plan, message, limits) else { return };
@@ -157,6 +162,51 @@ fn check_split(message: &[u8], elements: Elements) {
         // Only what the plan of replies does not know; the keys themselves always fit.
         Err(error) => {
             assert!(matches!(error, MergeError::UnknownField { .. } | MergeError::Malformed(_)), "{error}")
+        }
+    }
+}
+
+/// The parts of a message in JSON have its keys, each once and in order, and everything else each; parts that come back as
+/// they are make a message with the same keys.
+fn check_json_split(message: &[u8]) {
+    let names = |name: &str| Names { json: name.into(), proto: name.into() };
+    let fields = ["uris", "a", "b"];
+    let rules = [Rule::Positional, Rule::First, Rule::Equal];
+    let reply = |(number, (name, rule)): (u32, (&str, Rule))| ReplyField {
+        step: step(number, Elements::Delimited),
+        name: name.into(),
+        repeated: name == "uris",
+        rule,
+    };
+    let json = |name: &str| JsonField { names: names(name), path: Vec::new(), presence: true, zero: None };
+    let plan = Arc::new(SplitPlan {
+        key: step(1, Elements::Delimited),
+        reply: (1..).zip(fields.into_iter().zip(rules)).map(reply).collect(),
+        json: Some(Arc::new(JsonSplit { key: names("uris"), reply: fields.into_iter().map(json).collect() })),
+    });
+    let limits = CutLimits { chunk_keys: 3, bytes_max: 1 << 24 };
+    let Ok(cut) = AnyCut::new(&plan, Codec::Json, message, limits) else { return };
+    let read = |bytes: &[u8]| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes);
+    // Numbers of any size and halves of characters are moved, too, and are not compared here.
+    let Ok(whole) = read(message) else { return };
+    let mut merge = AnyMerge::new(&plan, &cut, usize::MAX);
+    let (mut keys, mut failed) = (Vec::new(), None);
+    for part in 0..cut.len() {
+        let mut out = Vec::new();
+        cut.write(part, message, &mut out);
+        let mut own = read(&out).unwrap_or_default();
+        keys.extend(
+            own.get_mut("uris").and_then(|uris| uris.as_array_mut().map(std::mem::take)).unwrap_or_default(),
+        );
+        own.insert("uris".to_owned(), whole.get("uris").cloned().unwrap_or_default());
+        assert_eq!(own, whole);
+        failed = failed.or(merge.add(part, out).err());
+    }
+    assert_eq!(whole.get("uris").and_then(serde_json::Value::as_array), Some(&keys));
+    match failed.map_or_else(|| merge.finish(), Err) {
+        Ok(answer) => assert_eq!(read(&answer).unwrap_or_default().get("uris"), whole.get("uris")),
+        Err(error) => {
+            assert!(matches!(error, MergeError::UnknownName { .. } | MergeError::NotJson), "{error}")
         }
     }
 }

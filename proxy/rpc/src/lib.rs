@@ -12,7 +12,7 @@
 //! 2. [`Counter`] counts the keys of the request while its body arrives ([`framing`], then [`scan`] or [`json`]; the query
 //!    of a URL: [`query`]; the message in it of a Connect GET: [`connect_get`]), so that a limit is held against them before any work starts; a [`Refusal`] answers in the
 //!    client's protocol;
-//! 3. [`Cut`] cuts a request of many keys into parts, [`Merge`] puts their replies together;
+//! 3. [`AnyCut`] cuts a request of many keys into parts, [`AnyMerge`] puts their replies together;
 //! 4. [`Counter`] counts the rows of the reply: a small request may have a large answer. [`status`] says how it ended.
 //!
 //! Bounds: a message has at most the bytes that the caller allows, checked before they are kept; a plan counts at most
@@ -43,6 +43,6 @@ pub use error::Malformed;
 pub use refusal::Refusal;
 pub use scan::{Counts, Scan, ScanPlan};
 pub use schema::{ProtoFile, Schema};
-pub use split::{Cut, CutLimits, Merge, MergeError, NoSplit, SplitPlan};
+pub use split::{AnyCut, AnyMerge, Cut, CutLimits, Merge, MergeError, NoSplit, SplitPlan};
 pub use status::Code;
 pub use table::{Method, Problem, Table};

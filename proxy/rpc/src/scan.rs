@@ -62,7 +62,10 @@ impl Scan {
 
     /// At the first byte of another message of the same plan.
     pub fn restart(&mut self) {
-        *self = Self::new(Arc::clone(&self.plan));
+        (self.at, self.state, self.varint) = (0, State::Tag, VarintParts::default());
+        // Levels above the depth are written before they are read.
+        (self.levels[0], self.depth) = (OUTERMOST, 0);
+        (self.counts, self.failed) = (Counts::zero(&self.plan), None);
     }
 
     /// Bytes of the message so far.

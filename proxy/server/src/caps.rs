@@ -5,15 +5,16 @@
 
 pub mod files;
 
+use crate::config::Config;
 use crate::fold::Protocol;
-use files::{Files, Share, upstream_files};
+use files::{Files, Share, service_files, upstream_files};
 use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_cql::response::{ErrorBody, ErrorCode};
 use weir_cql::{StreamId, Version, own};
-use weir_engine::settings::{ListenerSettings, Settings};
+use weir_engine::settings::{Backend, ListenerSettings};
 use weir_engine::units::ListenerId;
 
 /// Principals without a connection that are remembered.
@@ -99,9 +100,18 @@ impl Caps {
     }
 
     /// Shares out the open files this process may have, under these settings.
-    pub fn share_files(&self, settings: &Settings, workers: usize) -> Share {
+    pub fn share_files(&self, config: &Config, workers: usize) -> Share {
+        let settings = &config.settings;
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let share = Share::of(limit, upstream_files(&settings.pools, &settings.clusters, workers));
+        let lead_to = |name: &str| {
+            let leads = |listener: &&ListenerSettings| match listener.backend {
+                Backend::Service(_) => *settings.backend_name(listener.backend) == *name,
+                _ => false,
+            };
+            settings.listeners.iter().filter(leads).count()
+        };
+        let services = service_files(config.services.iter().map(|(service, _)| service), lead_to);
+        let share = Share::of(limit, services + upstream_files(&settings.pools, &settings.clusters, workers));
         self.files.allow(share.clients);
         share
     }

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 use weir_engine::settings::Address;
 use weir_engine::units::Span;
 
+mod cache;
+
+pub use cache::{CacheArgs, CacheCommand, CachePurgeArgs};
+
 /// A sidecar that measures and bounds the work behind requests to memcached, to CQL clusters and between services.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -52,6 +56,8 @@ pub enum Command {
     Deny(DenyArgs),
     /// Serve a denied method again.
     Allow(AllowArgs),
+    /// Throw away answers that weir keeps for a service.
+    Cache(CacheArgs),
     /// Print expensive requests as they end.
     Tap(TapArgs),
     /// The fingerprint of a CQL statement, for a rule of its own.
@@ -540,6 +546,8 @@ mod tests {
             "weir switch split on --listener cache",
             "weir deny bsky.Service/GetTimeline --for 30m --why slow",
             "weir allow bsky.Service/GetTimeline",
+            "weir cache purge --service appview --path /xrpc/ --why wrong",
+            "weir cache purge --all",
             "weir tap --min-operations 1_000",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -562,6 +570,8 @@ mod tests {
             "weir limits set a --operations-per-request 0 --for 1h",
             "weir switch split off --listener cache",
             "weir deny bsky.Service/GetTimeline",
+            "weir cache purge",
+            "weir cache purge --all --path /xrpc/",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

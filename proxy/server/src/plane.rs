@@ -5,6 +5,7 @@
 
 mod amplification;
 mod merge;
+mod purge;
 
 use crate::admin::model::{ConfigReport, LimitsReport, RequestReport, Snapshot};
 use crate::admin::{Answer, Audit, Change, ControlError, Exposition, Outcome, Plane};
@@ -219,7 +220,8 @@ impl RunningPlane {
         self.telemetry.config_loaded(&config.hash.to_string(), seconds(self.clock.now()));
         self.correlator.set_max(config.process.correlated_requests_max as usize);
         self.correlator.set_notes_max(config.process.correlation_notes_max as usize);
-        let share = self.caps.share_files(&config.settings, self.threads);
+        self.correlator.follow(&config.settings);
+        let share = self.caps.share_files(config, self.threads);
         for (name, value) in merge::bounds(config, share) {
             self.telemetry.set_bound(name, value);
         }
@@ -370,7 +372,11 @@ impl Plane for RunningPlane {
     fn change(&self, change: Change, who: Who) -> Answer<'_, Result<Outcome, ControlError>> {
         Box::pin(async move {
             self.admit_change()?;
-            self.change_now(&change, &who)
+            let outcome = self.change_now(&change, &who)?;
+            match &change {
+                Change::PurgeCache(purge) => self.purge(purge).await,
+                _ => Ok(outcome),
+            }
         })
     }
 

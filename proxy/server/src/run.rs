@@ -79,7 +79,7 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     let config = desk.config().clone();
     let settings = Arc::new(desk.effective(now));
     let caps = Arc::new(Caps::new(settings.listeners.len()));
-    caps.share_files(&settings, workers as usize);
+    caps.share_files(&config, workers as usize);
     let board = Arc::new(Board::new(InForce { settings, config, denied: desk.denied(now), drain: None }));
 
     let answers = Answers::default();

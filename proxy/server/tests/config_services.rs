@@ -1,4 +1,4 @@
-//! `[service.NAME]` from the outside: what it says about files with problems (golden), and where methods come from.
+//! `[service.NAME]` from the outside: what it says about files with problems (golden), where methods come from, what a check tells.
 
 use std::path::Path;
 use weir::cli::{Route, RunArgs};
@@ -36,6 +36,13 @@ fn a_preset_and_files_describe_the_methods_of_a_service() {
     assert!(config.settings.services[0].methods.iter().any(|name| **name == *posts.name));
     let again = read(&effective::to_toml(&config)).expect("the effective configuration is good");
     assert_eq!(again.hash, config.hash);
+    let idle = |config: &Config| config.settings.listeners[0].idle_timeout.0 / 1_000_000;
+    assert_eq!((idle(&config), idle(&again)), (900, 900), "idle clients are not kept for ever");
+    assert_eq!(
+        idle(&read(&format!("{text}idle_timeout = \"0s\"\n")).expect("good")),
+        0,
+        "unless it is asked for"
+    );
 
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name: &str, text: &str| {
@@ -79,4 +86,27 @@ fn services_come_from_flags_too() {
     let problems =
         Config::from_flags(&RunArgs { rpc_preset: Some("x".to_owned()), ..args }).expect_err("no preset");
     assert!(problems.to_string().contains("the presets are bsky"), "{problems}");
+}
+
+#[test]
+fn a_check_tells_the_bounds_of_kept_answers_and_of_listeners() {
+    let text = "[service.dataplane]\nservers = [\"127.0.0.1:3000\"]\npreset = \"bsky\"\ncache_paths = [\"/xrpc/\", \"/img\"]\n\
+                cache_bytes_max = \"128MiB\"\ncache_ttl_max = \"90s\"\n\
+                [listener.dataplane]\naddress = \"127.0.0.1:3100\"\nidle_timeout = \"2m\"\njwt_audiences = [\"did:web:a.test\"]\n";
+    let told = weir::check::bounds(&read(text).expect("good"));
+    for line in [
+        "  keeps answers under /xrpc/, /img: 128MiB and 32MiB on their way; 10_000 answers of at most 1MiB; fresh for 90s at \
+         most, stale for 10m",
+        "  a key also has accept-language, atproto-accept-labelers, atproto-proxy; 1_024 requests wait for another one's \
+         answer, 5s at most; 16 answers asked for again at once",
+        "listener dataplane: 127.0.0.1:3100 -> dataplane; HTTP/1.1 and HTTP/2; one principal (dataplane); service tokens are read",
+        "  at most 20_000 connections (20_000 per principal), closed after 2m without a call; 8_192 calls under way, 250 on one \
+         connection; headers of 64KiB",
+    ] {
+        assert!(told.lines().any(|told| told == line), "no {line:?} in\n{told}");
+    }
+    assert!(
+        !weir::check::bounds(&read(&text.replace("cache_paths", "# ")).expect("good"))
+            .contains("keeps answers")
+    );
 }

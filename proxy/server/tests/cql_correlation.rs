@@ -3,6 +3,9 @@
 mod support;
 mod support_cql;
 
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::statement::prepared::PreparedStatement;
 use support::wire::{Wire, keys};
 use support::{Memcached, Weir};
 use support_cql::{Cql, With, cassandra, create_keyspace, int, keyspace, list};
@@ -95,4 +98,66 @@ fn one_request_is_told_from_the_cache_to_the_rows() {
     assert_eq!(counted("cache_misses", "dataplane"), Some(100.0));
     assert_eq!(counted("database_operations", "cql"), Some(200.0));
     cql.query(&format!("DROP KEYSPACE {keyspace}")).expect_result();
+}
+
+/// As docs/amplification.md has it.
+fn with_id(read: &PreparedStatement, trace_id: [u8; 16]) -> PreparedStatement {
+    let mut read = read.clone();
+    read.set_timestamp(Some((1 << 62) | (u128::from_be_bytes(trace_id) as i64 & (i64::MAX >> 1))));
+    read
+}
+
+async fn session(address: &str) -> Session {
+    SessionBuilder::new().known_node(address).build().await.expect("a session")
+}
+
+/// The keys that a read found, in the order they came.
+async fn found(session: &Session, read: &PreparedStatement, keys: &[i32]) -> Vec<i32> {
+    let rows = session.execute_unpaged(read, (keys,)).await.expect("rows").into_rows_result().expect("rows");
+    rows.rows::<(i32, String)>().expect("typed").map(|row| row.expect("typed").0).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_without_payloads_says_the_end_of_the_id_with_its_reads() {
+    let Some(node) = cassandra("correlation by the Rust driver") else { return };
+    let Some(memcached) = Memcached::start() else { return };
+    let (weir, port) = before_both(&memcached, &node);
+    let keyspace = keyspace("correlation_rust");
+    let (through, direct) = (session(&format!("127.0.0.1:{port}")).await, session(&node).await);
+    let run = async |text: String| through.query_unpaged(text.as_str(), ()).await.expect("done");
+    run(create_keyspace(&keyspace)).await;
+    run(format!("CREATE TABLE {keyspace}.t (k int PRIMARY KEY, v text)")).await;
+    let insert = format!("INSERT INTO {keyspace}.t (k, v) VALUES (?, 'row')");
+    let insert = through.prepare(insert).await.expect("prepared");
+    for k in 0..100 {
+        through.execute_unpaged(&insert, (k,)).await.expect("written");
+    }
+    let text = format!("SELECT k, v FROM {keyspace}.t WHERE k IN ?");
+    let select = through.prepare(text.as_str()).await.expect("prepared");
+    let keys: Vec<i32> = (50..250).collect();
+    let wanted = found(&through, &select, &keys).await;
+    assert_eq!(wanted.len(), 50);
+    // past weir the server ignores it
+    let of_node = direct.prepare(text.as_str()).await.expect("prepared");
+    assert_eq!(found(&direct, &with_id(&of_node, id().0), &keys).await, wanted);
+    // nobody has said the whole id yet: the rows come, and count for nobody
+    assert_eq!(found(&through, &with_id(&select, id().0), &keys).await, wanted);
+    let lost = || weir.metric("weir_correlation_lost_total", &["unknown"]);
+    assert_eq!(lost(), 1.0);
+    Wire::tcp(weir.port).get(&[format!("__weir:{}", id().short()), "row1".to_owned()]);
+    for _ in 0..3 {
+        assert_eq!(found(&through, &with_id(&select, id().0), &keys).await, wanted);
+    }
+    let report = weir.control(&format!("/request?id={}", id().short()));
+    let numbers = |leg: &str, keys: [&str; 3]| keys.map(|key| report[leg][key].as_u64().expect("a number"));
+    assert_eq!(numbers("cache", ["operations", "misses", "requests"]), [1, 1, 1]);
+    assert_eq!(numbers("database", ["operations", "hits", "requests"]), [600, 150, 3]);
+    assert!(
+        report["database"]["chunks"].as_u64().is_some_and(|parts| parts >= 6),
+        "split all the same: {report}"
+    );
+    assert_eq!(lost(), 1.0);
+    let all = weir.control("/amplification");
+    assert_eq!((&all["unknown"], &all["ambiguous"]), (&1.into(), &0.into()));
+    run(format!("DROP KEYSPACE {keyspace}")).await;
 }

@@ -181,3 +181,54 @@ fn a_configuration_is_told_all_that_is_wrong_with_its_cache() {
         assert!(told.contains(part), "no {part:?} in:\n{told}");
     }
 }
+
+#[test]
+fn an_operator_throws_away_what_is_kept() {
+    let origin = Origin::start();
+    let weir = Weir::with_file(&file(&origin, ""));
+    let (feed, posts) = ("/xrpc/app.bsky.feed.getFeed?feed=at://a", "/xrpc/app.bsky.feed.getPosts");
+    assert!(get(weir.port, feed, "").ends_with("answer 0"));
+    assert!(get(weir.port, posts, "").ends_with("answer 1"));
+    let path = "/xrpc/app.bsky.feed.getFeed";
+    let done =
+        weir.command(&["cache", "purge", "--service", "appview", "--path", path, "--why", "incident 4711"]);
+    assert!(done.status.success(), "{}", done.stderr);
+    assert_eq!(done.stdout.trim(), format!("thrown away under {path}: 1 answer of appview"));
+    let line = weir.logs("cache purge ");
+    for part in ["cause=\"control\"", "uid=", "result=\"done\"", "incident 4711", path] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+    assert!(get(weir.port, posts, "").ends_with("answer 1"), "others stay");
+    assert!(get(weir.port, feed, "").ends_with("answer 2"));
+    assert!(get(weir.port, feed, "").ends_with("answer 2"), "it is kept again");
+
+    let all = weir.command(&["cache", "purge", "--all", "--json"]);
+    assert!(all.stdout.contains("thrown away: 2 answers of appview"), "{} {}", all.stdout, all.stderr);
+    assert!(get(weir.port, posts, "").ends_with("answer 3"));
+    let service = [("service", "appview")];
+    assert_eq!(weir.series("weir_http_cache_purges_total", &service), Some(2.0));
+    assert_eq!(weir.series("weir_http_cache_purged_total", &service), Some(3.0));
+    assert_eq!(weir.series("weir_http_cache_entries", &service), Some(1.0));
+    assert_eq!(weir.series("weir_http_cache_evictions_total", &service), Some(0.0));
+
+    for (words, why) in [
+        (
+            ["--service", "nobody", "--all"].as_slice(),
+            "there is no such service that keeps answers; there are appview",
+        ),
+        (&["--path", "xrpc"], "path begins with /"),
+        (&["--path", "/xrpc?a"], "has no query"),
+    ] {
+        let told = weir.command(&[&["cache", "purge"], words].concat());
+        assert_eq!(told.status.code(), Some(1), "{words:?}: {}", told.stdout);
+        assert!(told.stderr.contains(why), "{words:?}: {}", told.stderr);
+    }
+    let told = weir.command(&["cache", "purge"]);
+    assert!(told.stderr.contains("<--path <PREFIX>|--all>"), "{}", told.stderr);
+    weir.logs("cause=\"control_refused\"");
+    assert_eq!(weir.series("weir_http_cache_purges_total", &service), Some(2.0));
+
+    let text = file(&origin, "").replace("cache_paths = [\"/xrpc/\"]\n", "");
+    let without = Weir::with_file(&text).command(&["cache", "purge", "--all"]);
+    assert!(without.stderr.contains("no service here keeps answers"), "{}", without.stderr);
+}

@@ -211,7 +211,7 @@ catalogue! {
     CORRELATED_REQUESTS = Gauge "weir_correlated_requests" []
         "Requests with an id that are remembered (each for 30 s, at most correlated_requests_max)";
     CORRELATION_LOST = Counter "weir_correlation_lost_total" [label("cause", Values::Listed(CorrelationLost::NAMES))]
-        "Requests forgotten before their time because there were more than correlated_requests_max (evicted), and notes of storage work or RPCs that found no room and are in no sum (dropped)";
+        "Requests forgotten before their time because there were more than correlated_requests_max (evicted), and notes of storage work or RPCs that are in no sum: they found no room (dropped), or said the end of an id that no remembered request has (unknown) or several have (ambiguous)";
 
     // Limits.
     REJECTED = Counter "weir_rejected_total" [CALLER, label("reason", Values::Listed(RejectReason::NAMES)), MODE]
@@ -386,6 +386,10 @@ catalogue! {
         "Answers that had to go for others (cache_bytes_max, cache_entries_max)";
     HTTP_CACHE_CHANGES = Counter "weir_http_cache_changes_total" [SERVICE]
         "Requests that may have changed what a cached path answers, after which what was kept of it is not used";
+    HTTP_CACHE_PURGES = Counter "weir_http_cache_purges_total" [SERVICE]
+        "Times that an operator had kept answers thrown away (weir cache purge)";
+    HTTP_CACHE_PURGED = Counter "weir_http_cache_purged_total" [SERVICE]
+        "Answers that were thrown away on an operator's word (weir cache purge)";
     HTTP_CACHE_ENTRIES = Gauge "weir_http_cache_entries" [SERVICE]
         "Answers that are kept, and marks of such that are not (at most cache_entries_max)";
     HTTP_CACHE_BYTES = Gauge "weir_http_cache_bytes" [SERVICE]

@@ -79,6 +79,8 @@ pub struct HttpCacheMetrics {
     refreshes: [Counter; HttpCacheRefresh::COUNT],
     evictions: Counter,
     changes: Counter,
+    purges: Counter,
+    purged: Counter,
     entries: Gauge,
     bytes: Gauge,
     waiting: Gauge,
@@ -102,6 +104,8 @@ impl HttpCacheMetrics {
             }),
             evictions: one(&families.http_cache_evictions),
             changes: one(&families.http_cache_changes),
+            purges: one(&families.http_cache_purges),
+            purged: one(&families.http_cache_purged),
             entries: level(&families.http_cache_entries),
             bytes: level(&families.http_cache_bytes),
             waiting: level(&families.http_cache_waiting),
@@ -131,6 +135,12 @@ impl HttpCacheMetrics {
     /// Resources that were changed by requests that passed.
     pub fn changes(&self, resources: u64) {
         self.changes.inc_by(resources);
+    }
+
+    /// Answers that were thrown away on an operator's word, and how often that was.
+    pub fn purged(&self, purges: u64, answers: u64) {
+        self.purges.inc_by(purges);
+        self.purged.inc_by(answers);
     }
 
     /// A share in the answers that are kept.

@@ -530,6 +530,10 @@ vocabulary! {
         Evicted = "evicted",
         /// A note found no room, and is in no sum.
         Dropped = "dropped",
+        /// A read said the end of an id that no remembered request has: it is in no sum.
+        Unknown = "unknown",
+        /// A read said the end of an id that several requests have: it is in no sum.
+        Ambiguous = "ambiguous",
     }
 }
 

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod execute;
 pub mod handshake;
 pub mod id;
+pub mod mark;
 pub mod parameters;
 pub mod prepare;
 pub mod query;
@@ -22,6 +23,7 @@ pub use batch::{Batch, BatchEdit, BatchHead, BatchKind, BatchPart, BatchStatemen
 pub use execute::{Execute, ExecuteEdit};
 pub use handshake::{AuthResponse, Register, Startup};
 pub use id::{IdTaken, REQUEST_ID, take_request_id};
+pub use mark::RequestMark;
 pub use parameters::{Change, ParameterEdit, Parameters, Placed, QueryFlags};
 pub use prepare::Prepare;
 pub use query::Query;

@@ -73,6 +73,10 @@ pub struct CacheCounted {
     pub evicted: u64,
     /// Resources that were changed by requests that passed.
     pub changes: u64,
+    /// Times that answers were thrown away on an operator's word.
+    pub purges: u64,
+    /// Answers that were.
+    pub purged: u64,
     /// Answers (and marks of unfit ones) that are kept now.
     pub entries_now: u64,
     /// Bytes of answers that are kept, on their way, or still read.
@@ -87,6 +91,8 @@ pub(super) struct Counts {
     pub(super) unfit: [AtomicU64; Unfit::ALL.len()],
     pub(super) refreshes: [AtomicU64; Refreshed::ALL.len()],
     pub(super) changes: AtomicU64,
+    pub(super) purges: AtomicU64,
+    pub(super) purged: AtomicU64,
 }
 
 pub(super) fn read<const N: usize>(counts: &[AtomicU64; N]) -> [u64; N] {

@@ -28,8 +28,8 @@ pub struct ResponseCache {
 }
 
 #[derive(Debug)]
-struct State {
-    store: Store,
+pub(super) struct State {
+    pub(super) store: Store,
     flights: HashMap<Key, Flight>,
     /// Tells flights of one key apart.
     number: u64,
@@ -122,6 +122,8 @@ impl ResponseCache {
             refreshes: read(&self.counts.refreshes),
             evicted: state.store.evicted(),
             changes: self.counts.changes.load(Ordering::Relaxed),
+            purges: self.counts.purges.load(Ordering::Relaxed),
+            purged: self.counts.purged.load(Ordering::Relaxed),
             entries_now: state.store.len() as u64,
             bytes_now: self.held.now(),
             waiting_now: state.waiting.into(),
@@ -204,7 +206,7 @@ impl ResponseCache {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Whole between its entry points: a panic elsewhere does not make it unusable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,7 +225,7 @@ impl Lead {
     pub(crate) fn keep(mut self, entry: &Arc<Entry>) -> Result<(), Unfit> {
         let cache = self.cache.clone();
         let mut state = cache.state();
-        if state.store.is_changed(&self.resource, self.asked_at) {
+        if state.store.is_changed(&self.resource, self.asked_at) || state.store.is_purged(self.asked_at) {
             self.land(&mut state, Landing::Again);
             return Err(Unfit::Changed);
         }

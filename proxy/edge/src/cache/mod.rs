@@ -13,6 +13,7 @@ mod counts;
 mod entry;
 mod flights;
 mod intake;
+mod purge;
 pub(crate) mod refresh;
 mod report;
 pub(crate) mod route;

@@ -42,6 +42,31 @@ impl Bypass {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key(pub(super) Arc<[u8]>);
 
+impl Key {
+    /// The path that was asked for; empty where the key is none of [`way`]'s.
+    pub(super) fn path(&self) -> &[u8] {
+        let part = |bytes: &'_ [u8]| {
+            let (length, rest) = bytes.split_first_chunk::<4>()?;
+            let length = u32::from_be_bytes(*length) as usize;
+            (length <= rest.len()).then_some(length)
+        };
+        let path = || {
+            let host = part(&self.0)?;
+            let rest = &self.0[4 + host..];
+            Some(&rest[4..4 + part(rest)?])
+        };
+        path().unwrap_or_default()
+    }
+}
+
+/// A path, or one below it.
+pub(super) fn is_under(path: &[u8], prefix: &[u8]) -> bool {
+    match path.strip_prefix(prefix) {
+        Some(rest) => rest.is_empty() || rest.starts_with(b"/") || prefix.ends_with(b"/"),
+        None => false,
+    }
+}
+
 /// A request that the cache may answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
@@ -140,8 +165,8 @@ pub(crate) fn way(
         return bypass(Bypass::KeyTooLarge);
     }
     // Names the request in logs and on other legs. It has a fixed form, and is no part of the key.
-    if let Some(trace) = headers.get(crate::trace::TRACEPARENT) {
-        kept.insert(crate::trace::TRACEPARENT, trace.clone());
+    if let Some(trace) = headers.get(&crate::trace::TRACEPARENT) {
+        kept.insert(crate::trace::TRACEPARENT.clone(), trace.clone());
     }
     Some(Way::Asked(Box::new(Asked {
         key: Key(key.into()),
@@ -175,10 +200,7 @@ impl Rules {
     }
 
     fn covers(&self, path: &str) -> bool {
-        self.paths.iter().any(|prefix| match path.strip_prefix(&**prefix) {
-            Some(rest) => rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/'),
-            None => false,
-        })
+        self.paths.iter().any(|prefix| is_under(path.as_bytes(), prefix.as_bytes()))
     }
 
     /// Every answer that differs by these headers has a key of its own.

@@ -2,7 +2,7 @@
 //! push out those that are asked for again and again. Whole keys are compared.
 
 use super::entry::Entry;
-use super::route::Key;
+use super::route::{Key, is_under};
 use super::settings::CHANGES;
 use quick_cache::unsync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
@@ -29,6 +29,8 @@ pub(super) struct Store {
     /// When a resource of this place was changed last. A fixed number of places: a change needs no search for the
     /// variants of a resource, and two resources in one place only cost a question.
     changes: Vec<Duration>,
+    /// When answers were last thrown away on an operator's word.
+    purged_at: Option<Duration>,
     places: RandomState,
 }
 
@@ -74,7 +76,13 @@ impl Store {
             .expect("capacities are set");
         let weigh = Weigh { least: bytes_max.div_ceil(entries).max(1) };
         let kept = Cache::with_options(options, weigh, RandomState::new(), Evicted(evicted.clone()));
-        Store { kept, evicted, changes: vec![Duration::ZERO; CHANGES], places: RandomState::new() }
+        Store {
+            kept,
+            evicted,
+            changes: vec![Duration::ZERO; CHANGES],
+            purged_at: None,
+            places: RandomState::new(),
+        }
     }
 
     pub(super) fn get(&self, key: &Key, resource: &[u8], now: Duration) -> Option<Kept> {
@@ -103,6 +111,21 @@ impl Store {
     pub(super) fn is_changed(&self, resource: &[u8], asked_at: Duration) -> bool {
         let changed = self.changes[self.place(resource)];
         changed >= asked_at && !changed.is_zero()
+    }
+
+    /// Throws away what is kept under a path, or all; how many answers that were.
+    pub(super) fn purge(&mut self, under: Option<&str>, now: Duration) -> u64 {
+        let goes = |key: &Key| under.is_none_or(|prefix| is_under(key.path(), prefix.as_bytes()));
+        let answers =
+            self.kept.iter().filter(|(key, kept)| goes(key) && matches!(kept, Kept::Answer(_))).count();
+        self.kept.retain(|key, _| !goes(key));
+        self.purged_at = Some(now);
+        answers as u64
+    }
+
+    /// Something was thrown away since.
+    pub(super) fn is_purged(&self, asked_at: Duration) -> bool {
+        self.purged_at.is_some_and(|purged_at| purged_at >= asked_at)
     }
 
     fn place(&self, resource: &[u8]) -> usize {

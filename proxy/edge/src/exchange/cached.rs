@@ -1,8 +1,7 @@
 //! A request on a cached path: answered from what is kept, or the one that asks for all who wait. What may be kept is
 //! decided in `cache`; here, and in `fill.rs`, it is carried out.
 
-use super::feed::Feed;
-use super::{Done, Exchange, Stop, uri_for};
+use super::{Done, Exchange, Stop, decided, uri_for};
 use crate::cache::refresh::{self, Question};
 use crate::cache::{
     Asked, Bypass, CacheUse, Entry, Forwarded, Landing, Lead, Look, ResponseCache, Standing, Waiter, Way,
@@ -50,9 +49,10 @@ impl Exchange<'_> {
         headers: HeaderMap,
         authority: &str,
     ) -> Done {
-        let way = self.shared.settings.cache.as_ref().and_then(|cache| {
-            let has_body = !self.session.is_body_empty();
-            let way = route::way(&cache.rules, &self.head, &headers, authority, has_body)?;
+        let shared = self.shared;
+        let has_body = !self.session.is_body_empty();
+        let way = shared.settings.cache.as_ref().and_then(|cache| {
+            let way = route::way(&cache.rules, self.head(), &headers, authority, has_body)?;
             // RPCs by GET have headers of their own, which would have to be understood here.
             let carried = self.protocol == Protocol::Http || matches!(way, Way::Changes(_));
             carried.then(|| (cache.clone(), way))
@@ -136,10 +136,10 @@ impl Exchange<'_> {
 
     fn ask_again(&self, asked: &Asked, entry: &Arc<Entry>, lead: Lead) {
         let encrypted = self.shared.settings.upstream.tls.is_some();
-        let Some(uri) = uri_for(&self.head, &asked.authority, encrypted) else { return };
+        let Some(uri) = uri_for(self.head(), &asked.authority, encrypted) else { return };
         let mut headers = asked.headers.clone();
         // A question of its own, not this client's.
-        headers.insert(TRACEPARENT, self.shared.traces.make().1);
+        headers.insert(TRACEPARENT.clone(), self.shared.traces.make().1);
         let upstream = self.shared.upstream.clone();
         let time = self.shared.settings.requests.default_timeout;
         refresh::spawn(Question { upstream, uri, headers, old: entry.clone(), time }, lead);
@@ -176,21 +176,15 @@ impl Exchange<'_> {
     /// Asks the gate about a request that the service will not see.
     async fn judged_kept(&mut self) -> Result<(), Stop> {
         let Some(call) = self.ending.call() else { return Ok(()) };
-        let session = &mut *self.session;
-        // Cancel-safe: as with any other request that the gate is asked about.
-        tokio::select! {
-            biased;
-            verdict = call.kept() => match verdict {
-                Verdict::Refuse(refusal) => Err(Stop::Refuse(refusal)),
-                _ => Ok(()),
-            },
-            _ = session.read_body_or_idle(true) => Err(Stop::Gone),
-            () = until(self.deadline.for_head()) => Err(Stop::Late),
+        let decision = call.kept();
+        match decided(decision, self.session, self.deadline).await? {
+            Verdict::Refuse(refusal) => Err(Stop::Refuse(refusal)),
+            _ => Ok(()),
         }
     }
 
-    /// The reply of the service, where there is a cache.
-    pub(super) async fn replied(&mut self, mut reply: Reply, feed: Feed) -> Done {
+    /// What the cache says of the service's reply: it is to be kept, or passes as it comes.
+    pub(super) fn replied(&mut self, reply: &mut Reply) -> Option<Box<Fill>> {
         match std::mem::take(&mut self.cached) {
             Cached::No => {}
             Cached::Bypass(why) => report_bypass(&mut reply.head.headers, why),
@@ -203,9 +197,9 @@ impl Exchange<'_> {
                     cache.changed(&resource, cache.now().since);
                 }
             }
-            Cached::Fill(fill) => return self.fill(*fill, reply, feed).await,
+            Cached::Fill(fill) => return Some(fill),
         }
-        self.relay(reply, feed).await
+        None
     }
 
     /// There is no reply.
@@ -228,7 +222,9 @@ impl Exchange<'_> {
     pub(super) async fn covered(&mut self, fill: Fill) -> Result<Done, Lead> {
         let cache = fill.lead.cache().clone();
         let now = cache.now().since;
-        let Some(old) = fill.old.filter(|old| old.covers_errors(now)) else { return Err(fill.lead) };
+        let Some(old) = fill.old.filter(|old| old.covers_errors(now) && !fill.lead.is_purged()) else {
+            return Err(fill.lead);
+        };
         fill.lead.covered(&old);
         Ok(self.hit(&cache, &fill.asked, &old, CacheUse::Error, BodyPlan::Stream).await)
     }

@@ -1,9 +1,11 @@
 //! A request's body that passes as it comes, and the watch over the client while its reply is awaited.
 
 use super::ending::Ending;
+use super::hold::too_large;
 use crate::answer::Refusal;
 use crate::upstream::{CutShort, Outgoing};
 use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::Session;
 use tokio::sync::mpsc;
 
@@ -17,6 +19,9 @@ pub(super) struct Feed {
     part: Option<Bytes>,
     /// The body has not ended. What nobody waits for any more is read all the same, and dropped.
     reads: bool,
+    /// Bytes that it may have, and those that may still come.
+    most: u64,
+    left: u64,
 }
 
 /// What happened on the client's side.
@@ -32,13 +37,26 @@ pub(super) enum Step {
 impl Feed {
     /// The body is held or empty: only the client is watched.
     pub(super) fn none() -> Feed {
-        Feed { to: None, part: None, reads: false }
+        Feed { to: None, part: None, reads: false, most: 0, left: 0 }
     }
 
-    /// A body that passes.
-    pub(super) fn new() -> (Feed, Outgoing) {
+    /// A body that passes, of at most so many bytes.
+    pub(super) fn new(most: u64) -> (Feed, Outgoing) {
         let (to, from) = mpsc::channel(PARTS);
-        (Feed { to: Some(to), part: None, reads: true }, Outgoing::Stream(from))
+        (Feed { to: Some(to), part: None, reads: true, most, left: most }, Outgoing::Stream(from))
+    }
+
+    /// One step, in a future that is small. Cancel-safe.
+    pub(super) async fn watch(&mut self, session: &mut Session, ending: &mut Ending) -> Step {
+        if self.to.is_none()
+            && !self.reads
+            && let ServerSession::H2(http2) = &mut *session.downstream_session
+        {
+            // Nothing more is read, and whatever ends the stream now is the client's leaving: the usual case.
+            let _ = http2.idle().await;
+            return Step::Gone;
+        }
+        Box::pin(self.step(session, ending)).await
     }
 
     /// One step. Cancel-safe: a part that was read stays here until it is handed on.
@@ -71,6 +89,11 @@ impl Feed {
             Ok(Some(part)) => {
                 ending.read(part.len() as u64);
                 if self.to.is_some() {
+                    let Some(left) = self.left.checked_sub(part.len() as u64) else {
+                        self.cut();
+                        return Step::Refuse(too_large(self.most));
+                    };
+                    self.left = left;
                     if let Some(call) = ending.call()
                         && let Err(refusal) = call.part(&part)
                     {

@@ -181,7 +181,7 @@ impl Exchange<'_> {
         }
         let mut head = http::Response::new(()).into_parts().0;
         (head.status, head.headers, head.version) = (status, headers, Version::HTTP_11);
-        let end = headers::is_bodiless(&self.head.method, status) || body.is_empty();
+        let end = headers::is_bodiless(&self.head().method, status) || body.is_empty();
         if write::head(self.session, ResponseHeader::from(head), end).await.is_err() {
             return self.gone();
         }

@@ -3,8 +3,11 @@
 use super::Exchange;
 use crate::answer::{Reason, Refusal};
 use crate::body::{Body, HeldShare};
+use bytes::Bytes;
 use http::{StatusCode, Version, header};
+use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
 use tokio::time::timeout_at;
 
 /// Parts in a row before others have their turn.
@@ -22,7 +25,7 @@ pub(super) enum Hold {
 impl Exchange<'_> {
     pub(super) async fn hold(&mut self) -> Hold {
         let limits = &self.shared.settings.requests;
-        if announced(&self.head).is_some_and(|length| length > limits.body_bytes) {
+        if announced(self.head()).is_some_and(|length| length > limits.body_bytes) {
             return Hold::Refuse(too_large(limits.body_bytes));
         }
         let mut body = Body::default();
@@ -38,7 +41,7 @@ impl Exchange<'_> {
         let deadline = self.deadline.for_head();
         let until = deadline.map_or(slow, |deadline| deadline.min(slow));
         loop {
-            let part = match timeout_at(until, self.session.read_request_body()).await {
+            let part = match timeout_at(until, next_part(self.session)).await {
                 Ok(Ok(Some(part))) => part,
                 Ok(Ok(None)) => return Hold::Whole(body, share),
                 Ok(Err(error)) if *error.etype() == pingora_core::ErrorType::ReadTimedout => {
@@ -66,6 +69,9 @@ impl Exchange<'_> {
                 return Hold::Refuse(refusal);
             }
             body.push(part);
+            if self.session.is_body_done() {
+                return Hold::Whole(body, share);
+            }
             parts += 1;
             if parts.is_multiple_of(IN_A_ROW) {
                 // What is read already is no reason to wait: without this, others would.
@@ -76,22 +82,30 @@ impl Exchange<'_> {
 
     /// Tells a client that waits for it to send its body. `false` when the client is gone.
     pub(super) async fn go_ahead(&mut self) -> bool {
-        let expects = self.head.headers.get(header::EXPECT);
+        let expects = self.head().headers.get(header::EXPECT);
         let waits = expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        if !waits || self.head.version != Version::HTTP_11 {
+        if !waits || self.head().version != Version::HTTP_11 {
             return true;
         }
         let Ok(head) = ResponseHeader::build(StatusCode::CONTINUE, Some(0)) else { return true };
-        self.session.downstream_session.write_response_header(Box::new(head)).await.is_ok()
+        Box::pin(self.session.downstream_session.write_response_header(Box::new(head))).await.is_ok()
     }
 }
 
-fn announced(head: &http::request::Parts) -> Option<u64> {
+/// The next part of the body; `None` at its end. (That of HTTP/1.1 is boxed: it is large, and carried by all others.)
+async fn next_part(session: &mut Session) -> pingora_core::Result<Option<Bytes>> {
+    match &mut *session.downstream_session {
+        ServerSession::H2(http2) => http2.read_body_bytes().await,
+        http1 => Box::pin(http1.read_request_body()).await,
+    }
+}
+
+pub(super) fn announced(head: &http::request::Parts) -> Option<u64> {
     head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn too_large(most: u64) -> Refusal {
-    Refusal::new(Reason::BodyTooLarge, format!("the request is larger than the {most} bytes that weir holds"))
+pub(super) fn too_large(most: u64) -> Refusal {
+    Refusal::new(Reason::BodyTooLarge, format!("the request is larger than {most} bytes"))
 }
 
 fn slow_body() -> Refusal {

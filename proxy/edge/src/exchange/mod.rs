@@ -1,18 +1,23 @@
 //! One request, from its head to its end. The files are its stages:
 //!
 //! `mod.rs` bounds and the gate's first word -> `hold.rs` the body before the service -> the gate's second word ->
-//! `cached.rs` the cache's turn, `fill.rs` the reply that it may keep -> `feed.rs` the body that passes as it comes -> `relay.rs` the reply (or `split.rs` and `part.rs`: in parts) -> `ending.rs` the gate's last word, always.
+//! `cached.rs` the cache's turn, `fill.rs` the reply that it may keep -> `feed.rs` the body that passes as it comes -> `relay.rs` the reply (or `split.rs`, `part.rs`, `envelope.rs` and `web.rs`: in parts) -> `ending.rs` the gate's last word, always.
 //!
 //! A client that leaves is noticed in each stage, and takes its request back from the service.
+//!
+//! A future is as large as the largest of its stages, and is moved when it is made: what few requests come to (the cache, parts, a
+//! refusal, a wait) is boxed where it begins, so that all others stay small.
 
 mod cached;
 mod ending;
+mod envelope;
 mod feed;
 mod fill;
 mod hold;
 mod part;
 mod relay;
 mod split;
+mod web;
 mod write;
 
 pub(crate) use ending::Ending;
@@ -21,7 +26,7 @@ use crate::answer::{Reason, Refusal};
 use crate::body::HeldBytes;
 use crate::client::{self, Client};
 use crate::deadline::{self, Deadline};
-use crate::gate::{BodyPlan, Gate, Head, Opening, Outcome, Plan, Verdict};
+use crate::gate::{BodyPlan, Decision, Gate, Head, Opening, Outcome, Plan, Verdict};
 use crate::headers;
 use crate::protocol::Protocol;
 use crate::settings::Settings;
@@ -61,7 +66,6 @@ struct Exchange<'a> {
     shared: &'a Shared,
     session: &'a mut Session,
     ending: &'a mut Ending,
-    head: Parts,
     protocol: Protocol,
     deadline: Deadline,
     /// What the cache wants of the reply.
@@ -82,10 +86,10 @@ pub(crate) async fn carry(
     ending: &mut Ending,
 ) -> Done {
     let limits = &shared.settings.requests;
-    let head = session.req_header().as_owned_parts();
+    let head: &Parts = session.req_header();
     let query = head.uri.query().unwrap_or_default();
     let protocol = Protocol::of(&head.method, query, &head.headers);
-    let authority = authority_of(&head).to_owned();
+    let authority = authority_of(head).to_owned();
     let trace = trace::read(&head.headers);
     let (trace, traceparent) = match trace {
         Some(trace) => (trace, None),
@@ -94,7 +98,7 @@ pub(crate) async fn carry(
             (trace, Some(header))
         }
     };
-    let wrong = refused_at_once(shared, session, &head, protocol, &authority);
+    let wrong = refused_at_once(shared, session, head, protocol, &authority);
     let asked = Head {
         client,
         protocol,
@@ -117,28 +121,36 @@ pub(crate) async fn carry(
     let timeout = plan.as_ref().map_or(crate::gate::TimeoutPlan::Default, |plan| plan.timeout);
     let deadline = Deadline::of(protocol, &head.headers, timeout, limits, start);
     let cached = Cached::No;
-    let mut exchange = Exchange { shared, session, ending, head, protocol, deadline, cached };
+    let mut exchange = Exchange { shared, session, ending, protocol, deadline, cached };
     if let Some(refusal) = refusal {
         return exchange.refuse(&refusal).await;
     }
     let Some(Plan { body, idempotent, trusts_caller, call, .. }) = plan else { return Done::Abort };
     exchange.ending.ask(call);
-    let Some(mut headers) = headers::to_service(&exchange.head.headers, trusts_caller) else {
+    let Some(mut headers) = headers::to_service(&exchange.head().headers, trusts_caller) else {
         return exchange
             .refuse(&Refusal::new(Reason::Malformed, "the Connection header names what it must not"))
             .await;
     };
     if let Some(traceparent) = traceparent {
-        headers.insert(trace::TRACEPARENT, traceparent);
+        headers.insert(trace::TRACEPARENT.clone(), traceparent);
     }
     if exchange.session.is_upgrade_req() {
         exchange.ending.set(Outcome::Upgraded, 0);
         return Done::Upgrade;
     }
-    exchange.by_cache(body, idempotent, headers, &authority).await
+    if shared.settings.cache.is_none() {
+        return exchange.go_on(body, idempotent, headers, &authority).await;
+    }
+    Box::pin(exchange.by_cache(body, idempotent, headers, &authority)).await
 }
 
 impl Exchange<'_> {
+    /// The request's head, as the client sent it.
+    fn head(&self) -> &Parts {
+        self.session.req_header()
+    }
+
     async fn go_on(
         &mut self,
         plan: BodyPlan,
@@ -165,29 +177,33 @@ impl Exchange<'_> {
                 }
             }
         } else if !empty {
+            let most = self.upload_bytes();
+            if hold::announced(self.head()).is_some_and(|length| length > most) {
+                return self.refuse(&hold::too_large(most)).await;
+            }
             if !self.go_ahead().await {
                 return self.gone();
             }
-            let (fed, outgoing) = Feed::new();
+            let (fed, outgoing) = Feed::new(most);
             feed = fed;
             stream = Some(outgoing);
         }
         let encrypted = self.shared.settings.upstream.tls.is_some();
-        let Some(uri) = uri_for(&self.head, authority, encrypted) else {
+        let Some(uri) = uri_for(self.head(), authority, encrypted) else {
             return self.refuse(&Refusal::new(Reason::Malformed, "the request's target is none")).await;
         };
         if let Some(parts) = parts {
             // Whoever cuts the request has its bytes; its share stays taken until the end.
             let _share = held.map(|(_, share)| share);
-            return self.split(parts, idempotent, uri, &headers).await;
+            return Box::pin(self.split(parts, idempotent, uri, &headers)).await;
         }
-        let (method, protocol, deadline) = (self.head.method.clone(), self.protocol, self.deadline);
-        let make = |body: Outgoing| {
+        let (method, protocol, deadline) = (self.head().method.clone(), self.protocol, self.deadline);
+        let make = |body: Outgoing, now: Instant| {
             let mut request = http::Request::new(body);
             *request.method_mut() = method.clone();
             *request.uri_mut() = uri.clone();
             *request.headers_mut() = headers.clone();
-            deadline.write(protocol, request.headers_mut(), Instant::now());
+            deadline.write(protocol, request.headers_mut(), now);
             request
         };
         let repeatable = stream.is_none();
@@ -195,9 +211,9 @@ impl Exchange<'_> {
             Some((body, _)) => Outgoing::whole(body.queue()),
             None => Outgoing::empty(),
         };
-        let first = make(stream.take().unwrap_or_else(body_again));
-        let again = || repeatable.then(|| make(body_again()));
         let sent_at = Instant::now();
+        let first = make(stream.take().unwrap_or_else(body_again), sent_at);
+        let again = || repeatable.then(|| make(body_again(), Instant::now()));
         let retries = self.ending.call().and_then(|call| call.retries());
         let called = {
             let (by, retries) = (deadline.for_head(), retries.as_deref());
@@ -208,7 +224,7 @@ impl Exchange<'_> {
                 tokio::select! {
                     biased;
                     called = &mut call => break Ok(called),
-                    step = feed.step(self.session, self.ending) => match step {
+                    step = feed.watch(self.session, self.ending) => match step {
                         Step::Moved => {}
                         Step::Refuse(refusal) => break Err(Stop::Refuse(refusal)),
                         Step::Gone => break Err(Stop::Gone),
@@ -224,28 +240,34 @@ impl Exchange<'_> {
         };
         self.ending.served(sent_at.elapsed(), retries);
         match replied {
-            Ok(reply) => {
+            Ok(mut reply) => {
                 drop(held.take());
-                self.replied(reply, feed).await
+                match self.replied(&mut reply) {
+                    Some(fill) => Box::pin(self.fill(*fill, reply, feed)).await,
+                    None => self.relay(reply, feed).await,
+                }
             }
-            Err(failure) => self.failed(&failure).await,
+            Err(failure) => Box::pin(self.failed(&failure)).await,
         }
     }
 
     /// Asks the gate about a body that is there. Whole, or in parts?
     async fn judged(&mut self, body: &crate::body::Body) -> Result<Option<Box<dyn crate::Parts>>, Stop> {
         let Some(call) = self.ending.call() else { return Ok(None) };
-        let session = &mut *self.session;
-        // Cancel-safe: the gate's answer is asked once, and whichever branch wins ends the question.
-        tokio::select! {
-            biased;
-            verdict = call.whole(body) => match verdict {
-                Verdict::Admit => Ok(None),
-                Verdict::Split(parts) => Ok(Some(parts)),
-                Verdict::Refuse(refusal) => Err(Stop::Refuse(refusal)),
-            },
-            _ = session.read_body_or_idle(true) => Err(Stop::Gone),
-            () = deadline::until(self.deadline.for_head()) => Err(Stop::Late),
+        let decision = call.whole(body);
+        match decided(decision, self.session, self.deadline).await? {
+            Verdict::Admit => Ok(None),
+            Verdict::Split(parts) => Ok(Some(parts)),
+            Verdict::Refuse(refusal) => Err(Stop::Refuse(refusal)),
+        }
+    }
+
+    /// Bytes of a body that passes as it comes.
+    fn upload_bytes(&self) -> u64 {
+        match self.protocol {
+            Protocol::Http | Protocol::ConnectUnary => self.shared.settings.requests.upload_bytes,
+            // Each of their messages is the service's to bound.
+            Protocol::Grpc | Protocol::GrpcWeb | Protocol::ConnectStream => u64::MAX,
         }
     }
 
@@ -275,6 +297,25 @@ impl Stop {
             Stop::Late => exchange.late().await,
         }
     }
+}
+
+/// The gate's word, for as long as the client waits for it.
+async fn decided(decision: Decision<'_>, session: &mut Session, deadline: Deadline) -> Result<Verdict, Stop> {
+    let later = match decision {
+        Decision::Now(verdict) => return Ok(verdict),
+        Decision::Later(later) => later,
+    };
+    // Few decisions wait: boxed, so that the others do not carry the room for it.
+    let waited = Box::pin(async move {
+        // Cancel-safe: the gate's answer is asked once, and whichever branch wins ends the question.
+        tokio::select! {
+            biased;
+            verdict = later => Ok(verdict),
+            _ = session.read_body_or_idle(true) => Err(Stop::Gone),
+            () = deadline::until(deadline.for_head()) => Err(Stop::Late),
+        }
+    });
+    waited.await
 }
 
 /// What no gate is asked about.
@@ -316,7 +357,10 @@ fn authority_of(head: &Parts) -> &str {
 fn uri_for(head: &Parts, authority: &str, encrypted: bool) -> Option<http::Uri> {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(if encrypted { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
-    parts.authority = Some(authority.parse().ok()?);
+    parts.authority = match head.uri.authority() {
+        Some(own) if own.as_str() == authority => Some(own.clone()),
+        _ => Some(authority.parse().ok()?),
+    };
     let path = head.uri.path_and_query().cloned();
     parts.path_and_query = Some(path.unwrap_or(http::uri::PathAndQuery::from_static("/")));
     http::Uri::from_parts(parts).ok()

@@ -1,6 +1,7 @@
 //! One part of a split call: sent, and its reply read to its end. What comes back is one plain message, or what the client
 //! is to be told instead.
 
+use super::envelope::{Envelope, NoMessage};
 use crate::parts::{PartFailed, Retries};
 use crate::protocol::Protocol;
 use crate::upstream::{Failure, Outgoing, Reply, Request, Sent, Upstream};
@@ -33,7 +34,7 @@ impl Room {
         Arc::new(Room(AtomicU64::new(most)))
     }
 
-    fn take(&self, bytes: u64) -> Option<()> {
+    pub(super) fn take(&self, bytes: u64) -> Option<()> {
         let left = |left: u64| left.checked_sub(bytes);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).ok().map(|_| ())
     }
@@ -91,7 +92,7 @@ impl Sending {
     ) -> (Ended, u32) {
         let body = || {
             let mut parts = VecDeque::with_capacity(2);
-            if self.protocol == Protocol::Grpc {
+            if self.protocol.has_prefixes() {
                 parts.push_back(prefix(&message));
             }
             parts.push_back(message.clone());
@@ -103,68 +104,51 @@ impl Sending {
         let (replied, retries) = call.await;
         let ended = match replied {
             Err(failure) => Ended::Lost(failure),
-            Ok(reply) if self.protocol == Protocol::Grpc => self.read_grpc(reply).await,
+            Ok(reply) if self.protocol.has_prefixes() => self.read_grpc(reply).await,
             Ok(reply) => self.read_unary(reply).await,
         };
         (ended, retries)
     }
 
+    /// gRPC: a message with its prefix, and a status behind it.
     async fn read_grpc(&self, reply: Reply) -> Ended {
         let Reply { head, mut body } = reply;
         if head.status != StatusCode::OK || grpc_status(&head.headers).is_some() {
             return self.words(Reply { head, body }).await;
         }
-        let (mut front, mut message, mut trailers) = (Vec::with_capacity(PREFIX), Vec::new(), None);
-        let mut length = None;
+        let web = self.protocol == Protocol::GrpcWeb;
+        let (mut envelope, mut trailers) = (Envelope::new(web), None);
         while let Some(frame) = body.frame().await {
-            let frame = match frame {
-                Ok(frame) => frame,
+            match frame.map(|frame| frame.into_data()) {
                 Err(failure) => return Ended::Lost(failure),
-            };
-            let mut data = match frame.into_data() {
-                Ok(data) => data,
-                Err(frame) => {
-                    trailers = frame.into_trailers().ok();
-                    continue;
+                Ok(Ok(data)) => {
+                    if let Err(why) = envelope.push(data, &self.room) {
+                        return why.into();
+                    }
                 }
-            };
-            if length.is_none() {
-                let missing = (PREFIX - front.len()).min(data.len());
-                front.extend_from_slice(&data.split_to(missing));
-                let [flags, a, b, c, d] = front[..] else { continue };
-                if flags != 0 {
-                    return Ended::Unreadable("the reply of a part is compressed, or not gRPC");
-                }
-                let bytes = u32::from_be_bytes([a, b, c, d]) as usize;
-                if self.room.take(bytes as u64).is_none() {
-                    return Ended::TooLarge;
-                }
-                // Kept in one piece of its own, so that the connection's buffers are free again; never grown twice.
-                message.reserve_exact(bytes);
-                length = Some(bytes);
+                Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
             }
-            let length = length.unwrap_or_default();
-            if message.len() + data.len() > length {
-                return Ended::Unreadable("the reply of a part is more than one message");
-            }
-            message.extend_from_slice(&data);
         }
+        let (message, in_body) = match envelope.finish() {
+            Ok(read) => read,
+            Err(why) => return why.into(),
+        };
+        // Of gRPC-web they are in the body, and nowhere else.
+        let trailers = if web { in_body } else { trailers };
         let Some(trailers) = trailers else {
             return Ended::Unreadable("the reply of a part ends without a status");
         };
-        match grpc_status(&trailers) {
-            Some(0) if length == Some(message.len()) => {
-                Ended::Message(Answered { head, message: message.into(), trailers })
-            }
-            Some(0) => Ended::Unreadable("the reply of a part ends within its message"),
-            None => Ended::Unreadable("the reply of a part ends without a status"),
-            Some(status) => {
+        match (grpc_status(&trailers), message) {
+            (Some(0), Some(message)) => Ended::Message(Answered { head, message, trailers }),
+            (Some(0), None) => Ended::Unreadable("the reply of a part ends within its message"),
+            (None, _) => Ended::Unreadable("the reply of a part ends without a status"),
+            (Some(status), _) => {
                 Ended::Error(Words { head, body: Bytes::new(), trailers: Some(trailers) }, status)
             }
         }
     }
 
-    /// Connect: the body is the message.
+    /// Connect, and JSON of anybody: the body is the message.
     async fn read_unary(&self, reply: Reply) -> Ended {
         if reply.head.status != StatusCode::OK {
             return self.words(reply).await;
@@ -216,10 +200,19 @@ impl Sending {
         }
         // 2 is UNKNOWN. A head that says 0 and has no message is no reply to a unary call.
         match status {
-            Some(0) if self.protocol == Protocol::Grpc => {
+            Some(0) if self.protocol.has_prefixes() => {
                 Ended::Unreadable("the reply of a part has no message")
             }
             status => Ended::Error(Words { head, body: text.freeze(), trailers }, status.unwrap_or(2)),
+        }
+    }
+}
+
+impl From<NoMessage> for Ended {
+    fn from(why: NoMessage) -> Ended {
+        match why {
+            NoMessage::TooLarge => Ended::TooLarge,
+            NoMessage::Unreadable(why) => Ended::Unreadable(why),
         }
     }
 }

@@ -10,10 +10,10 @@ use crate::headers;
 use crate::protocol::Protocol;
 use crate::upstream::{Failure, Reply, ReplyBody};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Version, response::Parts};
 use pingora_http::ResponseHeader;
-use std::future::pending;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// How a part of the reply was passed on.
 pub(super) enum Passed {
@@ -44,10 +44,10 @@ impl Exchange<'_> {
         if let Some(call) = self.ending.call() {
             call.reply_head(status, &head.headers);
         }
-        let bodiless = headers::is_bodiless(&self.head.method, status);
+        let bodiless = headers::is_bodiless(&self.head().method, status);
         let end = bodiless || whole;
         if !bodiless {
-            headers::frame_for(self.head.version, &mut head.headers, end);
+            headers::frame_for(self.head().version, &mut head.headers, end);
         }
         head.version = Version::HTTP_11;
         let header = ResponseHeader::from(head);
@@ -61,31 +61,29 @@ impl Exchange<'_> {
         let deadline = self.deadline.for_rest();
         // An RPC that has a deadline may be silent until then.
         let silence = deadline.is_none().then_some(self.shared.settings.requests.read_timeout);
-        let mut heard = Instant::now();
+        let mut silent = silence.map(|time| Instant::now() + time);
         loop {
-            let silent = async {
-                match silence {
-                    Some(time) => sleep_until(heard + time).await,
-                    None => pending().await,
-                }
-            };
             // Every branch is cancel-safe: frames and parts that were not taken stay where they are.
-            let frame = tokio::select! {
-                biased;
-                frame = body.frame() => frame,
-                step = feed.step(self.session, self.ending) => match step {
-                    Step::Moved => continue,
-                    Step::Refuse(refusal) => return self.cut(&refusal).await,
-                    Step::Gone => return self.gone(),
+            let frame = match body.frame().now_or_never() {
+                // Of a small reply all is there with its head.
+                Some(frame) => frame,
+                None => tokio::select! {
+                    biased;
+                    frame = body.frame() => frame,
+                    step = feed.watch(self.session, self.ending) => match step {
+                        Step::Moved => continue,
+                        Step::Refuse(refusal) => return self.cut(&refusal).await,
+                        Step::Gone => return self.gone(),
+                    },
+                    () = until(deadline) => {
+                        return self.cut(&Refusal::new(Reason::Deadline, "the request's time is over")).await;
+                    }
+                    () = until(silent) => {
+                        return self.cut(&Refusal::new(Reason::Broken, "the service fell silent")).await;
+                    }
                 },
-                () = until(deadline) => {
-                    return self.cut(&Refusal::new(Reason::Deadline, "the request's time is over")).await;
-                }
-                () = silent => {
-                    return self.cut(&Refusal::new(Reason::Broken, "the service fell silent")).await;
-                }
             };
-            heard = Instant::now();
+            silent = silence.map(|time| Instant::now() + time);
             let passed = match frame {
                 None => {
                     return match write::end(self.session).await {

@@ -9,7 +9,7 @@
 use super::feed::{Feed, Step};
 use super::part::{Answered, Ended, Room, Sending, Words, prefix};
 use super::relay::Passed;
-use super::{Done, Exchange, Stop, write};
+use super::{Done, Exchange, Stop, web, write};
 use crate::answer::{Reason, Refusal};
 use crate::deadline;
 use crate::headers;
@@ -61,7 +61,7 @@ impl Exchange<'_> {
             return self.refuse(&Refusal::new(Reason::Merge, message)).await;
         }
         let headers = parts::headers_of_part(headers);
-        let (method, protocol, deadline) = (self.head.method.clone(), self.protocol, self.deadline);
+        let (method, protocol, deadline) = (self.head().method.clone(), self.protocol, self.deadline);
         let make = |body: Outgoing| {
             let mut request: Request = http::Request::new(body);
             *request.method_mut() = method.clone();
@@ -94,13 +94,17 @@ impl Exchange<'_> {
     async fn answer_whole(&mut self, first: First, message: Bytes) -> Done {
         let First { mut head, mut trailers } = first;
         parts::first_part(&mut head.headers);
-        let grpc = self.protocol == Protocol::Grpc;
-        if grpc {
+        let mut front = Bytes::new();
+        if self.protocol.has_prefixes() {
             trailers.insert("grpc-status", 0.into());
-        } else {
-            head.headers.insert(header::CONTENT_LENGTH, message.len().into());
+            front = prefix(&message);
         }
-        let end = !grpc && message.is_empty();
+        let (behind, trailers) = self.behind(Some(trailers));
+        if trailers.is_none() {
+            let length = front.len() + message.len() + behind.len();
+            head.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        let end = front.is_empty() && message.is_empty() && behind.is_empty() && trailers.is_none();
         if !self.begin_reply(head, end).await {
             return self.gone();
         }
@@ -109,7 +113,7 @@ impl Exchange<'_> {
         }
         let deadline = self.deadline.for_rest();
         let mut left = message;
-        let mut piece = if grpc { prefix(&left) } else { Bytes::new() };
+        let mut piece = front;
         loop {
             if !piece.is_empty() {
                 match self.pass_part(piece, deadline).await {
@@ -122,26 +126,20 @@ impl Exchange<'_> {
             }
             piece = left.split_to(left.len().min(PIECE));
         }
-        let ended = match grpc {
-            true => self.pass_trailers(trailers).await,
-            false => match write::end(self.session).await {
-                Ok(()) => Passed::End,
-                Err(write::Refused) => Passed::Refused,
-            },
-        };
-        match ended {
-            Passed::On | Passed::End => self.answered(),
-            Passed::Refused => self.gone(),
-        }
+        self.end_reply(behind, trailers, deadline).await
     }
 
     /// The error of a part is the error of the call.
     async fn pass_words(&mut self, words: Words) -> Done {
         let Words { mut head, body, trailers } = words;
+        let (behind, trailers) = match self.protocol.has_prefixes() {
+            true => self.behind(trailers),
+            false => (Bytes::new(), trailers),
+        };
         if self.protocol != Protocol::Grpc {
-            head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+            head.headers.insert(header::CONTENT_LENGTH, (body.len() + behind.len()).into());
         }
-        let end = body.is_empty() && trailers.is_none();
+        let end = body.is_empty() && behind.is_empty() && trailers.is_none();
         if !self.begin_reply(head, end).await {
             return self.gone();
         }
@@ -150,6 +148,31 @@ impl Exchange<'_> {
         }
         let deadline = self.deadline.for_rest();
         if !body.is_empty() && matches!(self.pass_part(body, deadline).await, Passed::Refused) {
+            return self.not_taken(deadline).await;
+        }
+        self.end_reply(behind, trailers, deadline).await
+    }
+
+    /// Where trailers go: gRPC has them behind its body, gRPC-web as the last message in it, the others nowhere.
+    fn behind(&mut self, trailers: Option<HeaderMap>) -> (Bytes, Option<HeaderMap>) {
+        match (self.protocol, trailers) {
+            (Protocol::Grpc, trailers) => (Bytes::new(), trailers),
+            (Protocol::GrpcWeb, Some(trailers)) => {
+                self.ending.grpc_status(&trailers);
+                (web::write(&trailers), None)
+            }
+            _ => (Bytes::new(), None),
+        }
+    }
+
+    /// What is behind a reply's message, and its end.
+    async fn end_reply(
+        &mut self,
+        behind: Bytes,
+        trailers: Option<HeaderMap>,
+        deadline: Option<Instant>,
+    ) -> Done {
+        if !behind.is_empty() && matches!(self.pass_part(behind, deadline).await, Passed::Refused) {
             return self.not_taken(deadline).await;
         }
         let ended = match trailers {

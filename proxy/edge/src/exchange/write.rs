@@ -1,4 +1,5 @@
-//! Writing to the client: pingora's session, with the ends of streams where they belong.
+//! Writing to the client: pingora's session, with the ends of streams where they belong. What writes to HTTP/1.1 is boxed: those
+//! futures are large, and would be carried by all others.
 
 use super::{Done, Exchange};
 use crate::answer::{self, Reason, Refusal};
@@ -23,31 +24,43 @@ pub(super) struct Refused;
 pub(super) async fn head(session: &mut Session, head: ResponseHeader, end: bool) -> Result<(), Refused> {
     let written = match &mut *session.downstream_session {
         ServerSession::H2(http2) => http2.write_response_header(Box::new(head), end),
-        http1 => match http1.write_response_header(Box::new(head)).await {
-            Ok(()) if end => http1.finish_body().await,
-            written => written,
-        },
+        http1 => {
+            let written = async {
+                http1.write_response_header(Box::new(head)).await?;
+                if end { http1.finish_body().await } else { Ok(()) }
+            };
+            Box::pin(written).await
+        }
     };
     written.map_err(|_| Refused)
 }
 
 /// A part of the body. Waits while the client does not read, `write_timeout` at most.
 pub(super) async fn part(session: &mut Session, part: Bytes) -> Result<(), Refused> {
-    session.downstream_session.write_response_body(part, false).await.map_err(|_| Refused)
+    let written = match &mut *session.downstream_session {
+        ServerSession::H2(_) if part.is_empty() => Ok(()),
+        ServerSession::H2(http2) => http2.write_body(part, false).await,
+        http1 => Box::pin(http1.write_response_body(part, false)).await,
+    };
+    written.map_err(|_| Refused)
 }
 
 /// The trailers, and the end. An HTTP/1.1 client gets the end only.
 pub(super) async fn trailers(session: &mut Session, trailers: HeaderMap) -> Result<(), Refused> {
     let written = match &mut *session.downstream_session {
         ServerSession::H2(http2) => http2.write_trailers(trailers),
-        http1 => http1.finish_body().await,
+        http1 => Box::pin(http1.finish_body()).await,
     };
     written.map_err(|_| Refused)
 }
 
 /// The end of a body without trailers.
 pub(super) async fn end(session: &mut Session) -> Result<(), Refused> {
-    session.downstream_session.finish_body().await.map_err(|_| Refused)
+    let ended = match &mut *session.downstream_session {
+        ServerSession::H2(http2) => http2.finish(),
+        http1 => Box::pin(http1.finish_body()).await,
+    };
+    ended.map_err(|_| Refused)
 }
 
 /// What a request came to that ended for this reason.
@@ -63,6 +76,10 @@ pub(super) fn outcome_of(reason: Reason) -> Outcome {
 impl Exchange<'_> {
     /// Answers a client that has got nothing yet.
     pub(super) async fn refuse(&mut self, refusal: &Refusal) -> Done {
+        Box::pin(self.write_refusal(refusal)).await
+    }
+
+    async fn write_refusal(&mut self, refusal: &Refusal) -> Done {
         // Who waits for its answer must not wait until this client has read its own.
         self.cached = super::Cached::No;
         let outcome = outcome_of(refusal.reason);
@@ -71,7 +88,7 @@ impl Exchange<'_> {
         }
         self.shared.gate.refused(refusal);
         self.let_finish(refusal.reason).await;
-        let content_type = self.head.headers.get(header::CONTENT_TYPE);
+        let content_type = self.head().headers.get(header::CONTENT_TYPE);
         let answer = answer::whole(refusal, self.protocol, content_type);
         self.ending.set(outcome, answer.status.as_u16());
         self.ending.grpc_status(&answer.headers);
@@ -80,7 +97,7 @@ impl Exchange<'_> {
         };
         let mut parts = response.into_parts().0;
         parts.headers = answer.headers;
-        let end = answer.body.is_empty() || self.head.method == http::Method::HEAD;
+        let end = answer.body.is_empty() || self.head().method == http::Method::HEAD;
         let written = async {
             head(self.session, ResponseHeader::from(parts), end).await?;
             if !end {
@@ -99,8 +116,8 @@ impl Exchange<'_> {
     async fn let_finish(&mut self, reason: Reason) {
         let late = matches!(reason, Reason::SlowBody | Reason::Deadline);
         // Who waits for "100 Continue" is told instead of it.
-        let waits = self.head.headers.contains_key(header::EXPECT);
-        if self.head.version == Version::HTTP_2 || late || waits {
+        let waits = self.head().headers.contains_key(header::EXPECT);
+        if self.head().version == Version::HTTP_2 || late || waits {
             return;
         }
         let most = self.shared.settings.requests.body_bytes.saturating_mul(2);

@@ -102,58 +102,54 @@ impl Endpoint {
         self.standing.read(&self.address, self.is_up(), self.under_way())
     }
 
-    /// Sends a request, and notes what that says about the server.
-    pub(super) async fn send(
-        &self,
-        request: Request,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Reply, Failure> {
-        let sent = self.send_unnoted(request, permit).await;
-        match &sent {
+    /// Notes what came of a call, because of what that says about the server.
+    pub(super) fn note(&self, sent: &Result<Reply, Failure>) {
+        match sent {
             Ok(reply) if cannot_serve(&reply.head) => self.standing.failed(),
             Ok(_) => self.standing.served(),
             Err(failure) if failure.against => self.standing.failed(),
             Err(_) => {}
         }
-        sent
     }
 
-    /// Sends a request over the connection with the fewest.
-    pub(super) async fn send_unnoted(
+    /// Sends a request over the connection whose turn it is.
+    pub(super) async fn send(
         &self,
-        request: Request,
+        request: Box<Request>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Reply, Failure> {
         match &self.way {
             Way::Http2(lanes) => {
-                let up = lanes.iter().filter(|lane| lane.is_up()).min_by_key(|lane| lane.under_way());
-                let Some((lane, mut sender)) = up.and_then(|lane| Some((lane, lane.sender()?))) else {
+                let up = lanes.iter().filter_map(|lane| Some((lane.turn()?, lane)));
+                let next = up.min_by_key(|(turn, _)| *turn);
+                let Some((lane, mut sender)) = next.and_then(|(_, lane)| Some((lane, lane.sender()?))) else {
                     return Err(Failure::not_sent("the connection has just ended".to_owned(), request));
                 };
                 let place = Place::on_lane(permit, lane.counter());
                 match sender.send(request, lane.under_way()).await {
                     Ok(reply) => Ok(self.reply_of(reply, place)),
                     Err(NoReply::Unsent(request, error)) => {
-                        Err(Failure::not_sent(error.to_string(), *request))
+                        Err(Failure::not_sent(error.to_string(), request))
                     }
                     Err(NoReply::Unopened(error)) => Err(Failure::unopened(&error)),
                     Err(NoReply::Lost(error)) => Err(Failure::before_reply(&error)),
                 }
             }
             Way::Http1(pool) => {
-                let request = origin_form(request);
+                let mut request = request;
+                origin_form(&mut request);
                 let (mut sender, held) = match pool.take().await {
                     Ok(taken) => taken,
                     Err(error) => return Err(Failure::not_dialled(&error, request)),
                 };
-                match sender.try_send_request(request).await {
+                match sender.try_send_request(*request).await {
                     Ok(reply) => {
                         let pooled = Some(Pooled::new(pool.clone(), sender, held));
                         let reply = reply.map(Incoming::Http1);
                         Ok(self.reply_of(reply, Place { _permit: permit, counter: None, pooled }))
                     }
                     Err(mut error) => Err(match error.take_message() {
-                        Some(request) => Failure::not_sent(error.into_error().to_string(), request),
+                        Some(request) => Failure::not_sent(error.into_error().to_string(), Box::new(request)),
                         None => Failure::before_reply(&error.into_error()),
                     }),
                 }
@@ -173,7 +169,7 @@ impl Endpoint {
 }
 
 /// HTTP/1.1 says the target's path in its first line and the authority in a header.
-fn origin_form(mut request: Request) -> Request {
+fn origin_form(request: &mut Request) {
     let uri = std::mem::take(request.uri_mut());
     if let Some(authority) = uri.authority()
         && let Ok(host) = http::HeaderValue::from_str(authority.as_str())
@@ -183,7 +179,6 @@ fn origin_form(mut request: Request) -> Request {
     // Without a path it is `/`, which is what an empty target is.
     *request.uri_mut() = uri.path_and_query().cloned().map(http::Uri::from).unwrap_or_default();
     *request.version_mut() = http::Version::HTTP_11;
-    request
 }
 
 /// The server says of itself that it cannot serve, at once: 502, 503, 504, or UNAVAILABLE without a message.

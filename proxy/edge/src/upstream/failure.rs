@@ -10,6 +10,8 @@ use std::error::Error;
 pub(crate) enum Sent {
     /// Nothing, because the edge had no room for it.
     Overloaded,
+    /// Nothing, because no server could be reached for as long as a request waits for one: waiting again helps nobody.
+    Nowhere,
     /// Nothing.
     No,
     /// It has said that it did nothing with it (REFUSED_STREAM, GOAWAY).
@@ -35,16 +37,16 @@ impl Failure {
     }
 
     pub(super) fn unreachable(what: String) -> Failure {
-        Failure { sent: Sent::No, what, against: false, request: None }
+        Failure { sent: Sent::Nowhere, what, against: false, request: None }
     }
 
     /// The connection took no more requests.
-    pub(super) fn not_sent(what: String, request: Request) -> Failure {
-        Failure { sent: Sent::No, what, against: false, request: Some(Box::new(request)) }
+    pub(super) fn not_sent(what: String, request: Box<Request>) -> Failure {
+        Failure { sent: Sent::No, what, against: false, request: Some(request) }
     }
 
     /// There is no connection to be had for it.
-    pub(super) fn not_dialled(error: &std::io::Error, request: Request) -> Failure {
+    pub(super) fn not_dialled(error: &std::io::Error, request: Box<Request>) -> Failure {
         let against = error.kind() != std::io::ErrorKind::WouldBlock;
         Failure { against, ..Failure::not_sent(error.to_string(), request) }
     }
@@ -69,7 +71,7 @@ impl Failure {
     pub(crate) fn refusal(&self) -> Refusal {
         match self.sent {
             Sent::Overloaded => Refusal::new(Reason::Overloaded, self.what.clone()),
-            Sent::No => {
+            Sent::Nowhere | Sent::No => {
                 Refusal::new(Reason::Unreachable, format!("the service cannot be reached: {}", self.what))
             }
             Sent::Unprocessed => {

@@ -116,7 +116,7 @@ pub(super) async fn ask_on(
             Question::Ask(ask) => {
                 let Ok(permit) = places.clone().acquire_owned().await else { return };
                 // Whatever it answers says nothing about calls: it is counted here only.
-                let answer = timeout(check.timeout, endpoint.send_unnoted(ask.request(), permit)).await;
+                let answer = timeout(check.timeout, endpoint.send(Box::new(ask.request()), permit)).await;
                 match answer {
                     Ok(Ok(reply)) => is_good(reply, ask.grpc, check.timeout).await,
                     _ => false,

@@ -65,16 +65,21 @@ impl Sender {
         self.leaving.so.load(Ordering::Relaxed)
     }
 
+    /// Streams that the service takes at once.
+    pub(super) fn streams_max(&self) -> usize {
+        self.inner.current_max_send_streams()
+    }
+
     /// Sends a request and returns the head of its reply. Dropping the future takes the request back. `under_way`: so many
     /// are on this connection, this one included.
     pub(super) async fn send(
         &mut self,
-        request: Request,
+        request: Box<Request>,
         under_way: usize,
     ) -> Result<http::Response<Incoming>, NoReply> {
         if let Err(error) = poll_fn(|context| self.inner.poll_ready(context)).await {
             self.leaving.set();
-            return Err(NoReply::Unsent(Box::new(request), error));
+            return Err(NoReply::Unsent(request, error));
         }
         let (mut head, body) = request.into_parts();
         say_length(&mut head, &body);

@@ -41,7 +41,8 @@ use retry::Budget;
 use standing::Standing;
 use std::future::Future as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -57,6 +58,9 @@ pub(crate) struct Upstream {
     endpoints: Vec<Arc<Endpoint>>,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// How many may, and for how many microseconds. A reload may change both.
+    max_waiting: AtomicUsize,
+    queue_micros: AtomicU64,
     /// Where the search for an endpoint begins, so that equal ones take turns.
     turn: AtomicUsize,
     budget: Budget,
@@ -103,6 +107,8 @@ impl Upstream {
         Ok(Arc::new(Upstream {
             places: Arc::new(Semaphore::new(settings.places())),
             waiting: AtomicUsize::new(0),
+            max_waiting: AtomicUsize::new(settings.max_waiting),
+            queue_micros: AtomicU64::new(micros(settings.queue_timeout)),
             turn: AtomicUsize::new(0),
             budget: Budget::new(&settings),
             endpoints,
@@ -128,7 +134,8 @@ impl Upstream {
     ) -> (Result<Reply, Failure>, u32) {
         self.budget.earn();
         let mut repeated = 0;
-        let mut request = request;
+        // Boxed: it is handed on from one future to the next.
+        let mut request = Box::new(request);
         // Where it has failed already.
         let mut failed_at = None;
         loop {
@@ -137,12 +144,12 @@ impl Upstream {
                 Err(failure) => failure,
             };
             let harmless = match failure.sent {
-                Sent::Overloaded => false,
+                Sent::Overloaded | Sent::Nowhere => false,
                 Sent::No | Sent::Unprocessed => true,
                 Sent::Unknown => idempotent,
             };
             // What was never sent comes back; a body that passed as it came cannot be made again.
-            let next = failure.request.take().map(|request| *request).or_else(&again);
+            let next = failure.request.take().or_else(|| again().map(Box::new));
             let Some(next) = next.filter(|_| harmless && repeated < self.settings.max_retries) else {
                 return (Err(failure), repeated);
             };
@@ -159,14 +166,14 @@ impl Upstream {
 
     async fn call_once(
         &self,
-        request: Request,
+        request: Box<Request>,
         by: Option<Instant>,
         retries: Option<&dyn Retries>,
         failed_at: &mut Option<usize>,
     ) -> Result<Reply, Failure> {
-        let permit = match self.place(by).await {
+        let permit = match self.places.clone().try_acquire_owned() {
             Ok(permit) => permit,
-            Err(failure) => return Err(failure),
+            Err(_) => Box::pin(self.place(by)).await?,
         };
         let named = self.named(retries);
         let found = named.filter(|place| self.endpoints[*place].can_take()).or_else(|| self.pick(*failed_at));
@@ -174,7 +181,7 @@ impl Upstream {
             Some(place) => place,
             None => {
                 let _waits = Count::hold(&self.stats, |stats| &stats.upstream_waiting_now);
-                self.connected(request_deadline(by, self.settings.connect_timeout)).await?
+                Box::pin(self.connected(request_deadline(by, self.settings.connect_timeout))).await?
             }
         };
         let endpoint = &self.endpoints[place];
@@ -185,7 +192,15 @@ impl Upstream {
         }
         *failed_at = Some(place);
         self.stats.upstream_requests.add();
-        endpoint.send(request, permit).await
+        let sent = endpoint.send(request, permit).await;
+        endpoint.note(&sent);
+        sent
+    }
+
+    /// So many may wait for a place from now on, and for so long.
+    pub(crate) fn take_waiting(&self, most: usize, time: Duration) {
+        self.max_waiting.store(most, Ordering::Relaxed);
+        self.queue_micros.store(micros(time), Ordering::Relaxed);
     }
 
     /// Whom the gate wants to have the request: where there is a choice.
@@ -197,18 +212,16 @@ impl Upstream {
         self.endpoints.iter().position(|endpoint| endpoint.address == named)
     }
 
-    /// A place among the requests under way.
+    /// Waits for a place among the requests under way.
     async fn place(&self, by: Option<Instant>) -> Result<OwnedSemaphorePermit, Failure> {
-        if let Ok(permit) = self.places.clone().try_acquire_owned() {
-            return Ok(permit);
-        }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.settings.max_waiting {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.max_waiting.load(Ordering::Relaxed) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(Failure::overloaded("too many requests wait for the service"));
         }
         let _waits = Waits(&self.waiting);
         let _counted = Count::hold(&self.stats, |stats| &stats.upstream_waiting_now);
-        let until = request_deadline(by, self.settings.queue_timeout);
+        let most = Duration::from_micros(self.queue_micros.load(Ordering::Relaxed));
+        let until = request_deadline(by, most);
         // The semaphore is never closed.
         match timeout_at(until, self.places.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -357,4 +370,8 @@ impl ReplyBody {
         };
         timeout(time, all).await.ok().flatten()
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -92,7 +92,8 @@ impl Pool {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "every connection is in use"));
         };
-        match self.connect().await {
+        // Boxed: a dial is rare and large.
+        match Box::pin(self.connect()).await {
             Ok(sender) => Ok((sender, permit)),
             Err(error) => {
                 self.stats.upstream_open_failures.add();

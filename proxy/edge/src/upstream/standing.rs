@@ -108,6 +108,8 @@ pub(super) struct Standing {
     /// What the health checks say.
     good: AtomicBool,
     ejection: Mutex<Counted>,
+    /// [`Ejection::is_clean`], so that most answers need no lock. Written under the lock.
+    clean: AtomicBool,
     rules: EjectRules,
     /// Servers of the service, and how many are left out now.
     among: usize,
@@ -131,6 +133,7 @@ impl Standing {
             trouble: Mutex::default(),
             good: AtomicBool::new(true),
             ejection: Mutex::default(),
+            clean: AtomicBool::new(true),
             rules,
             among,
             out: out.clone(),
@@ -210,9 +213,13 @@ impl Standing {
 
     /// A request was answered, and not with the word that the server cannot serve.
     pub(super) fn served(&self) {
+        if self.clean.load(Ordering::Relaxed) {
+            return;
+        }
         let (mut own, now) = (self.ejection(), self.now());
         own.ejection.answered(now);
         self.count(&mut own, now);
+        self.clean.store(own.ejection.is_clean(), Ordering::Relaxed);
     }
 
     /// A request failed at the server.
@@ -224,6 +231,7 @@ impl Standing {
             self.ejections.fetch_add(1, Ordering::Relaxed);
         }
         self.count(&mut own, now);
+        self.clean.store(own.ejection.is_clean(), Ordering::Relaxed);
     }
 
     pub(super) fn trouble(&self, address: &Address) -> String {

@@ -189,6 +189,33 @@ async fn slow_and_large_bodies_are_refused_and_nothing_is_kept() {
 }
 
 #[tokio::test]
+async fn a_body_that_passes_as_it_comes_has_its_bound_too() {
+    let service = service::start().await;
+    let mut settings = settings(&service);
+    settings.requests.upload_bytes = 10_000;
+    let edge = start_with(settings, Arc::new(AdmitAll));
+    let answer = client::http1(edge.port, post("/echo", "text/plain", full(vec![b'x'; 10_000]))).await;
+    assert_eq!((answer.status, answer.body.len()), (200, 10_000));
+    // Announced: the service does not hear of it.
+    let answer = client::http1(edge.port, post("/echo", "text/plain", full(vec![b'x'; 10_001]))).await;
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.headers["x-weir-reason"], "body_too_large");
+    assert_eq!(service.log.seen().len(), 1);
+    // Not announced: as soon as it is too large; the service sees that it is cut.
+    let mut stream = TcpStream::connect(("127.0.0.1", edge.port)).await.expect("a connection");
+    let head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head).await.expect("sent");
+    stream.write_all(&[&b"2711\r\n"[..], &[b'x'; 10_001], b"\r\n"].concat()).await.expect("sent");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    assert!(service.log.seen().iter().skip(1).all(|seen| seen.body.is_none()), "no whole body");
+    // A stream of gRPC is none of it.
+    let grpc = post("/weir.test.Service/Echo", "application/grpc-web+proto", full(vec![b'x'; 10_001]));
+    assert_eq!(client::http1(edge.port, grpc).await.status, 200);
+}
+
+#[tokio::test]
 async fn tls_offers_both_by_alpn() {
     let service = service::start().await;
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");

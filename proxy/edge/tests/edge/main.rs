@@ -9,10 +9,13 @@ mod data_plane;
 mod drain;
 mod grpc;
 mod http1;
+#[path = "../../../rpc/tests/samples/json.rs"]
+mod json;
 #[path = "../../../rpc/tests/samples/mod.rs"]
 mod samples;
 mod servers;
 mod split;
+mod split_encodings;
 mod split_ends;
 mod split_memory;
 mod support;

@@ -201,8 +201,15 @@ async fn while_no_server_can_be_reached_calls_are_told_so_politely() {
     let addresses = [one.address.clone(), two.address.clone()];
     drop((one, two));
     until("both are down", || addresses.iter().all(|address| gate.stands(address) == Some(false))).await;
+    let began = tokio::time::Instant::now();
     let error = client.unary("Echo", message("x")).await.expect_err("nobody is there");
     assert_eq!(error.code(), Code::Unavailable, "{error:?}");
+    assert!(
+        began.elapsed() < Duration::from_millis(590),
+        "once connect_timeout, not twice: {:?}",
+        began.elapsed()
+    );
+    assert_eq!(edge.counted().retries, 0);
     assert!(addresses.iter().all(|address| error.message().contains(&address.to_string())), "{error:?}");
     let answer = client::http1(edge.port, post("/echo", "text/plain", full("x"))).await;
     assert_eq!(answer.status, 503);

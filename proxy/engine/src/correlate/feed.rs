@@ -1,6 +1,6 @@
 //! One worker's notes about requests with an id, until they are handed over.
 
-use super::{CorrelationId, Correlator};
+use super::{Correlator, Said};
 use crate::ledger::{Entry, Outcome};
 use crate::units::Instant;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub enum Leg {
 #[derive(Clone, Debug)]
 pub struct Work {
     /// Whose part it is.
-    pub id: CorrelationId,
+    pub said: Said,
     /// Where it was done.
     pub leg: Leg,
     /// The principal that said the id.
@@ -51,9 +51,9 @@ pub struct Work {
 impl Work {
     /// What the ledger says of it.
     #[must_use]
-    pub fn new(id: CorrelationId, leg: Leg, service: &Arc<str>, entry: &Entry) -> Work {
+    pub fn new(said: Said, leg: Leg, service: &Arc<str>, entry: &Entry) -> Work {
         Work {
-            id,
+            said,
             leg,
             service: service.clone(),
             operations: entry.operations,

@@ -1,6 +1,7 @@
 //! The id of one request, as bytes and as text.
 
 use std::fmt;
+use weir_cql::request::RequestMark;
 use weir_memcached::correlation::{id_text, read_id};
 
 /// Names one request of a service on every leg: 16 bytes that whoever began it chose, usually the trace id of its
@@ -8,7 +9,28 @@ use weir_memcached::correlation::{id_text, read_id};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CorrelationId(pub [u8; 16]);
 
+/// What a storage request says of the request that it is a part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Said {
+    /// All of its id.
+    Id(CorrelationId),
+    /// The end of its id: it counts for the one request with that end that is remembered.
+    Mark(RequestMark),
+}
+
+impl From<CorrelationId> for Said {
+    fn from(id: CorrelationId) -> Said {
+        Said::Id(id)
+    }
+}
+
 impl CorrelationId {
+    /// The end of it that reads without a custom payload say.
+    #[must_use]
+    pub fn mark(&self) -> RequestMark {
+        RequestMark::of(&self.0)
+    }
+
     /// Reads an id as an operator has it: 32 hex digits, a whole `traceparent` (its trace id), or the 22 characters that
     /// clients write into opaques and keys.
     #[must_use]

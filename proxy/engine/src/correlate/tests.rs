@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ledger::Outcome;
+use crate::settings::{Address, Backend, ListenerSettings};
+use crate::units::PoolId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -11,7 +13,7 @@ fn id(n: u8) -> CorrelationId {
 
 fn work(n: u8, leg: Leg, operations: u64, misses: u64, at: Instant) -> Work {
     Work {
-        id: id(n),
+        said: id(n).into(),
         leg,
         service: "dataplane".into(),
         operations,
@@ -41,6 +43,31 @@ fn feed(correlator: &Arc<Correlator>, works: impl IntoIterator<Item = Work>) {
 fn sums_of(correlator: &Correlator, caller: &str, origin: Origin) -> Option<Sums> {
     let sums = correlator.sums().into_iter().find(|sums| &*sums.caller == caller && sums.origin == origin);
     sums.map(|sums| sums.sums)
+}
+
+#[test]
+fn where_nobody_takes_ids_only_sums_are_kept() {
+    let correlator = Correlator::new(10, 1);
+    let address = Address::Tcp { host: "127.0.0.1".into(), port: 11_211 };
+    let listener = ListenerSettings::new("cache", address, Backend::Pool(PoolId(0)));
+    let mut settings = Settings { listeners: vec![listener], ..Settings::default() };
+    correlator.follow(&settings);
+    assert!(!correlator.takes_ids());
+    let caller: Arc<str> = "importer".into();
+    (1..=3).for_each(|keys| correlator.rpc_counted(&caller, keys));
+    let sums = sums_of(&correlator, "importer", Origin::Rpc).expect("its sums");
+    assert_eq!((sums.requests, sums.rpc_keys), (3, 6));
+    assert_eq!((correlator.counts(at(1)).tracked, correlator.largest(at(1))), (0, Vec::new()));
+
+    // A crowd of names takes no more room than there is, and no call is lost.
+    (0..2 * CALLERS_MAX).for_each(|n| correlator.rpc_counted(&format!("caller-{n}").into(), 1));
+    let sums = correlator.sums();
+    assert!(sums.len() <= CALLERS_MAX + 1, "{}", sums.len());
+    assert_eq!(sums.iter().map(|sums| sums.sums.requests).sum::<u64>(), 3 + 2 * CALLERS_MAX as u64);
+
+    settings.listeners[0].trusted_request_ids = vec!["service".into()];
+    correlator.follow(&settings);
+    assert!(correlator.takes_ids());
 }
 
 #[test]
@@ -127,15 +154,54 @@ fn the_oldest_make_room_and_the_largest_stay_longer() {
     let correlator = Arc::new(Correlator::new(2, 1));
     feed(&correlator, [work(1, Leg::Cache, 500, 0, at(1))]);
     feed(&correlator, [work(2, Leg::Cache, 1, 0, at(2)), work(3, Leg::Cache, 1, 0, at(3))]);
-    assert_eq!(correlator.counts(at(3)), Counts { tracked: 2, evicted: 1, dropped: 0 });
+    assert_eq!(correlator.counts(at(3)), Counts { tracked: 2, evicted: 1, ..Counts::default() });
     assert!(correlator.find(id(1), at(4)).is_some(), "it was the largest");
     // 30 seconds after it was first heard of
     assert_eq!(correlator.counts(at(31)).tracked, 2);
     assert_eq!(correlator.counts(at(32)).tracked, 1);
     correlator.set_max(1);
-    assert_eq!(correlator.counts(at(40)), Counts { tracked: 0, evicted: 1, dropped: 0 });
+    assert_eq!(correlator.counts(at(40)), Counts { evicted: 1, ..Counts::default() });
     assert_eq!(correlator.largest(at(40)).first().map(|tracked| tracked.id), Some(id(1)));
     assert_eq!(correlator.find(id(1), at(601)), None, "ten minutes are over");
+}
+
+/// An id that ends like others with this end.
+fn with_end(front: u8, end: u8) -> CorrelationId {
+    let mut id = [end; 16];
+    id[..8].fill(front);
+    CorrelationId(id)
+}
+
+fn by_end(end: u8, operations: u64, at: Instant) -> Work {
+    Work { said: Said::Mark(with_end(0, end).mark()), ..work(0, Leg::Database, operations, 0, at) }
+}
+
+#[test]
+fn the_end_of_an_id_means_the_one_request_that_has_it() {
+    let correlator = Arc::new(Correlator::new(10, 1));
+    let operations = |id, now| correlator.find(id, now).map_or(0, |found| found.database.operations);
+    feed(&correlator, [by_end(5, 1, at(0))]);
+    assert_eq!(correlator.counts(at(0)), Counts { unknown: 1, ..Counts::default() }, "nobody has it");
+    // the RPC is taken in before the work it led to, and so is what the cache was told with the whole id
+    correlator.rpc_began(with_end(1, 5), &"a".into(), &"m".into(), 3, at(1));
+    feed(&correlator, [by_end(5, 2, at(1))]);
+    feed(&correlator, [work(7, Leg::Cache, 1, 1, at(2)), by_end(7, 4, at(2))]);
+    assert_eq!((operations(with_end(1, 5), at(2)), operations(id(7), at(2))), (2, 4));
+    assert_eq!(sums_of(&correlator, "a", Origin::Rpc).map(|sums| sums.database_operations), Some(2));
+    // two have it: whatever is said then is nobody's, before and after the third
+    for front in [2, 3] {
+        correlator.rpc_began(with_end(front, 5), &"b".into(), &"m".into(), 1, at(10 + u64::from(front)));
+        feed(&correlator, [by_end(5, 8, at(20))]);
+    }
+    assert_eq!(
+        correlator.counts(at(20)),
+        Counts { tracked: 4, unknown: 1, ambiguous: 2, ..Counts::default() }
+    );
+    // the older ones leave: the last one is meant, then nobody
+    feed(&correlator, [by_end(5, 16, at(41)), by_end(5, 32, at(42)), by_end(5, 64, at(43))]);
+    assert_eq!(operations(with_end(3, 5), at(42)), 32);
+    assert_eq!(correlator.counts(at(43)), Counts { unknown: 2, ambiguous: 3, ..Counts::default() });
+    assert!(correlator.lock().table.has_no_ends());
 }
 
 #[test]
@@ -153,6 +219,7 @@ fn callers_beyond_the_bound_share_one_sum() {
 enum Step {
     Began(u8, u64),
     Work(u8, Leg, u64, u64),
+    ByEnd(u8, u64),
     Pass(u64),
 }
 
@@ -162,6 +229,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0u8..12, prop_oneof![Just(Leg::Cache), Just(Leg::Database)], 1u64..50, 0u64..50).prop_map(
             |(id, leg, operations, misses)| Step::Work(id, leg, operations, misses.min(operations))
         ),
+        (0u8..12, 1u64..50).prop_map(|(id, operations)| Step::ByEnd(id, operations)),
         (0u64..12).prop_map(Step::Pass),
     ]
 }
@@ -174,7 +242,9 @@ proptest! {
         let correlator = Arc::new(Correlator::new(max, 3));
         let mut order: Vec<(u8, Instant)> = Vec::new();
         let mut sums: BTreeMap<u8, (u64, u64, u64)> = BTreeMap::new();
-        let (mut now, mut all) = (Instant(0), (0, 0));
+        let (mut now, mut all, mut lost) = (Instant(0), (0, 0), (0, 0));
+        // every other pair of them ends alike
+        let id_of = |n: u8| if n % 4 < 2 { with_end(n, n / 4) } else { id(n) };
         let expire = |order: &mut Vec<(u8, Instant)>, sums: &mut BTreeMap<u8, (u64, u64, u64)>, now: Instant| {
             while order.first().is_some_and(|(_, first)| now.since(*first) >= KEPT_FOR) {
                 sums.remove(&order.remove(0).0);
@@ -186,6 +256,19 @@ proptest! {
                 continue;
             }
             expire(&mut order, &mut sums, now);
+            if let Step::ByEnd(n, operations) = step {
+                feed(&correlator, [Work { said: Said::Mark(id_of(n).mark()), ..work(n, Leg::Database, operations, 0, now) }]);
+                let mut alike = order.iter().filter(|(known, _)| id_of(*known).mark() == id_of(n).mark());
+                match (alike.next(), alike.next()) {
+                    (Some((one, _)), None) => {
+                        sums.entry(*one).or_default().2 += operations;
+                        all.1 += operations;
+                    }
+                    (None, _) => lost.0 += 1,
+                    (Some(_), Some(_)) => lost.1 += 1,
+                }
+                continue;
+            }
             let (Step::Began(n, _) | Step::Work(n, ..)) = step else { unreachable!() };
             if !order.iter().any(|(known, _)| *known == n) {
                 if order.len() == max {
@@ -198,14 +281,14 @@ proptest! {
                 Step::Began(_, keys) => {
                     own.0 += keys;
                     all.0 += keys;
-                    correlator.rpc_began(id(n), &"caller".into(), &"m".into(), keys, now);
+                    correlator.rpc_began(id_of(n), &"caller".into(), &"m".into(), keys, now);
                 }
                 Step::Work(_, leg, operations, misses) => {
                     if leg == Leg::Cache { own.1 += operations } else { own.2 += operations }
                     all.1 += operations;
-                    feed(&correlator, [work(n, leg, operations, misses, now)]);
+                    feed(&correlator, [Work { said: id_of(n).into(), ..work(n, leg, operations, misses, now) }]);
                 }
-                Step::Pass(_) => {}
+                Step::ByEnd(..) | Step::Pass(_) => {}
             }
         }
         expire(&mut order, &mut sums, now);
@@ -214,10 +297,11 @@ proptest! {
         prop_assert_eq!(told.iter().map(|sums| sums.sums.rpc_keys).sum::<u64>(), all.0);
         let operations = told.iter().map(|sums| sums.sums.cache_operations + sums.sums.database_operations);
         prop_assert_eq!(operations.sum::<u64>(), all.1);
-        prop_assert_eq!(correlator.counts(now).tracked, order.len() as u64);
+        let counts = correlator.counts(now);
+        prop_assert_eq!((counts.tracked, counts.unknown, counts.ambiguous), (order.len() as u64, lost.0, lost.1));
         let mut state = correlator.lock();
         for (n, (keys, cache, database)) in sums {
-            let tracked = state.table.get_mut(id(n)).expect("it is remembered");
+            let tracked = state.table.get_mut(id_of(n)).expect("it is remembered");
             let asked = tracked.rpc.as_ref().map_or(0, |rpc| rpc.keys);
             prop_assert_eq!((asked, tracked.cache.operations, tracked.database.operations), (keys, cache, database));
         }

@@ -49,8 +49,8 @@ pub struct Sums {
 }
 
 impl Sums {
-    pub(super) fn began(&mut self, keys: u64) {
-        self.requests += 1;
+    pub(super) fn began(&mut self, requests: u64, keys: u64) {
+        self.requests += requests;
         self.rpc_keys = self.rpc_keys.saturating_add(keys);
     }
 

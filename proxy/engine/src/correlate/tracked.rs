@@ -3,9 +3,11 @@
 use super::{CorrelationId, KEPT_FOR, Leg, Work};
 use crate::ledger::Outcome;
 use crate::units::Instant;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, DefaultHasher, Hasher as _};
 use std::sync::Arc;
+use weir_cql::request::RequestMark;
 
 /// What is known about one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,12 +158,30 @@ impl BuildHasher for Keyed {
     }
 }
 
+/// Those whose ids end alike.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    /// The number of the latest: as the oldest leave first, it is the last that stays.
+    latest: u64,
+    ids: u32,
+}
+
+/// Whom the end of an id means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meant {
+    One(CorrelationId),
+    Nobody,
+    Several,
+}
+
 /// All that are remembered, oldest first.
 #[derive(Debug)]
 pub(super) struct Table {
     max: usize,
     /// By id: the number of the entry. Numbers grow; that of the first of `entries` is `first`.
     numbers: HashMap<CorrelationId, u64, Keyed>,
+    /// The same by the end of the id.
+    ends: HashMap<RequestMark, End, Keyed>,
     entries: VecDeque<Tracked>,
     first: u64,
     evicted: u64,
@@ -172,6 +192,7 @@ impl Table {
         Table {
             max: max.max(1),
             numbers: HashMap::with_hasher(Keyed(seed)),
+            ends: HashMap::with_hasher(Keyed(seed)),
             entries: VecDeque::new(),
             first: 0,
             evicted: 0,
@@ -185,6 +206,7 @@ impl Table {
             self.forget_first(&mut gone);
         }
         self.numbers.shrink_to_fit();
+        self.ends.shrink_to_fit();
         self.entries.shrink_to_fit();
     }
 
@@ -217,6 +239,8 @@ impl Table {
                 }
                 let number = self.first + self.entries.len() as u64;
                 self.numbers.insert(id, number);
+                let end = self.ends.entry(id.mark()).or_insert(End { latest: number, ids: 0 });
+                *end = End { latest: number, ids: end.ids + 1 };
                 self.entries.push_back(Tracked::new(id, now));
                 number
             }
@@ -227,6 +251,22 @@ impl Table {
     pub(super) fn get_mut(&mut self, id: CorrelationId) -> Option<&mut Tracked> {
         let number = *self.numbers.get(&id)?;
         self.entries.get_mut((number - self.first) as usize)
+    }
+
+    /// Whom this end of an id means now.
+    pub(super) fn meant(&mut self, mark: RequestMark, now: Instant, gone: impl FnMut(Tracked)) -> Meant {
+        self.expire(now, gone);
+        match self.ends.get(&mark) {
+            None => Meant::Nobody,
+            Some(End { latest, ids: 1 }) => Meant::One(self.entries[(latest - self.first) as usize].id),
+            Some(_) => Meant::Several,
+        }
+    }
+
+    /// Nothing is left of those that are forgotten.
+    #[cfg(test)]
+    pub(super) fn has_no_ends(&self) -> bool {
+        self.ends.is_empty() && self.numbers.is_empty()
     }
 
     /// Forgets those whose time is over. Workers' clocks are read at different moments, so the order is that of arrival and
@@ -241,6 +281,12 @@ impl Table {
         if let Some(oldest) = self.entries.pop_front() {
             self.first += 1;
             self.numbers.remove(&oldest.id);
+            if let Entry::Occupied(mut end) = self.ends.entry(oldest.id.mark()) {
+                end.get_mut().ids -= 1;
+                if end.get().ids == 0 {
+                    end.remove();
+                }
+            }
             gone(oldest);
         }
     }

@@ -12,7 +12,7 @@ use super::prepared::Key;
 use super::request::{Purpose, Request, Stage};
 use super::statements::{Known, tables};
 use super::target::{Finder, First, Target};
-use crate::correlate::CorrelationId;
+use crate::correlate::{CorrelationId, Said};
 use crate::ledger::{self, Outcome};
 use crate::units::{ClientId, Instant, Operations};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) struct Draft {
     /// The version it is sent in, where that is not the client's.
     pub(super) version: Version,
     /// Which request of a service it is a part of.
-    pub(super) correlation: Option<Box<CorrelationId>>,
+    pub(super) correlation: Option<Box<Said>>,
 }
 
 impl Draft {
@@ -93,7 +93,7 @@ impl CqlEngine {
             && self.callers.known[known as usize].request_ids
             && let Some(taken) = take_request_id(&header, body)
         {
-            let correlation = Some(Box::new(CorrelationId(taken.id)));
+            let correlation = Some(Box::new(CorrelationId(taken.id).into()));
             return self.ask_as(id, taken.header, &taken.body, correlation, now);
         }
         self.ask_as(id, header, body, None, now);
@@ -105,7 +105,7 @@ impl CqlEngine {
         id: ClientId,
         header: Header,
         body: &[u8],
-        correlation: Option<Box<CorrelationId>>,
+        correlation: Option<Box<Said>>,
         now: Instant,
     ) {
         let dialect = self.clients[id.slot as usize].dialect();
@@ -113,6 +113,11 @@ impl CqlEngine {
             Ok(message) => message,
             Err(reason) => return self.bad_message(id, header, reason.label(), now),
         };
+        if let Some((mark, unmarked)) = self.unmarked(id, &message, body) {
+            let header = Header { body_len: unmarked.len() as u32, ..header };
+            let said = correlation.unwrap_or_else(|| Box::new(Said::Mark(mark)));
+            return self.ask_as(id, header, &unmarked, Some(said), now);
+        }
         let draft = match message {
             Message::Query(query) => self.query(id, &header, body, &query, now),
             Message::Prepare(prepare) => self.prepare(id, &header, body, &prepare, now),

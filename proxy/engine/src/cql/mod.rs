@@ -3,7 +3,7 @@
 //! The modules in the order a request meets them:
 //! `client` (a connection) -> `intake` (bytes to envelopes) -> `handshake` (what weir answers itself; `signin` and
 //! `credentials` where clients have passwords) -> `ask`
-//! (statements to priced requests; `statements`, `prepared`, `rules`, `face` and `second` say what they are) -> `target` (which
+//! (statements to priced requests; `statements`, `prepared`, `rules`, `face` and `second` say what they are, `marks` whose part) -> `target` (which
 //! partition) -> `dispatch` (limits, whose turn), with `flight`, `cache` and `writes` (is the same being asked, was it
 //! answered, is that still so), and `routing` (which node) -> `node` and `streams` (few connections) -> `answers`
 //! (replies back) -> `settle` (what it cost; `statement_times` by statement).
@@ -39,6 +39,7 @@ mod jobs;
 mod lanes;
 mod lifecycle;
 mod lists;
+mod marks;
 pub mod method;
 mod naming;
 mod node;

@@ -1,7 +1,7 @@
 //! One request of a client from its arrival to its answer, and the table of all of them.
 
 use crate::client::Held;
-use crate::correlate::CorrelationId;
+use crate::correlate::Said;
 use crate::ledger::{self, Outcome, SentTo};
 use crate::units::{ClientId, Instant, LaneId};
 use std::sync::Arc;
@@ -132,7 +132,7 @@ pub(super) struct Request {
     /// It is answered with what another one asked.
     pub(super) coalesced: bool,
     /// Which request of a service it is a part of.
-    pub(super) correlation: Option<Box<CorrelationId>>,
+    pub(super) correlation: Option<Box<Said>>,
 }
 
 /// All requests under way of one worker. Slots are kept: 16 bytes for each request of the busiest moment.

@@ -52,6 +52,12 @@ impl Ejection {
         self.out.map(|(_, until)| until).filter(|until| now < *until)
     }
 
+    /// It has not failed of late, nor was it out: another call that it serves changes nothing.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.in_row == 0 && !self.on_trial && self.out.is_none()
+    }
+
     /// It has served a call. One that was asked although it is out is taken back. `true`: it is from now on.
     pub fn answered(&mut self, now: Instant) -> bool {
         (self.in_row, self.on_trial) = (0, false);
@@ -97,8 +103,10 @@ mod tests {
     #[test]
     fn failures_in_a_row_leave_a_server_out_and_one_after_that_is_enough() {
         let mut server = Ejection::default();
-        assert!(!server.failed(&RULES, true, at(0)) && !server.failed(&RULES, true, at(0)));
+        assert!(server.is_clean() && !server.failed(&RULES, true, at(0)) && !server.is_clean());
+        assert!(!server.failed(&RULES, true, at(0)));
         server.answered(at(0));
+        assert!(server.is_clean());
         assert!(!server.failed(&RULES, true, at(1)) && !server.failed(&RULES, true, at(1)), "not in a row");
         assert!(server.failed(&RULES, true, at(1)) && server.is_out(at(10)) && !server.is_out(at(11)));
         assert!(!server.failed(&RULES, true, at(5)), "what was under way changes nothing");
@@ -106,9 +114,10 @@ mod tests {
         // On trial: out for twice as long, and then for the longest time.
         assert!(server.failed(&RULES, true, at(11)) && server.is_out(at(30)) && !server.is_out(at(31)));
         assert!(server.failed(&RULES, true, at(31)) && server.is_out(at(60)) && !server.is_out(at(61)));
-        assert!(!server.answered(at(61)), "it was back");
+        assert!(!server.answered(at(61)) && !server.is_clean(), "it was back, but not for long enough");
         assert!(!server.failed(&RULES, true, at(62)), "no trial any more");
         server.answered(at(91));
+        assert!(server.is_clean());
         let out = (0..3).filter(|_| server.failed(&RULES, true, at(100))).count();
         assert!(out == 1 && server.is_out(at(109)) && !server.is_out(at(110)), "forgotten");
     }

@@ -51,6 +51,18 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// The text of the answer where only a part of the body had come: more was asked than could be counted.
+    #[must_use]
+    pub fn of_a_part(&self) -> String {
+        self.to_string().replacen(
+            &format!(" asked {}, ", self.asked),
+            &format!(" asked {} or more, ", self.asked),
+            1,
+        )
+    }
+}
+
 /// The text of the answer. Everything in it is weir's, an operator's or a checked name.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,6 +107,11 @@ mod tests {
             refusal.to_string(),
             "weir: operations_per_request limit of feedgen: bsky.Service/GetPostRecords asked 15000, ceiling 2000; \
              do not retry at once"
+        );
+        assert!(
+            refusal.of_a_part().contains("GetPostRecords asked 15000 or more, ceiling 2000;"),
+            "{}",
+            refusal.of_a_part()
         );
         assert_eq!(refusal.retry_after_ms(), 1, "never 0: that would be at once");
     }

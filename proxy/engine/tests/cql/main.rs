@@ -10,6 +10,7 @@ mod handshake;
 mod hostile;
 mod keyspaces;
 mod limits;
+mod marks;
 mod naming;
 mod node;
 mod placed;

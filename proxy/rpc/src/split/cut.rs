@@ -32,6 +32,10 @@ pub enum NoSplit {
     },
     /// It cannot be read.
     Malformed(Malformed),
+    /// It is no JSON object with one array of keys.
+    Json,
+    /// Messages of its method are not split in this encoding.
+    Encoding,
 }
 
 impl NoSplit {
@@ -40,7 +44,8 @@ impl NoSplit {
         match self {
             NoSplit::Small => "small",
             NoSplit::TooLarge { .. } => "parts_too_large",
-            NoSplit::Malformed(_) => "malformed",
+            NoSplit::Malformed(_) | NoSplit::Json => "malformed",
+            NoSplit::Encoding => "encoding",
         }
     }
 }
@@ -53,6 +58,8 @@ impl fmt::Display for NoSplit {
                 write!(f, "the parts would have {bytes} bytes together; the limit is {max}")
             }
             NoSplit::Malformed(cause) => cause.fmt(f),
+            NoSplit::Encoding => f.write_str("the method is not split in this encoding"),
+            NoSplit::Json => f.write_str("the request is no JSON object with one array of keys"),
         }
     }
 }
@@ -209,7 +216,7 @@ mod tests {
     use crate::wire::write_number;
 
     fn plan(elements: Elements) -> SplitPlan {
-        SplitPlan { key: Step { number: 1, elements }, reply: Vec::new() }
+        SplitPlan { key: Step { number: 1, elements }, reply: Vec::new(), json: None }
     }
 
     const fn limits(chunk_keys: usize) -> CutLimits {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::positional::Filled;
 use super::{ReplyField, Rule, SplitPlan};
 use crate::error::Malformed;
 use crate::scan::Step;
@@ -42,8 +43,15 @@ pub enum MergeError {
         /// Its name.
         field: Box<str>,
     },
+    /// The same of a reply in JSON.
+    UnknownName {
+        /// Its name; a long one is cut.
+        name: Box<str>,
+    },
     /// A reply that cannot be read.
     Malformed(Malformed),
+    /// A reply that is no JSON object with each field once and lists as arrays.
+    NotJson,
     /// The replies are larger together than allowed.
     TooLarge {
         /// What is allowed, bytes.
@@ -63,11 +71,11 @@ impl MergeError {
     /// A bounded label for metrics.
     pub const fn label(&self) -> &'static str {
         match self {
-            MergeError::UnknownField { .. } => "unknown_field",
+            MergeError::UnknownField { .. } | MergeError::UnknownName { .. } => "unknown_field",
             MergeError::LengthMismatch { .. } => "length_mismatch",
             MergeError::NotEqual { .. } => "not_equal",
             MergeError::SumTooLarge { .. } => "sum_too_large",
-            MergeError::Malformed(_) => "malformed",
+            MergeError::Malformed(_) | MergeError::NotJson => "malformed",
             MergeError::TooLarge { .. } => "reply_too_large",
             MergeError::Parts => "parts",
         }
@@ -80,12 +88,18 @@ impl fmt::Display for MergeError {
             MergeError::UnknownField { number } => {
                 write!(f, "the reply has a field {number} that is not in its descriptor")
             }
+            MergeError::UnknownName { name } => {
+                write!(f, "the reply has a field {name:?} that is not in its descriptor")
+            }
             MergeError::LengthMismatch { field, keys, elements } => {
                 write!(f, "{field} has {elements} elements for {keys} keys")
             }
             MergeError::NotEqual { field } => write!(f, "{field} differs between parts"),
             MergeError::SumTooLarge { field } => write!(f, "the sum of {field} does not fit its type"),
             MergeError::Malformed(cause) => write!(f, "a reply cannot be read: {cause}"),
+            MergeError::NotJson => {
+                f.write_str("a reply is not one JSON object with each field once and lists as arrays")
+            }
             MergeError::TooLarge { max } => write!(f, "the replies have more than {max} bytes together"),
             MergeError::Parts => f.write_str("not exactly one reply for each part"),
         }
@@ -134,14 +148,6 @@ impl<B: AsRef<[u8]>> Part<B> {
     fn value(&self, field: &Field) -> &[u8] {
         self.reply.as_ref().get(field.value.clone()).unwrap_or_default()
     }
-}
-
-/// Whether a positional field is filled, as the parts so far agree.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Filled {
-    Unknown,
-    No,
-    Yes,
 }
 
 /// The replies of one call. `B` is how the caller keeps bytes.
@@ -224,15 +230,9 @@ impl<B: AsRef<[u8]>> Merge<B> {
             *place = if place.end == 0 { field.range() } else { place.start..field.value.end };
         }
         for ((field, elements), filled) in fields.iter().zip(counts).zip(&mut self.filled) {
-            if field.rule != Rule::Positional || (keys == 0 && elements == 0) {
-                continue;
+            if field.rule == Rule::Positional {
+                filled.hold(&field.name, keys, elements)?;
             }
-            let now = if elements == 0 { Filled::No } else { Filled::Yes };
-            let agrees = *filled == Filled::Unknown || *filled == now;
-            if !agrees || (elements != 0 && elements != keys as u64) {
-                return Err(MergeError::LengthMismatch { field: field.name.clone(), keys, elements });
-            }
-            *filled = now;
         }
         Ok(in_order.then_some(places))
     }

@@ -5,11 +5,19 @@
 //! does not know, or with another number of elements than keys, is an error that says to stop splitting the method
 //! ([`MergeError::stops_splitting`]): a wrong place in an array would hand out somebody else's record.
 
+mod any;
 mod cut;
+mod json;
 mod merge;
+mod positional;
 mod sum;
+mod sum_json;
 
+use std::sync::Arc;
+
+pub use self::any::{AnyCut, AnyMerge};
 pub use self::cut::{Cut, CutLimits, NoSplit};
+pub use self::json::{JsonCut, JsonField, JsonMerge, JsonSplit, Names};
 pub use self::merge::{Merge, MergeError};
 pub use self::sum::Number;
 use crate::scan::Step;
@@ -57,4 +65,6 @@ pub struct SplitPlan {
     pub key: Step,
     /// Every field of the reply, in the order of their numbers; at most [`REPLY_FIELDS_MAX`].
     pub reply: Vec<ReplyField>,
+    /// The same for messages in JSON; `None`: they go whole.
+    pub json: Option<Arc<JsonSplit>>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 
 use super::file::{Entries, KEYS, MergeEntry, MethodEntry};
-use super::{Method, Problem};
+use super::{Method, Problem, json};
 use crate::json::JsonPlan;
 use crate::scan::{COUNTS_MAX, ScanPlan, Step};
 use crate::schema::prost_reflect;
@@ -198,9 +198,11 @@ impl Checker<'_> {
         }
         let fields: Vec<Option<ReplyField>> =
             reply.fields().map(|field| self.reply_field(&field, entry)).collect();
-        let mut reply: Vec<ReplyField> = fields.into_iter().collect::<Option<_>>()?;
-        reply.sort_by_key(|field| field.step.number);
-        Some(SplitPlan { key: key_step?, reply })
+        let mut fields: Vec<ReplyField> = fields.into_iter().collect::<Option<_>>()?;
+        fields.sort_by_key(|field| field.step.number);
+        let key = key_step?;
+        let json = json::split(request, reply, key, &fields).map(Arc::new);
+        Some(SplitPlan { key, reply: fields, json })
     }
 
     /// The field that requests are cut at.

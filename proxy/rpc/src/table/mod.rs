@@ -5,6 +5,7 @@
 
 mod check;
 mod file;
+mod json;
 mod preset;
 mod problem;
 

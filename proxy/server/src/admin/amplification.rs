@@ -19,6 +19,10 @@ pub struct Amplification {
     pub evicted: u64,
     /// Notes about requests that found no room, and are missing in the sums.
     pub dropped: u64,
+    /// Reads over CQL that said the end of an id (docs/amplification.md) which no remembered request has: missing in the sums.
+    pub unknown: u64,
+    /// The same of an end that several requests have.
+    pub ambiguous: u64,
 }
 
 /// What one caller's requests came to.

@@ -366,9 +366,11 @@ pub struct ServerRow {
     pub bytes_in_flight: u64,
     /// The bound of `bytes_in_flight`.
     pub bytes_in_flight_max: u64,
-    /// Requests that wait for its reply, those nobody waits for any more included; nodes only.
+    /// Requests that wait for its reply, those nobody waits for any more included, and calls and parts of a service; nodes
+    /// and servers of services only.
     pub requests_in_flight: Option<u64>,
-    /// The bound of those somebody waits for (`requests_in_flight` of the cluster); nodes only.
+    /// The bound of those somebody waits for: `requests_in_flight` of the cluster; `calls_in_flight` of the service, over all
+    /// its servers, and `chunks_in_flight`.
     pub requests_in_flight_max: Option<u64>,
     /// Operations waiting in weir's queue for it.
     pub queue: u64,

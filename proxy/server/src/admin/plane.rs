@@ -57,6 +57,8 @@ pub enum Change {
     Switch(Switch),
     /// `weir deny`, `weir allow`.
     Deny(Deny),
+    /// `weir cache purge`.
+    PurgeCache(PurgeCache),
     /// Read the configuration again, as SIGHUP does.
     Reload,
 }
@@ -112,6 +114,24 @@ pub struct Deny {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_seconds: Option<u64>,
     /// Why, in the operator's words: clients are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Body of `POST /cache/purge`: one of `path` and `all`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeCache {
+    /// Of which service; of all that keep answers without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Answers of this path and of all below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Every answer.
+    #[serde(default)]
+    pub all: bool,
+    /// Why, in the operator's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

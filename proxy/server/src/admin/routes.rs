@@ -2,7 +2,7 @@
 
 use super::listen::Door;
 use super::peer::Peer;
-use super::plane::{Audit, Change, ClearLimits, ControlError, Deny, Plane, SetLimits, Switch};
+use super::plane::{Audit, Change, ClearLimits, ControlError, Deny, Plane, PurgeCache, SetLimits, Switch};
 use super::serve::BODY_MAX;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body, Bytes};
@@ -21,7 +21,7 @@ const INDEX: &str = "\
 /metrics /healthz /readyz
 /snapshot /callers /expensive /statements /pools /config
 /amplification /request?id=ID
-/limits (GET; POST sets, DELETE clears) /switch (POST) /deny (POST) /reload (POST)
+/limits (GET; POST sets, DELETE clears) /switch (POST) /deny (POST) /cache/purge (POST) /reload (POST)
 ";
 
 /// Every path, with the methods it takes. `true`: on the metrics door too.
@@ -41,6 +41,7 @@ const PATHS: &[(&str, &[Method], bool)] = &[
     ("/limits", &[Method::GET, Method::POST, Method::DELETE], false),
     ("/switch", &[Method::POST], false),
     ("/deny", &[Method::POST], false),
+    ("/cache/purge", &[Method::POST], false),
     ("/reload", &[Method::POST], false),
 ];
 
@@ -141,6 +142,7 @@ where
         ("/reload", _) => Ok(Change::Reload),
         ("/switch", _) => parse(&head.headers, body).await.map(|it: Switch| Change::Switch(it)),
         ("/deny", _) => parse(&head.headers, body).await.map(|it: Deny| Change::Deny(it)),
+        ("/cache/purge", _) => parse(&head.headers, body).await.map(|it: PurgeCache| Change::PurgeCache(it)),
         (_, &Method::DELETE) => {
             parse(&head.headers, body).await.map(|it: ClearLimits| Change::ClearLimits(it))
         }
@@ -183,6 +185,7 @@ fn describe(change: &Change) -> String {
         Change::ClearLimits(clear) => format!("limits clear {}", as_json(clear)),
         Change::Switch(switch) => format!("switch {}", as_json(switch)),
         Change::Deny(deny) => format!("deny {}", as_json(deny)),
+        Change::PurgeCache(purge) => format!("cache purge {}", as_json(purge)),
         Change::Reload => "reload".to_owned(),
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! A client's descriptor counts from the moment it is accepted, so those that wait to be set up are in it too.
 
+use crate::config::{ServiceDraft, Speaks};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use weir_cql::Version;
+use weir_edge::UpstreamSettings;
 use weir_engine::settings::{ClientSignIn, ClusterSettings, PoolSettings};
 
 /// Open files weir needs besides its connections to clients and servers: 64 connections each of a metrics and of a
@@ -19,6 +21,25 @@ pub fn upstream_files(pools: &[PoolSettings], clusters: &[ClusterSettings], work
     let of = |pool: &PoolSettings| pool.servers.len() as u64 * u64::from(pool.connections_per_server);
     pools.iter().map(of).sum::<u64>() * workers as u64
         + clusters.iter().map(|cluster| node_files(cluster, workers)).sum::<u64>()
+}
+
+/// Open files that the connections to the servers of services take: each listener has its own, whatever the workers are.
+/// `listeners`: how many lead to a service of this name.
+#[must_use]
+pub fn service_files<'s>(
+    services: impl Iterator<Item = &'s ServiceDraft>,
+    listeners: impl Fn(&str) -> usize,
+) -> u64 {
+    let of = |service: &ServiceDraft| {
+        let absent = match service.speaks {
+            Speaks::Http2 => UpstreamSettings::http2(Vec::new()).connections,
+            Speaks::Http1 => UpstreamSettings::http1(Vec::new()).connections,
+        };
+        let each = service.connections.map_or(absent as u64, u64::from);
+        let (own, listeners) = (&service.settings, listeners(&service.settings.name) as u64);
+        each * own.servers.len() as u64 * listeners
+    };
+    services.map(of).sum()
 }
 
 /// Open files that the connections to a cluster's nodes take at most: [`nodes_counted`] of them.

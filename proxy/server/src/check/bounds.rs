@@ -1,5 +1,7 @@
 //! The bounds a configuration sets, a line or two per section.
 
+mod services;
+
 use crate::config::quantity::{show_bytes, show_count, show_span};
 use crate::config::schema::Worded as _;
 use crate::config::{Config, PrincipalKind};
@@ -97,6 +99,7 @@ pub fn bounds(config: &Config) -> String {
             show_span(service.request_timeout_max),
             show_span(service.queue_timeout)
         );
+        services::kept(&mut text, edge);
     }
     for (listener, door) in config.settings.listeners.iter().zip(&config.doors) {
         let behind = config.settings.backend_name(listener.backend);
@@ -107,6 +110,11 @@ pub fn bounds(config: &Config) -> String {
             PrincipalKind::Uid => "a principal per uid".to_owned(),
             PrincipalKind::Certificate => "a principal per certificate's name".to_owned(),
         };
+        if let Backend::Service(id) = listener.backend {
+            let service = config.settings.services.get(id.0 as usize);
+            services::listener(&mut text, (listener, door), service, (&behind, &principals));
+            continue;
+        }
         let _ = writeln!(
             text,
             "listener {}: {} -> {behind}; {principals}; closes by {}",
@@ -120,11 +128,8 @@ pub fn bounds(config: &Config) -> String {
                 show_bytes(Bytes(listener.line_max as u64)),
                 show_bytes(Bytes(listener.value_max as u64))
             ),
-            Backend::Service(id) => {
-                let service = config.settings.services.get(id.0 as usize);
-                let calls = service.map_or(0, |service| service.calls_max);
-                format!("{} calls under way", show_count(calls.into()))
-            }
+            // above
+            Backend::Service(_) => String::new(),
             Backend::Cluster(id) => {
                 let cluster = config.settings.clusters.get(id.0 as usize);
                 format!("requests of {}", cluster.map_or_else(String::new, |own| show_bytes(own.request_max)))
@@ -217,4 +222,10 @@ fn list(addresses: &[Address]) -> String {
         return "not served".to_owned();
     }
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Words, one after the other.
+fn list_of(words: &[std::sync::Arc<str>]) -> String {
+    let words: Vec<_> = words.iter().map(|word| crate::config::problem::Escaped(word).to_string()).collect();
+    words.join(", ")
 }

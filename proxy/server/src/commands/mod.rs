@@ -5,6 +5,7 @@
 //!
 //! Exit codes: 0 done; 1 weir refused, or does not know the caller; 2 no weir answers. `weir check` has its own.
 
+mod cache;
 mod deny;
 mod explain;
 mod fingerprint;
@@ -100,6 +101,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             LimitsCommand::List(args) => limits::show(&args).await,
             LimitsCommand::Clear(args) => limits::clear(&args).await,
         },
+        Command::Cache(args) => cache::run(&args).await,
         Command::Deny(args) => deny::deny(&args).await,
         Command::Allow(args) => deny::allow(&args).await,
         Command::Switch(args) => switch::run(&args).await,

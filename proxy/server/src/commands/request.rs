@@ -175,5 +175,13 @@ pub fn by_caller(all: &Amplification) -> String {
             grouped(all.dropped),
         );
     }
+    if all.unknown + all.ambiguous > 0 {
+        let _ = writeln!(
+            text,
+            "\n{} database reads said the end of an id that no remembered request has, {} one that several have",
+            grouped(all.unknown),
+            grouped(all.ambiguous),
+        );
+    }
     text
 }

@@ -268,6 +268,13 @@ pub fn is_fixed(section: &str, key: &str) -> bool {
                 "connect_timeout",
                 "request_max",
                 "held_bytes_max",
+                "upload_max",
+                "header_bytes_max",
+                "headers_max",
+                "client_streams_max",
+                "body_timeout",
+                "write_timeout",
+                "read_timeout",
                 "split_reply_max",
                 "retry_percent",
             ];

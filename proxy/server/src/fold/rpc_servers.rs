@@ -6,7 +6,9 @@ use std::sync::Arc;
 use weir_edge::{OpenFailure, Server};
 use weir_engine::settings::{Address, Backend};
 use weir_engine::units::ServiceId;
-use weir_telemetry::{GaugeShare, OpenResult, RpcServerMetrics, ServerFailure, Telemetry};
+use weir_telemetry::{
+    Event, GaugeShare, OpenResult, RpcServerMetrics, Seconds, ServerFailure, Severity, Telemetry,
+};
 
 /// What an attempt to connect that failed is called in the metrics.
 const FAILED: [(OpenFailure, OpenResult); OpenFailure::ALL.len()] = [
@@ -101,12 +103,15 @@ pub struct ServerBooks(HashMap<(ServiceId, Address), Own>);
 
 impl ServerBooks {
     /// Moves what was counted since the last time.
-    pub fn fold(&mut self, sums: &[ServerSum], telemetry: &Telemetry) {
+    /// Servers that went or came back since then are in the log.
+    pub fn fold(&mut self, sums: &[ServerSum], telemetry: &Telemetry, now: Seconds) {
         for sum in sums {
             let own = self.0.entry((sum.service, sum.address.clone())).or_insert_with(|| {
                 let metrics = telemetry.rpc_server(&sum.address.to_string());
                 let (up, connections) = (metrics.up(), metrics.connections());
                 let none = ServerSum {
+                    // one that cannot be reached at the start is one that went
+                    up: true,
                     opens: 0,
                     open_failures: Default::default(),
                     failures: 0,
@@ -117,6 +122,9 @@ impl ServerBooks {
                 Own { metrics, up, connections, told: none }
             });
             let (metrics, told) = (&own.metrics, &own.told);
+            if sum.up != told.up {
+                tell_change(sum, telemetry, now);
+            }
             own.up.set(u64::from(sum.up));
             own.connections.set(sum.connections);
             metrics.opened(OpenResult::Ok, sum.opens - told.opens);
@@ -131,6 +139,18 @@ impl ServerBooks {
             own.told = sum.clone();
         }
     }
+}
+
+/// Logs that a server's standing is another one than before.
+fn tell_change(sum: &ServerSum, telemetry: &Telemetry, now: Seconds) {
+    let backend = sum.address.to_string();
+    let event = match sum.up {
+        true => Event::new(Severity::Info, "backend_up", "calls go there again").text("backend", &backend),
+        false => Event::new(Severity::Error, "backend_down", "no calls go there")
+            .text("backend", &backend)
+            .text("error", sum.trouble.as_deref().unwrap_or("there is no connection")),
+    };
+    telemetry.events().emit(&event, now);
 }
 
 /// The same for the control socket. `rate`: operations per second of a server, by its name.

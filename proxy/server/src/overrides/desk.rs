@@ -22,7 +22,7 @@ use weir_engine::units::Span;
 #[derive(Debug)]
 pub struct Desk {
     args: RunArgs,
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
     loaded_at: UnixTime,
     store: Store,
 }
@@ -96,6 +96,7 @@ impl Desk {
             Change::ClearLimits(clear) => self.clear_limits(clear, now)?,
             Change::Switch(switch) => self.switch(switch, who, now)?,
             Change::Deny(deny) => self.deny(deny, who, now)?,
+            Change::PurgeCache(purge) => self.purge(purge)?,
             Change::Reload => return self.reload(now),
         };
         Ok(Decision { settings: self.effective(now), reloaded: None, outcome })

@@ -6,6 +6,7 @@
 
 mod desk;
 pub mod entry;
+mod purge;
 mod store;
 
 pub use desk::{Decision, Desk, describe};

@@ -32,6 +32,8 @@ pub(super) fn show(correlator: &Correlator, telemetry: &Telemetry, now: Instant)
     telemetry.correlated_requests(counts.tracked);
     telemetry.correlation_lost(CorrelationLost::Evicted, counts.evicted);
     telemetry.correlation_lost(CorrelationLost::Dropped, counts.dropped);
+    telemetry.correlation_lost(CorrelationLost::Unknown, counts.unknown);
+    telemetry.correlation_lost(CorrelationLost::Ambiguous, counts.ambiguous);
 }
 
 fn shown_origin(origin: Origin) -> AmplificationOrigin {
@@ -61,6 +63,8 @@ pub(super) fn rows(correlator: &Correlator, clock: Clock, looks: &[Look]) -> Amp
         tracked: counts.tracked,
         evicted: counts.evicted,
         dropped: counts.dropped,
+        unknown: counts.unknown,
+        ambiguous: counts.ambiguous,
     }
 }
 

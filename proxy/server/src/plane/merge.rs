@@ -357,9 +357,17 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
             ("streams_per_connection", f64::from(edge.streams_per_connection)),
             ("request_max", edge.request_max.0 as f64),
             ("held_bytes_max", edge.held_bytes_max.0 as f64),
+            ("upload_max", edge.upload_max.0 as f64),
+            ("header_bytes_max", edge.header_bytes_max.0 as f64),
+            ("headers_max", f64::from(edge.headers_max)),
+            ("client_streams_max", f64::from(edge.client_streams_max)),
+            ("body_timeout", seconds(edge.body_timeout)),
+            ("write_timeout", seconds(edge.write_timeout)),
+            ("read_timeout", seconds(edge.read_timeout)),
             ("split_factor", f64::from(edge.split_factor)),
             ("split_floor", edge.split_floor.0 as f64),
             ("split_reply_max", edge.split_reply_max.0 as f64),
+            ("rpc_callers_remembered", crate::rpc::ASKERS_MAX as f64),
         ]);
         if !edge.cache.paths.is_empty() {
             all.extend([

@@ -9,9 +9,17 @@ use weir_rpc::{Code, CountError};
 
 /// What the engine refuses. The edge says it in the client's protocol: RESOURCE_EXHAUSTED with RetryInfo, or 429.
 pub(super) fn refusal(refusal: &rpc::Refusal) -> Refusal {
-    let text = refusal.to_string();
+    limit(refusal, &refusal.to_string())
+}
+
+/// The same where the rest of the body was not waited for.
+pub(super) fn refusal_of_a_part(refusal: &rpc::Refusal) -> Refusal {
+    limit(refusal, &refusal.of_a_part())
+}
+
+fn limit(refusal: &rpc::Refusal, text: &str) -> Refusal {
     // the edge begins every answer of its own with the same word
-    let text = text.strip_prefix("weir: ").unwrap_or(&text);
+    let text = text.strip_prefix("weir: ").unwrap_or(text);
     Refusal::new(Reason::Limit, text).retry_after(Duration::from_millis(refusal.retry_after_ms()))
 }
 

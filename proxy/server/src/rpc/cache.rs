@@ -2,6 +2,7 @@
 //! count in the metrics.
 
 use crate::config::Config;
+use crate::worker::orders::{Purge, Purged};
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub(super) struct Caches {
 
 struct Kept {
     service: ServiceId,
+    name: Arc<str>,
     cache: Arc<ResponseCache>,
     metrics: Arc<HttpCacheMetrics>,
     books: RefCell<Books>,
@@ -55,7 +57,8 @@ impl Caches {
                 waiting: metrics.waiting(),
             });
             let service = ServiceId(u32::try_from(place).unwrap_or(u32::MAX));
-            all.push(Kept { service, cache, metrics, books });
+            let name = config.settings.services[place].name.clone();
+            all.push(Kept { service, name, cache, metrics, books });
         }
         Ok(Caches { all })
     }
@@ -63,6 +66,13 @@ impl Caches {
     /// That of a service.
     pub(super) fn of(&self, service: ServiceId) -> Option<Arc<ResponseCache>> {
         self.all.iter().find(|kept| kept.service == service).map(|kept| kept.cache.clone())
+    }
+
+    /// Throws away what an operator wants thrown away; of each service how many answers.
+    pub(super) fn purge(&self, purge: &Purge) -> Purged {
+        let named = |kept: &&Kept| purge.service.as_ref().is_none_or(|service| *service == kept.name);
+        let all = self.all.iter().filter(named);
+        all.map(|kept| (kept.name.clone(), kept.cache.purge(purge.path.as_deref()))).collect()
     }
 
     /// Moves what was counted into the metrics.
@@ -82,6 +92,7 @@ impl Caches {
             }
             metrics.evictions(new.evicted - old.evicted);
             metrics.changes(new.changes - old.changes);
+            metrics.purged(new.purges - old.purges, new.purged - old.purged);
             books.entries.set(new.entries_now);
             books.bytes.set(new.bytes_now);
             books.waiting.set(new.waiting_now);

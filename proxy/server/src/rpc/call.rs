@@ -1,6 +1,7 @@
 //! One call from its admission to its end.
 
 use super::answers;
+use super::askers::Asker;
 use super::desk::{Desk, Turn};
 use super::gate::reply_counter;
 use super::parts::{Again, CutRules, Orders, Pieces, RpcParts};
@@ -12,7 +13,7 @@ use weir_engine::correlate::{CorrelationId, RpcEnd};
 use weir_engine::ledger::Outcome;
 use weir_engine::rpc::{self, CallId, PartId};
 use weir_engine::units::{Instant, ServiceId, Span};
-use weir_rpc::{CountError, Counter, Method};
+use weir_rpc::{Codec, CountError, Counter, Method};
 
 /// What is counted of a call.
 pub(super) struct Counting {
@@ -22,6 +23,8 @@ pub(super) struct Counting {
     pub(super) reply: Option<Counter>,
     /// Keys in its query.
     pub(super) query: u64,
+    /// All its keys, once its body is there.
+    pub(super) keys: Option<u64>,
     /// More keys than this are refused whatever follows.
     pub(super) refuse_above: Option<u64>,
     /// Its body is held until it was admitted.
@@ -33,12 +36,13 @@ pub(super) struct RpcCall {
     pub(super) desk: Arc<Desk>,
     pub(super) id: CallId,
     pub(super) trace: CorrelationId,
-    pub(super) caller: Arc<str>,
-    pub(super) name: Arc<str>,
+    pub(super) asker: Arc<Asker>,
     pub(super) protocol: Protocol,
     pub(super) service: ServiceId,
-    /// One protobuf message each way, as far as its head tells.
-    pub(super) can_be_split: bool,
+    /// How its one message each way is written, as far as its head tells; `None`: it goes whole.
+    pub(super) splits_as: Option<Codec>,
+    /// More keys than this go in parts, as the service's settings were at its head. The engine has the last word.
+    pub(super) split_above: Option<u32>,
     pub(super) method: Option<Arc<Method>>,
     pub(super) counting: Counting,
     /// The correlator knows of it.
@@ -56,12 +60,15 @@ enum Said {
 
 impl RpcCall {
     fn keys(&self) -> u64 {
+        if let Some(keys) = self.counting.keys {
+            return keys;
+        }
         let counted = self.counting.request.as_ref().map_or(0, |counter| counter.counts().total());
         counted.saturating_add(self.counting.query)
     }
 
-    /// `splittable`: it can be cut, as far as that is known.
-    fn ask(&mut self, splittable: bool) -> Said {
+    /// `splittable`: it can be cut, as far as that is known; `whole`: there is no more of it than was counted.
+    fn ask(&mut self, splittable: bool, whole: bool) -> Said {
         let body = rpc::Body {
             keys: self.keys(),
             bytes: self.counting.request.as_ref().map_or(0, Counter::bytes),
@@ -74,7 +81,8 @@ impl RpcCall {
             rpc::Verdict::Forward(_) => Said::Go,
             rpc::Verdict::Queued => Said::Queue(state.wait(id)),
             rpc::Verdict::Wait { until } => Said::Again(until),
-            rpc::Verdict::Refuse(refusal) => Said::Refuse(answers::refusal(&refusal)),
+            rpc::Verdict::Refuse(refusal) if whole => Said::Refuse(answers::refusal(&refusal)),
+            rpc::Verdict::Refuse(refusal) => Said::Refuse(answers::refusal_of_a_part(&refusal)),
             rpc::Verdict::Gone => Said::Refuse(answers::late()),
             rpc::Verdict::Split { chunks, chunk_keys } => {
                 let orders = Orders::new(desk.clone(), id, state.split(id, chunks));
@@ -101,9 +109,18 @@ impl RpcCall {
 
     /// The service is about to hear of it.
     fn begin(&mut self) {
+        let (keys, correlator) = (self.keys().max(1), &self.desk.correlator);
+        let caller = &self.asker.identity.name;
+        if !correlator.takes_ids() {
+            return correlator.rpc_counted(caller, keys);
+        }
+        correlator.rpc_began(self.trace, caller, &self.name(), keys, self.desk.clock.now());
         self.began = true;
-        let (keys, now) = (self.keys().max(1), self.desk.clock.now());
-        self.desk.correlator.rpc_began(self.trace, &self.caller, &self.name, keys, now);
+    }
+
+    /// Its method, as a label.
+    fn name(&self) -> Arc<str> {
+        self.method.as_ref().map_or(rpc::methods::OTHER, |method| &method.name).into()
     }
 
     /// Admits a call whose body passes as it comes.
@@ -111,7 +128,7 @@ impl RpcCall {
     /// # Errors
     /// When it may not, or not now: it cannot wait.
     pub(super) fn admit_at_once(&mut self) -> Result<(), Refusal> {
-        match self.ask(false) {
+        match self.ask(false, true) {
             Said::Go => {
                 self.begin();
                 Ok(())
@@ -122,16 +139,36 @@ impl RpcCall {
         }
     }
 
-    async fn judge(&mut self, body: &Body) -> Verdict {
+    /// What the engine says of a body that is there. Most calls go on at once.
+    fn judge<'a>(&'a mut self, body: &'a Body) -> Decision<'a> {
         let plain = match self.counting.request.as_mut().map(Counter::finish) {
-            Some(Err(cause)) => return Verdict::Refuse(self.unreadable(cause)),
+            Some(Err(cause)) => return Decision::Now(Verdict::Refuse(self.unreadable(cause))),
             Some(Ok(counted)) => counted.messages == 1 && counted.blind.is_none(),
             None => false,
         };
-        self.can_be_split &= plain;
-        let (splittable, mut pieces) = self.cut(body);
+        self.splits_as = self.splits_as.filter(|_| plain);
+        self.counting.keys = Some(self.keys());
+        let (splittable, pieces) = self.cut(body);
+        match self.ask(splittable, true) {
+            Said::Go => {
+                self.begin();
+                Decision::Now(Verdict::Admit)
+            }
+            Said::Refuse(refusal) => Decision::Now(Verdict::Refuse(refusal)),
+            said => Decision::Later(Box::pin(self.judge_later(body, splittable, pieces, said))),
+        }
+    }
+
+    /// The rest of it, from what the engine has `said`.
+    async fn judge_later(
+        &mut self,
+        body: &Body,
+        splittable: bool,
+        mut pieces: Option<Pieces>,
+        mut said: Said,
+    ) -> Verdict {
         loop {
-            match self.ask(splittable) {
+            match said {
                 Said::Go => break,
                 Said::Refuse(refusal) => return Verdict::Refuse(refusal),
                 Said::Again(until) => tokio::time::sleep_until(self.desk.clock.std(until).into()).await,
@@ -147,9 +184,10 @@ impl RpcCall {
                     }
                     let Some(pieces) = pieces else { return Verdict::Refuse(answers::not_now(crowded())) };
                     self.begin();
-                    return Verdict::Split(Box::new(RpcParts::new(orders, self.name.clone(), pieces)));
+                    return Verdict::Split(Box::new(RpcParts::new(orders, self.name(), pieces)));
                 }
             }
+            said = self.ask(splittable, true);
         }
         self.begin();
         Verdict::Admit
@@ -158,27 +196,22 @@ impl RpcCall {
     /// Whether the engine may split it, and its pieces where they are worth the work: not of small calls, and not where
     /// nothing is split anyway (which the engine counts as such).
     fn cut(&self, body: &Body) -> (bool, Option<Pieces>) {
-        let place = self.service.0 as usize;
-        let Some((split, chunk_keys)) = self.desk.with(|state, _| {
-            state.in_force.settings.services.get(place).map(|own| (own.split, own.chunk_keys))
-        }) else {
-            return (false, None);
-        };
-        if !split || self.keys() <= u64::from(chunk_keys) {
+        let Some(chunk_keys) = self.split_above.filter(|most| self.keys() > u64::from(*most)) else {
             return (self.method.as_ref().is_some_and(|method| method.split.is_some()), None);
-        }
+        };
         let pieces = self.pieces(body, chunk_keys);
         (pieces.is_some(), pieces)
     }
 
     fn pieces(&self, body: &Body, chunk_keys: u32) -> Option<Pieces> {
-        let plan = self.method.as_ref()?.split.as_ref().filter(|_| self.can_be_split)?;
+        let (plan, codec) = (self.method.as_ref()?.split.as_ref()?, self.splits_as?);
         let place = self.service.0 as usize;
         let (factor, floor) = self.desk.with(|state, _| {
             let (edge, _) = state.in_force.config.services.get(place)?;
             Some((edge.split_factor, edge.split_floor.0))
         })?;
-        Pieces::of(plan, self.protocol, body, self.keys(), CutRules { chunk_keys, factor, floor })
+        let rules = CutRules { chunk_keys, factor, floor };
+        Pieces::of(plan, self.protocol, codec, body, self.keys(), rules)
     }
 
     fn unreadable(&mut self, cause: CountError) -> Refusal {
@@ -216,7 +249,7 @@ impl Call for RpcCall {
         let above = self.counting.refuse_above.is_some_and(|most| self.keys() > most);
         if above && self.counting.holds {
             // It is refused whatever follows: the rest need not come.
-            if let Said::Refuse(refusal) = self.ask(false) {
+            if let Said::Refuse(refusal) = self.ask(false, false) {
                 return Err(refusal);
             }
         }
@@ -224,11 +257,11 @@ impl Call for RpcCall {
     }
 
     fn whole<'a>(&'a mut self, body: &'a Body) -> Decision<'a> {
-        Box::pin(self.judge(body))
+        self.judge(body)
     }
 
     fn kept(&mut self) -> Decision<'_> {
-        Box::pin(self.judge_kept())
+        Decision::Later(Box::pin(self.judge_kept()))
     }
 
     fn retries(&self) -> Option<Arc<dyn Retries>> {
@@ -261,6 +294,5 @@ impl Call for RpcCall {
             };
             self.desk.correlator.rpc_ended(self.trace, end);
         }
-        self.desk.news.notify_one();
     }
 }

@@ -4,6 +4,7 @@
 //! delivered: a start or an end to the call that waits for it, orders to the call that goes in parts.
 
 use super::answers;
+use super::askers::Askers;
 use crate::clock::Clock;
 use crate::fold::rpc::RpcBooks;
 use crate::worker::orders::InForce;
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) engine: RpcEngine,
     pub(super) books: RpcBooks,
     pub(super) in_force: InForce,
+    /// Callers as they are under what is in force.
+    pub(super) askers: Askers,
     waiting: HashMap<CallId, oneshot::Sender<Turn>>,
     splits: HashMap<CallId, mpsc::Sender<Order>>,
     events: Vec<Event>,
@@ -52,7 +55,8 @@ impl Desk {
         correlator: Arc<Correlator>,
     ) -> Desk {
         let (waiting, splits, events) = (HashMap::new(), HashMap::new(), Vec::new());
-        let state = State { engine, books, in_force, waiting, splits, events };
+        let askers = Askers::default();
+        let state = State { engine, books, in_force, askers, waiting, splits, events };
         Desk { state: Mutex::new(state), clock, correlator, news: Notify::new() }
     }
 
@@ -68,6 +72,12 @@ impl Desk {
 }
 
 impl State {
+    /// Something else is in force from now on.
+    pub(super) fn put_into_force(&mut self, in_force: InForce) {
+        self.askers.forget();
+        self.in_force = in_force;
+    }
+
     /// A call waits from now on.
     pub(super) fn wait(&mut self, call: CallId) -> oneshot::Receiver<Turn> {
         let (tell, told) = oneshot::channel();
@@ -90,8 +100,13 @@ impl State {
 
     /// A call is over for the edge: whatever the engine still holds of it is given back.
     pub(super) fn forget(&mut self, call: CallId, now: Instant) {
-        self.waiting.remove(&call);
-        self.splits.remove(&call);
+        // Mostly nobody waits and nothing is in parts: no look-up then.
+        if !self.waiting.is_empty() {
+            self.waiting.remove(&call);
+        }
+        if !self.splits.is_empty() {
+            self.splits.remove(&call);
+        }
         self.engine.part_over(PartId { call, index: 0 }, now);
     }
 

@@ -16,7 +16,7 @@ use weir_edge::{Body, Order, PartFailed, Parts, Progress, Protocol, Reason, Refu
 use weir_engine::rpc::{CallId, PartId};
 use weir_engine::settings::Address;
 use weir_rpc::framing::{Flags, PREFIX_LEN, prefix};
-use weir_rpc::{Cut, CutLimits, Merge, MergeError, SplitPlan};
+use weir_rpc::{AnyCut, AnyMerge, Codec, CutLimits, MergeError, SplitPlan};
 use weir_telemetry::{Event, Severity};
 
 /// How a request may be cut.
@@ -41,7 +41,7 @@ impl CutRules {
 pub(super) struct Pieces {
     plan: Arc<SplitPlan>,
     message: Bytes,
-    cut: Cut,
+    cut: AnyCut,
 }
 
 impl Pieces {
@@ -49,6 +49,7 @@ impl Pieces {
     pub(super) fn of(
         plan: &Arc<SplitPlan>,
         protocol: Protocol,
+        codec: Codec,
         body: &Body,
         keys: u64,
         rules: CutRules,
@@ -61,7 +62,7 @@ impl Pieces {
                 whole.into()
             }
         };
-        if protocol == Protocol::Grpc {
+        if matches!(protocol, Protocol::Grpc | Protocol::GrpcWeb) {
             let length = u32::try_from(message.len().checked_sub(PREFIX_LEN)?).ok()?;
             let front = message.split_to(PREFIX_LEN);
             // Plain, and nothing behind it.
@@ -71,9 +72,9 @@ impl Pieces {
         }
         let limits =
             CutLimits { chunk_keys: rules.chunk_keys as usize, bytes_max: rules.bytes_max(message.len()) };
-        let cut = Cut::new(plan, &message, limits).ok()?;
+        let cut = AnyCut::new(plan, codec, &message, limits).ok()?;
         // A method with keys in other fields too is admitted by all of them, and could not be cut into as many parts.
-        let all = cut.keys().map(|keys| keys as u64).sum::<u64>() == keys;
+        let all = cut.keys().iter().map(|keys| *keys as u64).sum::<u64>() == keys;
         all.then(|| Pieces { plan: plan.clone(), message, cut })
     }
 
@@ -136,13 +137,13 @@ pub(super) struct RpcParts {
     orders: Orders,
     method: Arc<str>,
     pieces: Pieces,
-    merge: Option<Merge<Bytes>>,
+    merge: Option<AnyMerge<Bytes>>,
 }
 
 impl RpcParts {
     pub(super) fn new(orders: Orders, method: Arc<str>, pieces: Pieces) -> RpcParts {
         // The edge bounds replies by their sum before they come here.
-        let merge = Merge::new(pieces.plan.clone(), pieces.cut.keys(), usize::MAX);
+        let merge = AnyMerge::new(&pieces.plan, &pieces.cut, usize::MAX);
         RpcParts { orders, method, pieces, merge: Some(merge) }
     }
 
@@ -151,6 +152,7 @@ impl RpcParts {
         if error.stops_splitting() {
             let field = match error {
                 MergeError::UnknownField { number } => *number,
+                // JSON has no numbers; the event has the name.
                 _ => 0,
             };
             self.stop(field, error);
@@ -218,7 +220,7 @@ impl Parts for RpcParts {
 
     fn merged(&mut self) -> Result<Bytes, Refusal> {
         let merge = self.merge.take().ok_or(MergeError::Parts);
-        let merged = merge.and_then(Merge::finish);
+        let merged = merge.and_then(AnyMerge::finish);
         merged.map(Bytes::from).map_err(|error| self.wrong(&error))
     }
 
@@ -266,12 +268,22 @@ mod tests {
     }
 
     fn parts_by(rules: CutRules, protocol: Protocol, body: &[&[u8]], keys: u64) -> Option<usize> {
+        parts_in(Codec::Proto, rules, protocol, body, keys)
+    }
+
+    fn parts_in(
+        codec: Codec,
+        rules: CutRules,
+        protocol: Protocol,
+        body: &[&[u8]],
+        keys: u64,
+    ) -> Option<usize> {
         let table = weir_rpc::table::preset("bsky").expect("is there").load().expect("is good");
         let method = table.find("/bsky.Service/GetPostRecords").expect("is there");
         let mut whole = Body::default();
         body.iter().for_each(|part| whole.push(Bytes::copy_from_slice(part)));
         let plan = method.split.as_ref().expect("is split");
-        Pieces::of(plan, protocol, &whole, keys, rules).map(|pieces| pieces.cut.len())
+        Pieces::of(plan, protocol, codec, &whole, keys, rules).map(|pieces| pieces.cut.len())
     }
 
     #[test]
@@ -289,6 +301,27 @@ mod tests {
         assert_eq!(parts(Protocol::Grpc, &[&framed[..framed.len() - 1]], 25), None, "cut off");
         assert_eq!(parts(Protocol::Grpc, &[&[1], &framed[1..]], 25), None, "compressed");
         assert_eq!(parts(Protocol::Grpc, &[&framed[..3]], 25), None, "no message");
+    }
+
+    #[test]
+    fn so_is_one_in_json_and_one_of_grpc_web() {
+        let keys = vec!["\"at://key\""; 25].join(",");
+        let message = format!("{{\"viewerDid\":\"did:plc:v\",\"uris\":[{keys}]}}");
+        let front = prefix(Flags::default(), u32::try_from(message.len()).expect("small"));
+        let framed = [&front[..], message.as_bytes()].concat();
+        let json = |protocol, body: &[u8], keys| parts_in(Codec::Json, RULES, protocol, &[body], keys);
+        assert_eq!(json(Protocol::Http, message.as_bytes(), 25), Some(3));
+        assert_eq!(json(Protocol::ConnectUnary, message.as_bytes(), 25), Some(3));
+        assert_eq!(json(Protocol::ConnectUnary, message.as_bytes(), 24), None, "counted otherwise");
+        assert_eq!(json(Protocol::GrpcWeb, &framed, 25), Some(3));
+        assert_eq!(json(Protocol::Http, b"{}", 0), None);
+        let message = self::message();
+        let front = prefix(Flags::default(), u32::try_from(message.len()).expect("small"));
+        let framed = [&front[..], &message].concat();
+        assert_eq!(parts(Protocol::GrpcWeb, &[&framed], 25), Some(3));
+        let trailers = prefix(Flags::TRAILERS, 0);
+        assert_eq!(parts(Protocol::GrpcWeb, &[&framed, &trailers], 25), None, "more than one");
+        assert_eq!(parts_in(Codec::Other, RULES, Protocol::GrpcWeb, &[&framed], 25), None);
     }
 
     #[test]

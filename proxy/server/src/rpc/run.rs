@@ -9,7 +9,7 @@ use super::tokens::Tokens;
 use super::visits::{Entrance, Reception};
 use crate::accept::Doorway;
 use crate::caps::Caps;
-use crate::clock::Clock;
+use crate::clock::{Clock, seconds};
 use crate::fold::rpc::RpcBooks;
 use crate::fold::rpc_servers::{self, ServerBooks, ServerSum};
 use crate::fold::{INTERVAL, Protocol};
@@ -237,7 +237,14 @@ impl Round {
             self.served.iter().for_each(|served| served.edge.drain_within(left));
             self.drain.send_replace(true);
         }
-        self.served.iter().for_each(|served| served.gate.tokens.apply(&in_force.config));
+        let before = self.desk.with(|state, _| state.in_force.config.clone());
+        if !Arc::ptr_eq(&before, &in_force.config) {
+            for served in &self.served {
+                served.gate.tokens.apply(&in_force.config);
+                let both = (&*before, &*in_force.config);
+                settings::renew(&served.edge, both, served.gate.listener, served.service);
+            }
+        }
         let clock = self.desk.clock;
         self.desk.with(|state, now| {
             if !Arc::ptr_eq(&state.in_force.settings, &in_force.settings) {
@@ -245,7 +252,7 @@ impl Round {
                 state.books.apply(&in_force.settings);
             }
             deny(&mut state.engine, &in_force.denied, clock);
-            state.in_force = in_force;
+            state.put_into_force(in_force);
         });
     }
 
@@ -257,7 +264,7 @@ impl Round {
             for sum in &sums {
                 state.engine.server_is(sum.service, &sum.address, sum.up, now);
             }
-            self.books.fold(&sums, state.books.telemetry());
+            self.books.fold(&sums, state.books.telemetry(), seconds(now));
             self.rates.note(&snapshot(&state.engine, now), now);
         });
     }
@@ -275,6 +282,8 @@ impl Round {
                 self.caches.fold();
                 let _ = tell.send(());
             }
+            // Whoever asked may have given up: thrown away it is all the same.
+            Order::Purge(purge, tell) => drop(tell.send(self.caches.purge(&purge))),
             Order::Named(_) | Order::SignedIn(_) => {}
         }
     }

@@ -1,6 +1,6 @@
 //! A listener's look at service tokens: which caller a request's token names, and what is counted of it.
 
-use crate::clock::unix_now;
+use crate::clock::{Clock, unix_now};
 use crate::config::Config;
 use crate::token::{Asked, Verifier, bearer};
 use ring::hmac;
@@ -8,7 +8,7 @@ use ring::rand::SystemRandom;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use weir_edge::Head;
-use weir_engine::units::{Instant, ListenerId};
+use weir_engine::units::ListenerId;
 use weir_telemetry::{ListenerMetrics, TokenResult};
 
 /// The tokens of one listener.
@@ -45,11 +45,11 @@ impl Tokens {
     }
 
     /// The caller that the request's token names.
-    pub(super) fn caller(&self, head: &Head<'_>, now: Instant) -> Option<Arc<str>> {
-        let verifier = self.verifier();
-        if !verifier.looks() {
-            return None;
+    pub(super) fn caller(&self, head: &Head<'_>, clock: Clock) -> Option<Arc<str>> {
+        if !self.verifier.read().unwrap_or_else(PoisonError::into_inner).looks() {
+            return None; // the usual case
         }
+        let (verifier, now) = (self.verifier(), clock.now());
         let asked = Asked { token: bearer(head.headers)?, path: head.path, unix: unix_now(), now };
         let (named, checked) = verifier.name(asked);
         let result = named.as_ref().err().copied().unwrap_or(TokenResult::Ok);

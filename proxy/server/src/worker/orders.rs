@@ -111,6 +111,20 @@ pub enum Order {
     Named(Vec<Found>),
     /// The cluster's word on clients' credentials.
     SignedIn(Vec<(ClientId, Verdict)>),
+    /// Throw away kept answers of services; who has some says of each service how many they were.
+    Purge(Arc<Purge>, oneshot::Sender<Purged>),
+}
+
+/// Services, and how many answers of each were thrown away.
+pub type Purged = Vec<(Arc<str>, u64)>;
+
+/// Which answers of services go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// Of this service; of all without it.
+    pub service: Option<Arc<str>>,
+    /// Under this path; all without it.
+    pub path: Option<Arc<str>>,
 }
 
 /// What attribution found out about one client.
@@ -242,6 +256,13 @@ impl WorkerHandle {
     pub fn fold(&self) -> Option<oneshot::Receiver<()>> {
         let (answer, receiver) = oneshot::channel();
         self.orders.try_send(Order::Fold(answer)).ok().map(|()| receiver)
+    }
+
+    /// Asks for answers to be thrown away. Nothing when it is too busy to be asked, or gone.
+    #[must_use]
+    pub fn purge(&self, purge: &Arc<Purge>) -> Option<oneshot::Receiver<Purged>> {
+        let (answer, receiver) = oneshot::channel();
+        self.orders.try_send(Order::Purge(purge.clone(), answer)).ok().map(|()| receiver)
     }
 
     /// Tells something, once there is room for it.

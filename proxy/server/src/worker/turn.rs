@@ -200,6 +200,8 @@ impl<P: DataPath> Worker<P> {
                     self.engine.signed_in(client, &verdict, self.now);
                 }
             }
+            // Services are not served here.
+            Order::Purge(..) => {}
             Order::Named(names) => {
                 for found in names {
                     self.named(found);

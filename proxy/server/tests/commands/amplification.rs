@@ -80,6 +80,8 @@ fn amplification() -> Amplification {
         tracked: 2,
         evicted: 7,
         dropped: 0,
+        unknown: 3,
+        ambiguous: 1_000,
     }
 }
 

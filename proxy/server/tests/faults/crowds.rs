@@ -49,9 +49,11 @@ fn fate(client: &mut Client) -> Fate {
 
 /// While clients hold every descriptor that is theirs: the metrics and the control socket answer, and say what happened.
 fn numbers_are_shown(weir: &Weir, turned_away: usize) {
+    // On a busy machine the worker is still closing those whom it has told.
+    eventually(PATIENCE, "all who were turned away are counted", || {
+        sum(&weir.page(), "weir_client_closes_total", &["how=\"cap\""]) >= turned_away as f64
+    });
     let page = weir.page();
-    let closed = sum(&page, "weir_client_closes_total", &["how=\"cap\""]);
-    assert!(closed >= turned_away as f64, "{closed} turned away of at least {turned_away}");
     assert_eq!(sum(&page, "weir_client_connections", &[]), CLIENTS as f64);
     assert_eq!(sum(&page, "weir_bound", &["name=\"nofile_clients\""]), CLIENTS as f64);
     assert_eq!(sum(&page, "weir_bound", &["name=\"nofile_reserved\""]), (64 - CLIENTS) as f64);

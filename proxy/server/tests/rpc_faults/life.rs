@@ -119,8 +119,11 @@ fn without_a_service_calls_are_told_at_once_and_served_when_it_is_back() {
     }
     let lost = [("outcome", "backend_lost")];
     eventually("they are counted", || weir.series("weir_requests_total", &lost) == Some(5.0));
+    let down = weir.logs("cause=\"backend_down\"");
+    assert!(down.contains(&format!("127.0.0.1:{port}")) && down.contains("refused"), "{down}");
     let _service = Scripted::at(port);
     eventually("it is served", || client.call(POSTS, one("at://a"), &[]).is_ok());
+    weir.logs("cause=\"backend_up\"");
 }
 
 #[test]

@@ -186,7 +186,7 @@ async fn trailers(status: u32, words: &'static str) -> Option<Result<hyper::Head
     Some(Ok(trailers))
 }
 
-/// One HTTP/1.1 request on a connection of its own: head and body of the answer.
+/// One HTTP/1.1 request on a connection of its own: head and body of the answer, the latter without marks of chunks.
 pub fn http1(port: u16, head: &str, body: &[u8]) -> (String, Vec<u8>) {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("weir");
     let head =
@@ -197,5 +197,20 @@ pub fn http1(port: u16, head: &str, body: &[u8]) -> (String, Vec<u8>) {
     stream.read_to_end(&mut answer).expect("an answer");
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
     let body = answer.split_off(end);
-    (String::from_utf8(answer).expect("text"), body)
+    let head = String::from_utf8(answer).expect("text");
+    let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked\r\n");
+    (head, if chunked { unchunked(&body) } else { body })
+}
+
+/// A body that ends in its middle is what came of it.
+fn unchunked(mut left: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(line) = left.windows(2).position(|two| two == b"\r\n") {
+        let size = std::str::from_utf8(&left[..line]).expect("a size");
+        let chunk = &left[line + 2..];
+        let size = usize::from_str_radix(size, 16).expect("a size").min(chunk.len());
+        body.extend_from_slice(&chunk[..size]);
+        left = chunk.get(size + 2..).unwrap_or_default();
+    }
+    body
 }

@@ -1,5 +1,5 @@
-//! A bsky.Service whose first key says what it does, in gRPC, gRPC-web and Connect (protobuf and JSON), over HTTP/1.1 and
-//! HTTP/2 on one port, on a thread of its own. It knows what it was sent, and what was taken back from it.
+//! A bsky.Service whose first key says what it does, in gRPC, gRPC-web (binary and text) and Connect (protobuf and JSON),
+//! over HTTP/1.1 and HTTP/2 on one port, on a thread of its own. It knows what it was sent, and what was taken back from it.
 //!
 //! | first key | what it does |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | `do:wait:MS` | answers after so long |
 //! | `do:size:BYTES` | one record of that size |
 //! | `do:drip:BYTES` | the same, 1 KiB at a time, 10 ms apart |
+//! | `do:new` | a record for each key, and a field that no description has |
 //! | anything else | a record for each key |
 //!
 //! A method `Stream` sends messages until nobody listens. Headers of a request that begin with `x-echo` come back, also
@@ -15,6 +16,8 @@
 
 use super::keyed::fields;
 use super::runtime;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
@@ -224,6 +227,11 @@ async fn answer(request: Request<Incoming>, told: Arc<Told>) -> Result<Response<
         _ => Speaks::Json,
     };
     let mut message = body.collect().await?.to_bytes();
+    let in_text = text.starts_with("application/grpc-web-text");
+    if in_text {
+        // What is no text has no keys.
+        message = STANDARD.decode(&message).unwrap_or_default().into();
+    }
     if matches!(speaks, Speaks::Grpc | Speaks::GrpcWeb) && message.len() >= 5 {
         message = message.slice(5..);
     }
@@ -253,6 +261,11 @@ async fn answer(request: Request<Incoming>, told: Arc<Told>) -> Result<Response<
         return Ok(respond(StatusCode::OK, kind, &echo, reply));
     }
     let message = match script[..] {
+        ["do", "new"] if speaks == Speaks::Json => {
+            let reply = reply_to(&keys, speaks);
+            [&reply[..reply.len() - 1], b",\"notYetKnown\":1}"].concat().into()
+        }
+        ["do", "new"] => [&reply_to(&keys, speaks)[..], b"\x4a\x01x"].concat().into(),
         ["do", "size" | "drip", size] => {
             let mut record = Vec::new();
             write_len(1, &vec![b'r'; size.parse().expect("a number")], &mut record);
@@ -288,6 +301,11 @@ async fn answer(request: Request<Incoming>, told: Arc<Told>) -> Result<Response<
                 lines += &format!("{name}: {}\r\n", value.to_str().expect("text"));
             }
             frames.push(Frame::data(framed(0x80, lines.as_bytes())));
+            if in_text {
+                // Each piece is text of its own, with what fills it up, as the protocol allows.
+                let text = |frame: Frame<Bytes>| STANDARD.encode(frame.into_data().unwrap_or_default());
+                frames = frames.into_iter().map(|frame| Frame::data(text(frame).into())).collect();
+            }
         }
         (_, Some((_, name, words))) => {
             status =
@@ -384,6 +402,5 @@ fn detail() -> Vec<u8> {
 }
 
 fn base64(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes)
+    STANDARD_NO_PAD.encode(bytes)
 }

@@ -83,12 +83,12 @@ impl Call for Counting {
         } else {
             Verdict::Admit
         };
-        Box::pin(std::future::ready(verdict))
+        Decision::Now(verdict)
     }
 
     fn kept(&mut self) -> Decision<'_> {
         self.gate.asked().kept += 1;
-        Box::pin(std::future::ready(Verdict::Admit))
+        Decision::Now(Verdict::Admit)
     }
 
     fn end(&mut self, end: &End) {

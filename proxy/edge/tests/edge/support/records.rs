@@ -1,7 +1,8 @@
-//! A data plane behind a socket: gRPC and Connect's unary calls of the preset's methods, answered as `data_plane` says.
-//! Keys that are words of [`script`] make it do something else.
+//! A data plane behind a socket: gRPC, gRPC-web and Connect's unary calls of the preset's methods, in protobuf and JSON,
+//! answered as `data_plane` says. Keys that are words of [`script`] make it do something else.
 
 use crate::data_plane::{answer, methods};
+use crate::json::{self, Spelling};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::BoxBody;
@@ -126,8 +127,11 @@ async fn respond(request: Request<Incoming>, log: Arc<Log>) -> io::Result<Reply>
     log.seen.lock().expect("no panic").push(head.headers.clone());
     let mut work = Work::begin(&log);
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let grpc = head.headers["content-type"] == "application/grpc";
-    let message = if grpc { body.slice(5..) } else { body };
+    let kind = head.headers["content-type"].to_str().expect("text").to_owned();
+    let web = kind.starts_with("application/grpc-web");
+    let grpc = kind.starts_with("application/grpc") && !web;
+    let in_json = kind.ends_with("json");
+    let message = if grpc || web { body.slice(5..) } else { body };
     let after = |word: &str| {
         let at = message.windows(word.len()).position(|window| window == word.as_bytes())?;
         Some(message.slice(at + word.len()..))
@@ -144,7 +148,11 @@ async fn respond(request: Request<Incoming>, log: Arc<Log>) -> io::Result<Reply>
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         work.1 = true;
-        return Ok(if grpc { grpc_error(status) } else { connect_error(status) });
+        return Ok(match (grpc, web) {
+            (true, _) => grpc_error(status),
+            (_, true) => web_error(status),
+            _ => connect_error(status),
+        });
     }
     let keys = message.windows(5).filter(|window| window == b"at://").count();
     let mut reply = if after(script::BIG).is_some() {
@@ -152,9 +160,15 @@ async fn respond(request: Request<Incoming>, log: Arc<Log>) -> io::Result<Reply>
         (0..keys).flat_map(|_| [&[0x0A, 0xE8, 0x07][..], &[0x5A; 1_000]].concat()).collect()
     } else {
         let (method, descriptor) = METHODS.get(head.uri.path()).expect("a method of the preset");
-        answer(method, descriptor, &message)
+        match in_json {
+            true => json::answer(method, descriptor, &message, Spelling::Camel),
+            false => answer(method, descriptor, &message),
+        }
     };
-    if after(script::LOSES).is_some() {
+    if after(script::LOSES).is_some() && in_json {
+        let text = String::from_utf8(reply).expect("text");
+        reply = text.replacen("\"records\":[", "\"records\":[{},", 1).into_bytes();
+    } else if after(script::LOSES).is_some() {
         reply.extend_from_slice(&[0x0A, 0]);
     }
     work.1 = true;
@@ -163,22 +177,52 @@ async fn respond(request: Request<Incoming>, log: Arc<Log>) -> io::Result<Reply>
     if let Some(first) = first {
         response = response.header("x-asked", first);
     }
-    let response = if grpc {
-        let flags = u8::from(after(script::COMPRESSED).is_some());
+    let flags = u8::from(after(script::COMPRESSED).is_some());
+    let prefixed = |reply: &[u8]| {
         let length = u32::try_from(reply.len()).expect("short").to_be_bytes();
-        let body = [&[flags], &length[..], &reply].concat();
+        [&[flags], &length[..], reply].concat()
+    };
+    let response = response.header("content-type", kind);
+    let response = if grpc {
+        let body = prefixed(&reply);
         // In frames whose ends are nowhere near those of messages.
         let frames = body.chunks(10_007).map(|part| Frame::data(Bytes::copy_from_slice(part)));
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", 0.into());
         trailers.insert("x-keys-again", keys.into());
         let frames: Vec<_> = frames.chain([Frame::trailers(trailers)]).map(Ok).collect();
-        let body = StreamBody::new(tokio_stream::iter(frames)).boxed();
-        response.header("content-type", "application/grpc").body(body)
+        response.body(StreamBody::new(tokio_stream::iter(frames)).boxed())
+    } else if web {
+        let body = [prefixed(&reply), web_trailers(&format!("grpc-status: 0\r\nx-keys-again: {keys}\r\n"))];
+        let body = body.concat();
+        let frames: Vec<_> =
+            body.chunks(10_007).map(|part| Ok(Frame::data(Bytes::copy_from_slice(part)))).collect();
+        response.body(StreamBody::new(tokio_stream::iter(frames)).boxed())
     } else {
-        response.header("content-type", "application/proto").body(Full::new(reply.into()).boxed())
+        response.body(Full::new(reply.into()).boxed())
     };
     Ok(response.expect("a response"))
+}
+
+/// The last message of a gRPC-web body.
+fn web_trailers(lines: &str) -> Vec<u8> {
+    let length = u32::try_from(lines.len()).expect("short").to_be_bytes();
+    [&[0x80], &length[..], lines.as_bytes()].concat()
+}
+
+/// With the status in the body, or for even ones in the head.
+fn web_error(status: u8) -> Reply {
+    let mut response = Response::builder().header("content-type", "application/grpc-web+proto");
+    let body = if status.is_multiple_of(2) {
+        let message = format!("no. {status}");
+        response = response.header("grpc-status", status.to_string()).header("grpc-message", message);
+        Vec::new()
+    } else {
+        web_trailers(&format!(
+            "Grpc-Status: {status}\r\nGrpc-Message: no. {status}\r\nx-why: the part says\r\n"
+        ))
+    };
+    response.body(Full::new(body.into()).boxed()).expect("a response")
 }
 
 /// With the status in the trailers, or for even ones in the head (trailers-only).

@@ -10,7 +10,7 @@ use weir_edge::{
     Protocol, Reason, Refusal, Retries, Verdict,
 };
 use weir_rpc::table::preset;
-use weir_rpc::{Cut, CutLimits, Merge, MergeError, SplitPlan, Table};
+use weir_rpc::{AnyCut, AnyMerge, Codec, ContentType, CutLimits, MergeError, SplitPlan, Table};
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| preset("bsky").expect("is there").load().expect("is good"));
 
@@ -71,7 +71,9 @@ impl Splitting {
 impl Gate for Splitting {
     fn open(&self, head: &Head<'_>) -> Opening {
         let plan = TABLE.find(head.path).and_then(|method| method.split.clone());
-        let asked = Asked { gate: self.clone(), plan, protocol: head.protocol };
+        let kind = head.headers.get("content-type").and_then(|value| ContentType::parse(value.as_bytes()));
+        let codec = kind.map_or(Codec::Other, |kind| kind.codec);
+        let asked = Asked { gate: self.clone(), plan, protocol: head.protocol, codec };
         let mut plan = Plan::pass(head.method, Box::new(asked));
         (plan.body, plan.idempotent) = (BodyPlan::Hold, true);
         Opening::Pass(plan)
@@ -82,6 +84,7 @@ struct Asked {
     gate: Splitting,
     plan: Option<Arc<SplitPlan>>,
     protocol: Protocol,
+    codec: Codec,
 }
 
 impl Call for Asked {
@@ -90,7 +93,7 @@ impl Call for Asked {
             Some(plan) => self.cut(plan, body),
             None => Verdict::Admit,
         };
-        Box::pin(std::future::ready(verdict))
+        Decision::Now(verdict)
     }
 
     fn retries(&self) -> Option<Arc<dyn Retries>> {
@@ -109,13 +112,13 @@ impl Call for Asked {
 
 impl Asked {
     fn cut(&self, plan: Arc<SplitPlan>, body: &Body) -> Verdict {
-        let framed = if self.protocol == Protocol::Grpc { 5 } else { 0 };
+        let framed = if matches!(self.protocol, Protocol::Grpc | Protocol::GrpcWeb) { 5 } else { 0 };
         let mut message = Vec::with_capacity(body.len() as usize);
         body.parts().iter().for_each(|part| message.extend_from_slice(part));
         let message = Bytes::from(message).slice(framed..);
         let limits = CutLimits { chunk_keys: self.gate.chunk_keys, bytes_max: usize::MAX };
-        let Ok(cut) = Cut::new(&plan, &message, limits) else { return Verdict::Admit };
-        let merge = Some(Merge::new(plan, cut.keys(), usize::MAX));
+        let Ok(cut) = AnyCut::new(&plan, self.codec, &message, limits) else { return Verdict::Admit };
+        let merge = Some(AnyMerge::new(&plan, &cut, usize::MAX));
         let (to, orders) = mpsc::channel(ORDERS);
         self.gate.live.fetch_add(1, Ordering::Relaxed);
         let mut window = Window { gate: self.gate.clone(), cut, message, merge, next: 0, to, orders };
@@ -126,9 +129,9 @@ impl Asked {
 
 struct Window {
     gate: Splitting,
-    cut: Cut,
+    cut: AnyCut,
     message: Bytes,
-    merge: Option<Merge<Bytes>>,
+    merge: Option<AnyMerge<Bytes>>,
     next: u32,
     to: mpsc::Sender<Order>,
     orders: mpsc::Receiver<Order>,

@@ -9,7 +9,7 @@ fn field(number: u32, elements: Elements, repeated: bool, rule: Rule) -> ReplyFi
 }
 
 fn plan(reply: Vec<ReplyField>) -> Arc<SplitPlan> {
-    Arc::new(SplitPlan { key: Step { number: 1, elements: DELIMITED }, reply })
+    Arc::new(SplitPlan { key: Step { number: 1, elements: DELIMITED }, reply, json: None })
 }
 
 fn merge(plan: &Arc<SplitPlan>, parts: &[(usize, Vec<u8>)]) -> Result<Vec<u8>, MergeError> {

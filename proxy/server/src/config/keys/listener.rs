@@ -305,9 +305,9 @@ pub static LISTENER: &[Key<ListenerDraft>] = &[
         "idle_timeout",
         settings.idle_timeout,
         Kind::Duration(Span(0), DAY),
-        Absent::Default,
+        Absent::Words("`\"0s\"`; in front of a service `\"15m\"`"),
         Tighter::Neither,
-        "A client that sends nothing for this time is closed. `\"0s\"`: never."
+        "A client that sends nothing for this time is closed; in front of a service one that has asked nothing. `\"0s\"`: never."
     ),
     key!(
         ListenerDraft,

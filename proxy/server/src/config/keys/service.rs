@@ -111,6 +111,20 @@ pub struct ServiceDraft {
     pub request_max: Bytes,
     /// Bytes of all of them, on one listener.
     pub held_bytes_max: Bytes,
+    /// Bytes of one request's body that passes as it comes.
+    pub upload_max: Bytes,
+    /// Bytes of the names and values of one head's headers.
+    pub header_bytes_max: Bytes,
+    /// Headers of one head.
+    pub headers_max: u32,
+    /// Requests at once on one HTTP/2 connection of a client.
+    pub client_streams_max: u32,
+    /// Time for a held body to arrive whole.
+    pub body_timeout: Span,
+    /// Time for one write to a client.
+    pub write_timeout: Span,
+    /// How long the service may be silent in the middle of an HTTP reply.
+    pub read_timeout: Span,
     /// The cache of its answers.
     pub cache: CacheDraft,
     /// The parts of a request may have this many times its bytes together ...
@@ -148,6 +162,13 @@ impl ServiceDraft {
             tls_side: None,
             request_max: Bytes(32 << 20),
             held_bytes_max: Bytes(256 << 20),
+            upload_max: Bytes(1 << 30),
+            header_bytes_max: Bytes(64 << 10),
+            headers_max: 128,
+            client_streams_max: 250,
+            body_timeout: Span::secs(30),
+            write_timeout: Span::secs(30),
+            read_timeout: Span::secs(60),
             cache: CacheDraft::default(),
             split_factor: 2,
             split_floor: Bytes(1 << 20),
@@ -233,9 +254,23 @@ keys! {
         "Bytes of one request's body, which is held until it was counted and admitted; larger ones are refused.";
     "held_bytes_max", held_bytes_max, Kind::Size(1 << 10, 1 << 40), Absent::Default, Less,
         "Bytes of all bodies that are held, for each listener; above it calls are refused.";
+    "upload_max", upload_max, Kind::Size(1 << 10, 1 << 40), Absent::Default, Less,
+        "Bytes of one request's body that passes as it comes: other HTTP than described methods. Streams of gRPC and Connect have no end.";
+    "header_bytes_max", header_bytes_max, Kind::Size(1 << 10, 1 << 19), Absent::Default, Less,
+        "Bytes of the names and values of all headers of one request or one reply; more are refused.";
+    "headers_max", headers_max, Kind::Count(1, 256), Absent::Default, Less,
+        "Headers of one request; more are refused.";
+    "client_streams_max", client_streams_max, Kind::Count(1, 100_000), Absent::Default, Less,
+        "Requests at once on one HTTP/2 connection of a client, which is told of it when it connects.";
+    "body_timeout", body_timeout, Kind::Duration(MS, HOUR), Absent::Default, Less,
+        "Time for a body that is held to arrive whole; what takes longer is refused.";
+    "write_timeout", write_timeout, Kind::Duration(MS, HOUR), Absent::Default, Less,
+        "How long one write may wait for a client that does not read; then its request is given up.";
+    "read_timeout", read_timeout, Kind::Duration(MS, HOUR), Absent::Default, Less,
+        "How long a server may be silent in the middle of a reply over plain HTTP. (An RPC has its deadline.)";
     "split", settings.split, Kind::Flag, Absent::Default, Neither,
-        "Calls for more than `chunk_keys` keys are passed on in parts where the table of methods says that they may be: gRPC and \
-         Connect calls of one uncompressed protobuf message. Others go whole, counted in `weir_rpc_unsplit_total`.";
+        "Calls for more than `chunk_keys` keys are passed on in parts where the table of methods says that they may be: gRPC, \
+         gRPC-web and Connect calls of one uncompressed message, in protobuf or JSON. Others go whole, counted in `weir_rpc_unsplit_total`.";
     "chunk_keys", settings.chunk_keys, Kind::Count(1, 10_000), Absent::Default, Neither,
         "Keys of one part.";
     "chunk_window", settings.chunk_window, Kind::Count(1, 1_024), Absent::Default, Neither,

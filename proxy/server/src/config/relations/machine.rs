@@ -1,8 +1,9 @@
 //! Checks against the machine: open files, backlog, files that must exist. Warnings, where weir can run all the same.
 
-use crate::caps::files::{OWN_FILES, Share, node_files, nodes_counted, upstream_files};
-use crate::config::file::{Collector, FileShape};
+use crate::caps::files::{OWN_FILES, Share, node_files, nodes_counted, service_files, upstream_files};
+use crate::config::file::{Collector, Draft, FileShape};
 use crate::config::host::Host;
+use crate::config::keys::ListenerDraft;
 use crate::config::problem::Problem;
 use std::path::Path;
 use weir_engine::settings::{Address, ClusterSettings, PoolSettings};
@@ -66,7 +67,12 @@ fn open_files(
 ) {
     let process = &shape.process;
     let workers = process.held.process.workers as usize;
-    let upstream = upstream_files(pools, clusters, workers);
+    let lead_to = |name: &str| {
+        let leads = |draft: &&Draft<ListenerDraft>| draft.held.service.as_deref() == Some(name);
+        shape.listeners.iter().filter(leads).count()
+    };
+    let services = service_files(shape.services.iter().map(|draft| &draft.held), lead_to);
+    let upstream = upstream_files(pools, clusters, workers) + services;
     if let (Some(asked), Some(hard)) = (process.held.process.nofile, host.nofile_hard)
         && asked > hard
     {

@@ -132,11 +132,15 @@ fn listeners(
         let door = door(problems, &path, id, draft, host);
         doors.push(door);
         let is_cql = matches!(backend, Some(Backend::Cluster(_)) | None);
+        let mut settings = draft.held.settings.clone();
+        if matches!(backend, Some(Backend::Service(_))) && !draft.places.contains_key("idle_timeout") {
+            settings.idle_timeout = services::IDLE_TIMEOUT;
+        }
         listeners.push(ListenerSettings {
             second_weir: second::check(problems, &path, draft, shape, is_cql),
             address: draft.held.address.clone().unwrap_or_else(|| draft.held.settings.address.clone()),
             backend: backend.unwrap_or(draft.held.settings.backend),
-            ..draft.held.settings.clone()
+            ..settings
         });
     }
     (listeners, doors)

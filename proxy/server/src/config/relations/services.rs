@@ -10,8 +10,13 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use weir_engine::settings::Address;
+use weir_engine::units::Span;
 use weir_rpc::table::{Entries, PRESETS, preset};
 use weir_rpc::{ProtoFile, Schema, Table, table};
+
+/// `idle_timeout` of a listener in front of a service that does not say it. Clients of HTTP keep connections for later and
+/// open others without a thought; those of HTTP/2 are told to go (GOAWAY), and come again.
+pub(super) const IDLE_TIMEOUT: Span = Span::secs(900);
 
 /// Every service with its methods, in the order of the drafts.
 pub(super) fn check(

@@ -30,8 +30,11 @@ pub(super) fn rows(settings: &Settings, posted: &Posted, looks: &[Look]) -> Vec<
     let services = settings.services.iter().enumerate().map(|(index, service)| {
         let backend = Backend::Service(ServiceId(slot(index)));
         let row = |server: &weir_engine::settings::Address| {
-            let bounds = ServerRow { weight: 1, ..ServerRow::default() };
-            server_row(backend, server.to_string(), bounds, looks)
+            let most = u64::from(service.calls_in_flight) + u64::from(service.chunks_in_flight);
+            let bounds = ServerRow { weight: 1, requests_in_flight_max: Some(most), ..ServerRow::default() };
+            let mut row = server_row(backend, server.to_string(), bounds, looks);
+            row.requests_in_flight = Some(row.lanes.iter().map(|lane| lane.in_flight).sum());
+            row
         };
         PoolRow {
             name: service.name.to_string(),
