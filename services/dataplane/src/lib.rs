@@ -5,11 +5,13 @@
 //! Everything is bounded, and every bound is an option ([`options`]); `weir-dataplane --unbounded --i-know` is the copy of
 //! a mistake ([`unbounded`]), for the story and its tests only.
 
+mod accept;
 pub mod cache;
 pub mod metrics;
 pub mod migrate;
 pub mod options;
 pub mod read;
+pub mod request_id;
 pub mod serve;
 pub mod service;
 pub mod store;

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let threads = match &cli.command {
         Command::Serve(arguments) => arguments.threads.clamp(1, 64),
-        Command::Migrate(_) | Command::Seed(_) => 1,
+        Command::Migrate(_) | Command::Seed(_) | Command::World(_) => 1,
     };
     let mut builder = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Seed(arguments) => world::run(arguments).await,
+            Command::World(arguments) => world::list::run(arguments),
         }
     });
     // A name look-up that hangs is no reason to stay.

@@ -1,5 +1,6 @@
 //! The command line, and what is made of it: every problem is told at once.
 
+use crate::world::draw::Shape;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +10,7 @@ const EXAMPLES: &str = "\
 Examples:
   weir-dataplane migrate --cql 127.0.0.1:9142
   weir-dataplane seed --cql 127.0.0.1:9142 --users 1000 --seed 7
+  weir-dataplane posts --users 1000 --seed 7 > posts.txt
   weir-dataplane serve --memcached 127.0.0.1:11311 --cql 127.0.0.1:9142 --metrics 127.0.0.1:9160
   weir-dataplane serve --memcached unix:/run/weir/memcached.sock --cql 127.0.0.1:9142 --migrate
 
@@ -33,6 +35,8 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Fill the database with a synthetic world; the same seed makes the same world
     Seed(SeedArgs),
+    /// List who and what is in such a world, for those who ask for it
+    World(WorldArgs),
 }
 
 /// Where the database is.
@@ -85,6 +89,14 @@ pub struct SeedArgs {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// What the world is like.
+    #[command(flatten)]
+    pub shape: ShapeArgs,
+}
+
+/// The numbers of a world.
+#[derive(Args, Clone, Debug)]
+pub struct ShapeArgs {
     /// What the world is drawn from
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -100,6 +112,19 @@ pub struct SeedArgs {
     /// Likes of a post, in the mean
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub likes_per_post: u64,
+}
+
+/// `weir-dataplane world`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Example:
+  weir-dataplane world --users 1000 --seed 7 > world.tsv     what `seed` with the same numbers makes
+
+A line for each account (actor, DID, handle), then one for each post (post, URI, CID), with tabs between.")]
+pub struct WorldArgs {
+    /// What the world is like.
+    #[command(flatten)]
+    pub shape: ShapeArgs,
 }
 
 /// `weir-dataplane serve`
@@ -126,6 +151,9 @@ pub struct ServeArgs {
     /// Threads
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
+    /// Connections of callers at once; more are closed
+    #[arg(long, value_name = "N", default_value_t = 1_024)]
+    pub connections_max: usize,
     /// Calls under way at once; more are answered RESOURCE_EXHAUSTED
     #[arg(long, value_name = "N", default_value_t = 1_024)]
     pub requests_max: usize,
@@ -276,16 +304,39 @@ impl MigrateArgs {
 }
 
 impl SeedArgs {
-    /// The database, or every problem of the options.
-    pub fn check(&self) -> Result<Database> {
+    /// The database and the world, or every problem of the options.
+    pub fn check(&self) -> Result<(Database, Shape)> {
         let mut problems = Vec::new();
         let database = self.database.collect(&mut problems);
-        within(&mut problems, "--users", self.users, 2, 100_000_000);
-        within(&mut problems, "--posts-per-user", self.posts_per_user, 0, 10_000);
-        within(&mut problems, "--follows-per-user", self.follows_per_user, 0, 10_000);
-        within(&mut problems, "--likes-per-post", self.likes_per_post, 0, 10_000);
+        let shape = self.shape.collect(&mut problems);
         told(problems)?;
-        Ok(database)
+        Ok((database, shape))
+    }
+}
+
+impl WorldArgs {
+    /// The world, or every problem of the options.
+    pub fn check(&self) -> Result<Shape> {
+        let mut problems = Vec::new();
+        let shape = self.shape.collect(&mut problems);
+        told(problems)?;
+        Ok(shape)
+    }
+}
+
+impl ShapeArgs {
+    fn collect(&self, problems: &mut Vec<String>) -> Shape {
+        within(problems, "--users", self.users, 2, 100_000_000);
+        within(problems, "--posts-per-user", self.posts_per_user, 0, 10_000);
+        within(problems, "--follows-per-user", self.follows_per_user, 0, 10_000);
+        within(problems, "--likes-per-post", self.likes_per_post, 0, 10_000);
+        Shape {
+            seed: self.seed,
+            users: self.users,
+            posts: self.posts_per_user,
+            follows: self.follows_per_user,
+            likes: self.likes_per_post,
+        }
     }
 }
 
@@ -312,6 +363,7 @@ impl ServeArgs {
             }
         };
         within(&mut problems, "--threads", self.threads as u64, 1, 64);
+        within(&mut problems, "--connections-max", self.connections_max as u64, 1, 1_000_000);
         within(&mut problems, "--requests-max", self.requests_max as u64, 1, 1_000_000);
         within(&mut problems, "--keys-per-request-max", self.keys_per_request_max as u64, 1, 10_000_000);
         within(&mut problems, "--keys-max", self.keys_max as u64, 1, 100_000_000);
@@ -365,7 +417,8 @@ impl ServeArgs {
     }
 }
 
-fn within(problems: &mut Vec<String>, name: &str, value: u64, least: u64, most: u64) {
+/// Notes a number that is out of bounds.
+pub(crate) fn within(problems: &mut Vec<String>, name: &str, value: u64, least: u64, most: u64) {
     if value < least || value > most {
         problems.push(format!("{name} {value}: from {least} to {most}"));
     }
@@ -377,7 +430,8 @@ fn is_host_and_port(text: &str) -> bool {
     })
 }
 
-fn told(problems: Vec<String>) -> Result<()> {
+/// All problems in one error.
+pub(crate) fn told(problems: Vec<String>) -> Result<()> {
     match problems.as_slice() {
         [] => Ok(()),
         [one] => bail!("{one}"),

@@ -1,12 +1,12 @@
 //! The process: connects, listens, serves, and ends after the calls under way.
 
-use crate::bsky::service_server::ServiceServer;
+use crate::accept;
 use crate::cache::Cache;
 use crate::metrics::Metrics;
 use crate::migrate;
 use crate::options::{ServeArgs, Settings};
 use crate::read::{Bounds, Reads};
-use crate::service::{DataPlane, Gate};
+use crate::service::{DataPlane, Front, Gate};
 use crate::store::Store;
 use crate::unbounded::Unbounded;
 use anyhow::{Context as _, Result};
@@ -23,7 +23,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// Connections that ask for metrics at once; more are closed.
 const SCRAPES_MAX: usize = 16;
@@ -110,15 +109,13 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         .with_context(|| format!("listening at {}", settings.listen))?;
     let address = listener.local_addr().context("its address")?;
     let (stop, stopped) = watch::channel(false);
-    let service = ServiceServer::new(plane)
-        .max_decoding_message_size(bounds.message_bytes_max)
-        .max_encoding_message_size(bounds.message_bytes_max);
+    let service = Front::new(plane, bounds.message_bytes_max);
     let mut calls_stopped = stopped.clone();
+    let connections = accept::connections(listener, bounds.connections_max, metrics.clone());
     let server = Server::builder()
         .max_concurrent_streams(u32::try_from(bounds.requests_max).ok())
-        .tcp_nodelay(true)
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
+        .serve_with_incoming_shutdown(connections, async move {
             // The sender lives as long as this does.
             let _ = calls_stopped.wait_for(|stop| *stop).await;
         });

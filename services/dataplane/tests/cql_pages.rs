@@ -1,10 +1,14 @@
 //! What is read page by page, and threads: compared with what was written, page after page.
 
+#[macro_use]
 mod support;
 
 use support::World;
+use support::servers::Servers;
 use tonic::Code;
 use weir_dataplane::bsky::*;
+
+on_each_store!(feeds_timelines_followers_and_notifications, threads_go_up_and_down);
 
 const ANN: &str = "did:plc:ann";
 const BOB: &str = "did:plc:bob";
@@ -41,10 +45,8 @@ macro_rules! pages {
     }};
 }
 
-#[tokio::test]
-async fn feeds_timelines_followers_and_notifications() {
-    let Some(node) = support::cassandra("pages") else { return };
-    let world = World::start(&node, "pages", &["--ttl-lists=1"]).await;
+async fn feeds_timelines_followers_and_notifications(servers: Servers) {
+    let world = World::start(&servers, "pages", &["--ttl-lists=1"]).await;
     // More posts of Ann than the cache holds of a feed, Bob's between them.
     let mut by_ann = Vec::new();
     for at in 0..130 {
@@ -144,10 +146,8 @@ async fn feeds_timelines_followers_and_notifications() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn threads_go_up_and_down() {
-    let Some(node) = support::cassandra("threads") else { return };
-    let world = World::start(&node, "threads", &["--thread-uris-max=20"]).await;
+async fn threads_go_up_and_down(servers: Servers) {
+    let world = World::start(&servers, "threads", &["--thread-uris-max=20"]).await;
     let root = post(&world, ANN, 0, "").await;
     let under =
         |parent: &str| format!(r#","reply":{{"root":{{"uri":"{root}"}},"parent":{{"uri":"{parent}"}}}}"#);

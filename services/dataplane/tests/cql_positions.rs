@@ -1,11 +1,15 @@
 //! Every method that answers place by place: what is there, missing, asked twice, malformed; nothing; 20,000 keys. First cold,
 //! then from the cache, and both alike.
 
+#[macro_use]
 mod support;
 
 use support::World;
+use support::servers::Servers;
 use weir_dataplane::bsky::*;
 use weir_dataplane::read::edges::EdgeKind;
+
+on_each_store!(records_accounts_and_counts, edges_between_accounts, twenty_thousand_keys_keep_their_places);
 
 const ANN: &str = "did:plc:ann";
 const BOB: &str = "did:plc:bob";
@@ -43,10 +47,8 @@ fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-#[tokio::test]
-async fn records_accounts_and_counts() {
-    let Some(node) = support::cassandra("positions of records") else { return };
-    let world = World::start(&node, "records", &[]).await;
+async fn records_accounts_and_counts(servers: Servers) {
+    let world = World::start(&servers, "records", &[]).await;
     for (did, handle) in [(ANN, "ann.test"), (BOB, "bob.test")] {
         world.account(did, handle).await;
     }
@@ -173,10 +175,8 @@ async fn records_accounts_and_counts() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn edges_between_accounts() {
-    let Some(node) = support::cassandra("positions of edges") else { return };
-    let world = World::start(&node, "edges", &[]).await;
+async fn edges_between_accounts(servers: Servers) {
+    let world = World::start(&servers, "edges", &[]).await;
     let (one, two) = (world.post(ANN, "1", "").await, world.post(ANN, "2", "").await);
     let like = world.deed(BOB, "app.bsky.feed.like", "l1", &two, 1_775_254_570_000).await;
     let repost = world.deed(BOB, "app.bsky.feed.repost", "r1", &one, 1_775_254_571_000).await;
@@ -278,10 +278,8 @@ async fn edges_between_accounts() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn twenty_thousand_keys_keep_their_places() {
-    let Some(node) = support::cassandra("20,000 keys") else { return };
-    let world = World::start(&node, "many", &["--cache-queue-max=4096"]).await;
+async fn twenty_thousand_keys_keep_their_places(servers: Servers) {
+    let world = World::start(&servers, "many", &["--cache-queue-max=4096"]).await;
     let mut there = Vec::new();
     for number in 0..200 {
         there.push(world.post(ANN, &format!("there{number}"), "").await);

@@ -1,88 +1,26 @@
 //! The program: its words, its end, its metrics, and the copy of the bug.
 
+#[macro_use]
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::Command;
 use std::time::{Duration, Instant};
-use support::{Memcached, World};
-use tonic::transport::Channel;
-use weir_dataplane::bsky::service_client::ServiceClient;
+use support::program::Program;
+use support::servers::Servers;
+use support::weir::Front;
+use support::{WEIR, World};
 use weir_dataplane::bsky::*;
+use weir_dataplane::migrate;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-dataplane");
-
-struct Program {
-    child: Child,
-    address: String,
-    metrics: String,
-    out: BufReader<ChildStdout>,
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Program {
-    fn start(words: &[&str]) -> Program {
-        let fixed = [
-            "serve",
-            "--listen=127.0.0.1:0",
-            "--metrics=127.0.0.1:0",
-            "--migrate",
-            "--database-timeout-ms=20000",
-        ];
-        let mut command = Command::new(PROGRAM);
-        command.args(fixed).args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it runs");
-        let out = BufReader::new(child.stdout.take().expect("piped"));
-        let mut program = Program { child, address: String::new(), metrics: String::new(), out };
-        let mut line = String::new();
-        while program.address.is_empty() {
-            line.clear();
-            assert!(program.out.read_line(&mut line).expect("a line") > 0, "it ended before it was ready");
-            if let Some((_, rest)) = line.trim_end().split_once("metrics at http://") {
-                program.metrics = rest.trim_end_matches("/metrics").to_owned();
-            }
-            if let Some((_, rest)) = line.trim_end().split_once("bsky.Service at ") {
-                program.address = rest.trim_end_matches("; ready").to_owned();
-            }
-        }
-        program
-    }
-
-    async fn client(&self) -> ServiceClient<Channel> {
-        ServiceClient::connect(format!("http://{}", self.address)).await.expect("connected")
-    }
-
-    fn page(&self) -> String {
-        let mut stream = std::net::TcpStream::connect(&self.metrics).expect("connected");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("sent");
-        let mut page = String::new();
-        stream.read_to_string(&mut page).expect("a page");
-        page
-    }
-
-    /// SIGTERM, and whether it ended well in this time.
-    fn terminate(&mut self, limit: Duration) -> bool {
-        let done = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
-        assert!(done.success());
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("its state") {
-                return status.success();
-            }
-            assert!(begun.elapsed() < limit, "it does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
+on_each_store!(
+    it_serves_and_ends_after_the_calls_under_way,
+    the_bug_is_a_connection_and_a_line_per_key,
+    tables_are_made_once_whoever_asks_and_again,
+);
 
 fn said(words: &[&str]) -> (bool, String) {
-    let done = Command::new(PROGRAM).args(words).output().expect("it runs");
+    let done = Command::new(WEIR).args(words).output().expect("it runs");
     let text = [done.stdout, done.stderr].concat();
     (done.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
@@ -101,20 +39,15 @@ fn its_words_help_and_its_errors_come_at_once() {
     assert!(!well && text.contains("--i-know"), "{text}");
 }
 
-#[tokio::test]
-async fn it_serves_and_ends_after_the_calls_under_way() {
-    let Some(node) = support::cassandra("the program") else { return };
-    let (memcached, keyspace) = (Memcached::start(), support::keyspace("program"));
-    let words = [
-        format!("--cql={node}"),
-        format!("--memcached=127.0.0.1:{}", memcached.port),
-        format!("--keyspace={keyspace}"),
-    ];
+async fn it_serves_and_ends_after_the_calls_under_way(servers: Servers) {
+    let (memcached, keyspace) = (servers.memcached(), support::keyspace("program"));
+    let front = Front::of(&servers, memcached.port);
+    let words = [front.words[0].clone(), front.words[1].clone(), format!("--keyspace={keyspace}")];
     let slow = ["--database-queries-max=1", "--database-keys-per-query=1"];
     let mut program = Program::start(&[words[0].as_str(), &words[1], &words[2], slow[0], slow[1]]);
     let mut client = program.client().await;
     let uris: Vec<String> =
-        (0..600).map(|number| format!("at://did:plc:a/app.bsky.feed.post/{number}")).collect();
+        (0..3_000).map(|number| format!("at://did:plc:a/app.bsky.feed.post/{number}")).collect();
     let call = {
         let (mut client, uris) = (client.clone(), uris.clone());
         tokio::spawn(async move {
@@ -134,21 +67,21 @@ async fn it_serves_and_ends_after_the_calls_under_way() {
     {
         assert!(page.contains(name), "{name} in {page}");
     }
+    let begun = Instant::now();
     let ended = tokio::task::spawn_blocking(move || (program.terminate(Duration::from_secs(40)), program))
         .await
         .expect("no panic");
+    eprintln!("it ended after {:?}", begun.elapsed());
     assert!(ended.0, "it ends well");
     assert!(under_way, "the call was under way when it was told to end");
-    assert_eq!(call.await.expect("no panic").expect("an answer").into_inner().records.len(), 600);
+    assert_eq!(call.await.expect("no panic").expect("an answer").into_inner().records.len(), 3_000);
     assert!(client.ping(PingRequest {}).await.is_err(), "nobody is there any more");
     let settings = support::settings(&[words[0].as_str(), &words[2]]);
     support::drop_keyspace(&settings.database).await;
 }
 
-#[tokio::test]
-async fn the_bug_is_a_connection_and_a_line_per_key() {
-    let Some(node) = support::cassandra("the copy of the bug") else { return };
-    let world = World::start(&node, "bug", &[]).await;
+async fn the_bug_is_a_connection_and_a_line_per_key(servers: Servers) {
+    let world = World::start(&servers, "bug", &[]).await;
     let mut uris = Vec::new();
     for number in 0..20 {
         uris.push(world.post("did:plc:a", &number.to_string(), "").await);
@@ -156,7 +89,7 @@ async fn the_bug_is_a_connection_and_a_line_per_key() {
     uris.push(uris[0].clone());
     uris.extend((0..179).map(|number| format!("at://did:plc:a/app.bsky.feed.post/missing{number}")));
     let words = [
-        format!("--cql={node}"),
+        format!("--cql={}", servers.cql),
         format!("--memcached=127.0.0.1:{}", world.memcached.port),
         format!("--keyspace={}", world.database.keyspace),
     ];
@@ -192,4 +125,31 @@ async fn the_bug_is_a_connection_and_a_line_per_key() {
         lines.len()
     );
     world.end().await;
+}
+
+async fn tables_are_made_once_whoever_asks_and_again(servers: Servers) {
+    let (memcached, keyspace) = (servers.memcached(), support::keyspace("tables"));
+    let front = Front::of(&servers, memcached.port);
+    let named = format!("--keyspace={keyspace}");
+    let settings = support::settings(&front.with(&[&named, "--database-timeout-ms=20000"]));
+    let database = &settings.database;
+    let refused = weir_dataplane::serve::start(&settings).await.err().expect("no tables yet");
+    assert!(format!("{refused:#}").contains("weir-dataplane migrate"), "it says what to do: {refused:#}");
+    assert_eq!(migrate::migrate(database).await.expect("tables").len(), 4);
+    assert!(migrate::migrate(database).await.expect("tables").is_empty(), "nothing to do");
+    // A run that ended half way: its tables are there, and nothing says so. And two who do it at once.
+    let session = support::session(database).await;
+    session.use_keyspace(&keyspace, false).await.expect("a keyspace");
+    session.query_unpaged("DELETE FROM schema_migrations WHERE id IN (2, 4)", ()).await.expect("deleted");
+    session.query_unpaged("DROP TABLE seed_progress", ()).await.expect("dropped");
+    let (one, other) = tokio::join!(migrate::migrate(database), migrate::migrate(database));
+    let (one, other) = (one.expect("tables"), other.expect("tables"));
+    assert!(!one.is_empty() || !other.is_empty(), "what was left was made");
+    session.query_unpaged("SELECT * FROM seed_progress", ()).await.expect("the table is there again");
+    // A file that is not the one that made the tables.
+    let update = "UPDATE schema_migrations SET checksum = 'another' WHERE id = 1";
+    session.query_unpaged(update, ()).await.expect("changed");
+    let refused = migrate::migrate(database).await.expect_err("not the same file");
+    assert!(format!("{refused:#}").contains("0001_records"), "{refused:#}");
+    support::drop_keyspace(database).await;
 }

@@ -1,11 +1,25 @@
 //! What a read survives and what it holds to: writes, a lost cache, a deadline, a client who leaves, many who ask the same.
 
+#[macro_use]
 mod support;
 
 use std::time::{Duration, Instant};
 use support::World;
+use support::servers::Servers;
+use tokio::io::AsyncReadExt as _;
 use tonic::{Code, Request};
 use weir_dataplane::bsky::*;
+
+on_each_store!(
+    what_was_written_is_read,
+    writes_beside_reads_leave_nothing_old,
+    a_cache_that_is_lost_costs_bounded_work_and_no_answer,
+    deadlines_and_clients_who_leave_end_the_work,
+    calls_beyond_the_bounds_are_refused_as_exhausted,
+    bounds_of_one_cost_time_and_no_answer,
+    what_is_kept_has_an_end,
+    a_cache_that_hangs_costs_time_and_no_answer,
+);
 
 const ANN: &str = "did:plc:ann";
 
@@ -18,11 +32,9 @@ async fn there(world: &World, uris: &[String]) -> Vec<bool> {
     answer.records.iter().map(|record| !record.cid.is_empty()).collect()
 }
 
-#[tokio::test]
-async fn what_was_written_is_read() {
-    let Some(node) = support::cassandra("read after write") else { return };
+async fn what_was_written_is_read(servers: Servers) {
     let world =
-        World::start(&node, "written", &["--ttl=3600", "--ttl-missing=3600", "--ttl-lists=3600"]).await;
+        World::start(&servers, "written", &["--ttl=3600", "--ttl-missing=3600", "--ttl-lists=3600"]).await;
     let uri = format!("at://{ANN}/app.bsky.feed.post/1");
     let (wanted, liker) = (vec![uri.clone()], "did:plc:bob");
     let likes = async || {
@@ -51,10 +63,8 @@ async fn what_was_written_is_read() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn writes_beside_reads_leave_nothing_old() {
-    let Some(node) = support::cassandra("writes beside reads") else { return };
-    let world = World::start(&node, "beside", &["--ttl=3600", "--ttl-missing=3600"]).await;
+async fn writes_beside_reads_leave_nothing_old(servers: Servers) {
+    let world = World::start(&servers, "beside", &["--ttl=3600", "--ttl-missing=3600"]).await;
     let uris: Vec<String> = (0..40).map(|number| format!("at://{ANN}/app.bsky.feed.post/{number}")).collect();
     let readers = (0..4).map(|_| {
         let (mut client, uris) = (world.client.clone(), uris.clone());
@@ -77,11 +87,9 @@ async fn writes_beside_reads_leave_nothing_old() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn a_cache_that_is_lost_costs_bounded_work_and_no_answer() {
-    let Some(node) = support::cassandra("memcached lost") else { return };
+async fn a_cache_that_is_lost_costs_bounded_work_and_no_answer(servers: Servers) {
     let words = ["--database-queries-max=4", "--cache-timeout-ms=200"];
-    let mut world = World::start(&node, "lost", &words).await;
+    let mut world = World::start(&servers, "lost", &words).await;
     let mut uris = Vec::new();
     for number in 0..300 {
         uris.push(world.post(ANN, &number.to_string(), "").await);
@@ -128,12 +136,10 @@ async fn a_cache_that_is_lost_costs_bounded_work_and_no_answer() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn deadlines_and_clients_who_leave_end_the_work() {
-    let Some(node) = support::cassandra("deadlines") else { return };
+async fn deadlines_and_clients_who_leave_end_the_work(servers: Servers) {
     let words =
         ["--database-queries-max=1", "--database-queries-per-request=1", "--database-keys-per-query=1"];
-    let world = World::start(&node, "deadline", &words).await;
+    let world = World::start(&servers, "deadline", &words).await;
     let uris: Vec<String> =
         (0..20_000).map(|number| format!("at://{ANN}/app.bsky.feed.post/{number}")).collect();
     let idle = |world: &World| {
@@ -168,16 +174,14 @@ async fn deadlines_and_clients_who_leave_end_the_work() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn calls_beyond_the_bounds_are_refused_as_exhausted() {
-    let Some(node) = support::cassandra("refusals") else { return };
+async fn calls_beyond_the_bounds_are_refused_as_exhausted(servers: Servers) {
     let words = [
         "--keys-per-request-max=100",
         "--keys-max=150",
         "--database-queries-max=1",
         "--database-keys-per-query=1",
     ];
-    let world = World::start(&node, "refused", &words).await;
+    let world = World::start(&servers, "refused", &words).await;
     let uris: Vec<String> =
         (0..101).map(|number| format!("at://{ANN}/app.bsky.feed.post/{number}")).collect();
     let refused = world.client.clone().get_post_records(posts(&uris)).await.expect_err("too many keys");
@@ -197,5 +201,133 @@ async fn calls_beyond_the_bounds_are_refused_as_exhausted() {
     let exhausted = codes.iter().filter(|code| **code == Err(Code::ResourceExhausted)).count();
     assert_eq!(codes.iter().filter(|code| code.is_ok()).count() + exhausted, 20, "{codes:?}");
     assert!(exhausted > 0, "the others are refused, never UNAVAILABLE");
+    world.end().await;
+
+    // Calls are bounded besides their keys. Another connection: on one, HTTP/2 has a call wait for its turn.
+    let words = [
+        "--requests-max=1",
+        "--connections-max=2",
+        "--database-queries-max=1",
+        "--database-keys-per-query=1",
+    ];
+    let world = World::start(&servers, "calls", &words).await;
+    let uris: Vec<String> =
+        (0..20_000).map(|number| format!("at://{ANN}/app.bsky.feed.post/{number}")).collect();
+    let long = {
+        let mut client = world.client.clone();
+        tokio::spawn(async move { client.get_post_records(posts(&uris)).await.map(drop) })
+    };
+    let busy = |world: &World| world.metric("weir_dataplane_requests_in_flight", &[]) >= 1.0;
+    world.eventually("a call is under way", busy).await;
+    let mut other = support::connect(&world.running).await;
+    let refused = other.ping(PingRequest {}).await.expect_err("one call at a time");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(!long.is_finished(), "the call was still under way");
+    let mut third = tokio::net::TcpStream::connect(world.running.address).await.expect("the kernel's");
+    let closed = tokio::time::timeout(support::PATIENCE, third.read_to_end(&mut Vec::new())).await;
+    assert!(closed.expect("at once").is_ok_and(|read| read == 0), "a third connection is closed");
+    assert_eq!(world.metric("weir_dataplane_bounded_total", &["connections-max"]), 1.0);
+    long.abort();
+    world.eventually("it ends with its client", |world| !busy(world)).await;
+    other.ping(PingRequest {}).await.expect("a pong");
+    world.end().await;
+}
+
+async fn bounds_of_one_cost_time_and_no_answer(servers: Servers) {
+    let words = [
+        "--cache-connections=1",
+        "--cache-queue-max=1",
+        "--cache-fills-max=1",
+        "--cache-keys-per-get=1",
+        "--database-queries-max=1",
+        "--database-queries-per-request=4",
+        "--database-keys-per-query=10",
+    ];
+    let world = World::start(&servers, "ones", &words).await;
+    let mut uris = Vec::new();
+    for number in 0..40 {
+        uris.push(world.post(ANN, &number.to_string(), "").await);
+    }
+    uris.extend((0..60).map(|number| format!("at://{ANN}/app.bsky.feed.post/missing{number}")));
+    let wanted: Vec<bool> = (0..100).map(|place| place < 40).collect();
+    let readers = (0..8).map(|_| {
+        let (mut client, uris, wanted) = (world.client.clone(), uris.clone(), wanted.clone());
+        tokio::spawn(async move {
+            for _ in 0..3 {
+                let answer = client.get_post_records(posts(&uris)).await.expect("posts").into_inner();
+                let there: Vec<bool> = answer.records.iter().map(|record| !record.cid.is_empty()).collect();
+                assert_eq!(there, wanted);
+            }
+        })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.expect("right answers");
+    }
+    let refused = world.metric("weir_dataplane_bounded_total", &["cache-queue-max"]);
+    assert!(refused > 0.0, "the bound was met, and is counted");
+    world.end().await;
+}
+
+/// Seconds that memcached keeps the entry of a record.
+fn left(world: &World, uri: &str) -> Option<u32> {
+    let line = world.memcached.line(&format!("mg {} t", weir_dataplane::write::record_key(uri)));
+    line.strip_prefix("HD t")?.trim().parse().ok()
+}
+
+async fn what_is_kept_has_an_end(servers: Servers) {
+    let world = World::start(&servers, "ttl", &["--ttl=3600", "--ttl-missing=600"]).await;
+    let kept = world.post(ANN, "kept", "").await;
+    let missing = format!("at://{ANN}/app.bsky.feed.post/missing");
+    let uris = [kept.clone(), missing.clone()];
+    assert_eq!(there(&world, &uris).await, [true, false]);
+    let both = |world: &World| left(world, &uris[0]).is_some() && left(world, &uris[1]).is_some();
+    world.eventually("both are kept", both).await;
+    let ends = [left(&world, &kept).expect("kept"), left(&world, &missing).expect("kept as missing")];
+    assert!((3_000..=3_600).contains(&ends[0]) && (500..=600).contains(&ends[1]), "{ends:?} s");
+    // Nothing is asked of the database until then: it may say what it wants.
+    let session = support::session(&world.database).await;
+    session.use_keyspace(&world.database.keyspace, false).await.expect("a keyspace");
+    session.query_unpaged("DELETE FROM record WHERE uri = ?", (&kept,)).await.expect("deleted");
+    let insert = "INSERT INTO record (uri, cid, record) VALUES (?, 'any', 0x7b7d)";
+    session.query_unpaged(insert, (&missing,)).await.expect("stored");
+    let before = world.metric("weir_dataplane_database_queries_total", &[]);
+    assert_eq!(there(&world, &uris).await, [true, false], "as it was");
+    assert_eq!(world.metric("weir_dataplane_database_queries_total", &[]), before, "and known to be missing");
+    // When they have ended it is read again.
+    for uri in &uris {
+        let gone = world.memcached.line(&format!("delete {}", weir_dataplane::write::record_key(uri)));
+        assert_eq!(gone, "DELETED");
+    }
+    assert_eq!(there(&world, &uris).await, [false, true]);
+    world.end().await;
+}
+
+async fn a_cache_that_hangs_costs_time_and_no_answer(servers: Servers) {
+    let world = World::start(&servers, "hangs", &["--database-queries-max=4"]).await;
+    let mut uris = Vec::new();
+    for number in 0..20 {
+        uris.push(world.post(ANN, &number.to_string(), "").await);
+    }
+    assert!(there(&world, &uris).await.iter().all(|there| *there));
+    world.memcached.signal("STOP");
+    let many: Vec<String> =
+        (0..4_000).map(|number| format!("at://{ANN}/app.bsky.feed.post/missing{number}")).collect();
+    let begun = Instant::now();
+    assert!(there(&world, &many).await.iter().all(|there| !there));
+    let large = begun.elapsed();
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert!(there(&world, &uris).await.iter().all(|there| *there), "a small call is answered as well");
+    }
+    eprintln!("memcached hangs: 4,000 keys in {large:?}, a small call in {:?}", begun.elapsed() / 10);
+    world.memcached.signal("CONT");
+    let begun = Instant::now();
+    let hits = |world: &World| world.metric("weir_dataplane_reads_total", &["record", "\"hit\""]);
+    let before = hits(&world);
+    while hits(&world) < before + 20.0 {
+        assert!(there(&world, &uris).await.iter().all(|there| *there));
+        assert!(begun.elapsed() < support::PATIENCE, "memcached is not used again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     world.end().await;
 }

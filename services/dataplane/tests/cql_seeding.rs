@@ -1,5 +1,6 @@
 //! Seeding: the same seed makes the same rows, a run that was killed goes on to the same world, and it can be read.
 
+#[macro_use]
 mod support;
 
 use scylla::client::session::Session;
@@ -7,10 +8,13 @@ use scylla::value::Row;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::Memcached;
+use support::servers::Servers;
+use support::weir::Front;
 use weir_dataplane::bsky::*;
 use weir_dataplane::options::Database;
 use weir_dataplane::world::draw::Shape;
+
+on_each_store!(a_world_is_the_same_however_it_was_made);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-dataplane");
 const SHAPE: Shape = Shape { seed: 11, users: 40, posts: 3, follows: 6, likes: 2 };
@@ -59,14 +63,15 @@ fn database(node: &str, keyspace: &str) -> Database {
     settings.database
 }
 
-#[tokio::test]
-async fn a_world_is_the_same_however_it_was_made() {
-    let Some(node) = support::cassandra("seeding") else { return };
+async fn a_world_is_the_same_however_it_was_made(servers: Servers) {
+    let memcached = servers.memcached();
+    let front = Front::of(&servers, memcached.port);
+    let node = front.words[0].trim_start_matches("--cql=");
     let [whole, broken, other] = ["whole", "broken", "other"].map(support::keyspace);
     let begun = Instant::now();
-    assert!(seed(&node, &whole, SHAPE.seed).status().expect("it runs").success());
+    assert!(seed(node, &whole, SHAPE.seed).status().expect("it runs").success());
     let takes = begun.elapsed();
-    let session = support::session(&database(&node, &whole)).await;
+    let session = support::session(&database(node, &whole)).await;
     let wanted = dump(&session, &whole).await;
     for (table, rows) in &wanted {
         assert!(!rows.is_empty(), "{table} is empty");
@@ -74,9 +79,9 @@ async fn a_world_is_the_same_however_it_was_made() {
     assert_eq!(wanted[1].1.len(), SHAPE.users as usize);
 
     // Killed again and again while it writes, until a run ends by itself.
-    let mut kills = 0;
+    let (mut kills, mut told) = (0, String::new());
     for round in 0..40_u32 {
-        let mut child = seed(&node, &broken, SHAPE.seed).spawn().expect("it runs");
+        let mut child = seed(node, &broken, SHAPE.seed).stderr(Stdio::piped()).spawn().expect("it runs");
         let begun = Instant::now();
         // the first is well before its end on any machine
         let limit = takes * (2 + round) / 6;
@@ -87,32 +92,32 @@ async fn a_world_is_the_same_however_it_was_made() {
                 None => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         };
+        let _ = child.kill();
+        let lines = child.wait_with_output().expect("ended").stderr;
+        told += &String::from_utf8_lossy(&lines);
         if let Some(status) = ended {
             assert!(status.success());
             break;
         }
-        child.kill().expect("killed");
-        child.wait().expect("ended");
         kills += 1;
     }
     assert!(kills > 0, "it was never killed");
+    assert!(told.contains(": goes on after ") && told.contains("threads: 40 of 40 accounts"), "{told}");
     for ((table, wanted), (_, found)) in wanted.iter().zip(dump(&session, &broken).await) {
         assert!(*wanted == found, "{table}: {} rows, {} after {kills} kills", wanted.len(), found.len());
     }
     // Once more changes nothing, counters included.
-    assert!(seed(&node, &broken, SHAPE.seed).status().expect("it runs").success());
+    assert!(seed(node, &broken, SHAPE.seed).status().expect("it runs").success());
     assert!(wanted == dump(&session, &broken).await, "a second run changed something");
 
-    assert!(seed(&node, &other, SHAPE.seed + 1).status().expect("it runs").success());
+    assert!(seed(node, &other, SHAPE.seed + 1).status().expect("it runs").success());
     assert_ne!(rows(&session, &whole, "record").await, rows(&session, &other, "record").await);
     for keyspace in [&broken, &other] {
-        support::drop_keyspace(&database(&node, keyspace)).await;
+        support::drop_keyspace(&database(node, keyspace)).await;
     }
 
     // And it can be read: an account's own count is what its pages hold.
-    let memcached = Memcached::start();
-    let words = [format!("--cql={node}"), format!("--memcached=127.0.0.1:{}", memcached.port)];
-    let settings = support::settings(&[words[0].as_str(), &words[1], &format!("--keyspace={whole}")]);
+    let settings = support::settings(&front.with(&[&format!("--keyspace={whole}")]));
     let running = weir_dataplane::serve::start(&settings).await.expect("a data plane");
     let mut client = support::connect(&running).await;
     let dids: Vec<String> = (0..SHAPE.users).map(|user| SHAPE.did(user)).collect();

@@ -4,12 +4,14 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::raw::{Cql, With, int};
-use support::{Devstore, Folder};
+use support::{Devstore, Folder, PROGRAM};
 use weir_cql::{Opcode, Version, write};
 
 /// Connections that write.
@@ -140,4 +142,57 @@ fn the_schema_survives_and_a_second_process_is_told() {
     assert_eq!(cql.query("SELECT host_id FROM system.local").rows(), before);
     let figures = cql.query("SELECT name FROM system_views.embedded_development_store").rows();
     assert_eq!(figures.len(), 5, "its metrics");
+}
+
+/// No byte can be written beyond a limit, as on a disk that is full: writes are refused with the reason, what was answered
+/// is there, and when there is room again the store goes on by itself.
+#[test]
+fn a_full_disk_is_an_error_until_there_is_room() {
+    let folder = Folder::new();
+    // A signal would end it where a disk that is full does not.
+    let mut limited = Command::new("prlimit");
+    limited.args(["--fsize=6000000:unlimited", "sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\"", PROGRAM]);
+    let mut store = Devstore::start_by(limited, &folder.0, SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mut cql = Cql::open(store.address, Version::V4);
+    for text in [
+        "CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+        "CREATE TABLE k.t (n int PRIMARY KEY, v text)",
+    ] {
+        cql.query(text).expect_result();
+    }
+    let value = "x".repeat(20_000);
+    let insert =
+        |cql: &mut Cql, n: i32| cql.query(&format!("INSERT INTO k.t (n, v) VALUES ({n}, '{value}')"));
+    let mut answered = 0;
+    let refused = loop {
+        match insert(&mut cql, answered).error() {
+            None => answered += 1,
+            Some(refused) => break refused,
+        }
+        assert!(answered < 1_000, "the limit is not met");
+    };
+    assert!(refused.1.contains("storage:"), "{refused:?}");
+    println!("{answered} rows, then: {}", refused.1);
+    // As long as there is no room, whatever is asked is answered.
+    for n in 0..3 {
+        assert!(insert(&mut cql, answered + n).error().is_some());
+    }
+    let pid = store.child.id().to_string();
+    let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:unlimited"]).status();
+    assert!(raised.expect("prlimit runs").success());
+    let begun = Instant::now();
+    while insert(&mut cql, answered).error().is_some() {
+        assert!(begun.elapsed() < support::PATIENCE, "it does not go on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("goes on {:?} after there was room", begun.elapsed());
+    for round in ["as it is", "after kill -9"] {
+        for n in 0..=answered {
+            let found = cql.query(&format!("SELECT v FROM k.t WHERE n = {n}")).rows();
+            assert_eq!(found, [[Some(value.clone().into_bytes())]], "row {n} of {answered}, {round}");
+        }
+        store.kill();
+        store = Devstore::start(&folder.0);
+        cql = Cql::open(store.address, Version::V5);
+    }
 }

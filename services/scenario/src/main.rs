@@ -60,6 +60,9 @@ Examples:
   weir-scenario cql-load --server 127.0.0.1:9142 --depth 64 --seconds 3
   weir-scenario rpc-service --listen 127.0.0.1:3000 --key-micros 15
   weir-scenario rpc-load --server 127.0.0.1:3100 --depth 64 --keys-per-call 20 --seconds 3
+  weir-dataplane world --users 500 > world.tsv      what the data plane was seeded with, for the next two
+  weir-scenario rpc-mix --server 127.0.0.1:3100 --world world.tsv --caller appview --rate 8
+  weir-scenario rpc-backfill --server 127.0.0.1:3100 --world world.tsv --caller feed-backfill
 
 `fill` first; what reads must be given the same --keys, --value-size, --key-style and --seed.
 Exit status: 0 the run was carried out (failures are in the report), 1 an answer was wrong, 2 it could not run.";
@@ -111,6 +114,10 @@ enum Scenario {
     RpcService(rpc::RpcService),
     /// RPC: a closed loop of calls of GetPostRecords
     RpcLoad(rpc::RpcLoad),
+    /// RPC: what an AppView asks of its data plane, page by page, at a rate
+    RpcMix(rpc::RpcMix),
+    /// RPC: April 2026: few requests, each for 15 to 20 thousand posts
+    RpcBackfill(rpc::RpcBackfill),
     /// Pass bytes on, one upstream connection per client connection: the floor of what a proxy costs
     #[command(hide = true)]
     RawProxy(raw_proxy::RawProxy),
@@ -163,6 +170,8 @@ fn run(cli: &Cli) -> Result<options::Outcome> {
         Scenario::RpcService(options) => rpc::serve(options)
             .map(|()| options::Outcome { report: serde_json::Value::Null, falsified: false }),
         Scenario::RpcLoad(options) => rpc::load(options),
+        Scenario::RpcMix(options) => rpc::mix(options),
+        Scenario::RpcBackfill(options) => rpc::backfill(options),
         Scenario::Sockets { destination } => {
             let report = serde_json::to_value(sockets::report(*destination)?)?;
             Ok(options::Outcome { report, falsified: false })

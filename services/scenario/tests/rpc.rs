@@ -98,3 +98,69 @@ fn an_answer_without_its_records_is_no_answer() {
     assert!(report["missing"].as_u64() > Some(0), "{report}");
     assert_eq!(report["hits"], 0, "{report}");
 }
+
+/// A list of ten accounts and a thousand posts, in a file that is removed when it is dropped.
+struct World(std::path::PathBuf);
+
+impl World {
+    fn write(name: &str) -> World {
+        let actors = (0..10).map(|number| format!("actor\tdid:plc:{number}\tuser{number}.test\n"));
+        let posts = (0..1_000)
+            .map(|number| format!("post\tat://did:plc:1/app.bsky.feed.post/3k{number:04}\tcid{number}\n"));
+        let path = std::env::temp_dir().join(format!("weir-scenario-{}-{name}.tsv", std::process::id()));
+        std::fs::write(&path, actors.chain(posts).collect::<String>()).expect("written");
+        World(path)
+    }
+
+    /// The report of a scenario that asks for it, and its exit status.
+    fn asked(&self, scenario: &str, server: SocketAddr, more: &[&str]) -> (serde_json::Value, Option<i32>) {
+        let done = Command::new(TOOL)
+            .args([scenario, "--server", &server.to_string(), "--world"])
+            .arg(&self.0)
+            .args(more)
+            .output()
+            .expect("it runs");
+        let report = serde_json::from_slice(&done.stdout);
+        (report.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&done.stderr))), done.status.code())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // It may be gone.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn records_that_are_not_those_of_the_world_are_missing() {
+    let (service, world) = (service(&[]), World::write("backfill"));
+    let few = ["--keys-from", "200", "--keys-to", "300", "--seconds", "0.9", "--rate", "5"];
+    let (report, status) = world.asked("rpc-backfill", service.address, &few);
+    assert_eq!(status, Some(0), "{report}");
+    assert_eq!(report["answered"], report["due"], "{report}");
+    assert_eq!(report["failed"], 0, "{report}");
+    // rpc-service has a record for each key, but none of this world.
+    assert!(report["missing"].as_u64() > Some(100), "{report}");
+    assert!(report["missing"].as_u64() <= report["keys_asked"].as_u64(), "{report}");
+}
+
+#[test]
+fn the_mix_tells_calls_that_fail_from_answers() {
+    let (service, world) = (service(&[]), World::write("mix"));
+    let short = ["--seconds", "1", "--warmup", "0", "--rate", "20", "--timeout", "2"];
+    let (report, status) = world.asked("rpc-mix", service.address, &short);
+    assert_eq!(status, Some(0), "{report}");
+    // It has one method of the two dozen.
+    assert!(
+        report["failed"].as_u64() > Some(0) && report["errors"].to_string().contains("status"),
+        "{report}"
+    );
+    assert!(report["pages"]["failed"].as_u64() > Some(0), "{report}");
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let (report, status) = world.asked("rpc-mix", nobody, &short);
+    assert_eq!(status, Some(0), "{report}");
+    assert_eq!(report["operations"], 0, "{report}");
+    assert_eq!(report["pages"]["failed"], report["pages"]["due"], "{report}");
+    assert!(report["retries"].as_u64() >= report["failed"].as_u64(), "three tries each: {report}");
+}

@@ -33,19 +33,6 @@ pub fn can_be_asked(about: &str) -> bool {
     !about.is_empty() && about.len() <= ASKED_LONGEST
 }
 
-/// The first key of a get, by which weir knows the request it is a part of (docs/amplification.md): the trace id of a
-/// `traceparent` header.
-pub fn request_id(traceparent: &str) -> Option<String> {
-    let mut parts = traceparent.split('-');
-    let (version, id) = (parts.next()?, parts.next()?);
-    let hex = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if version.len() != 2 || !hex || parts.next().is_none() {
-        return None;
-    }
-    let number = u128::from_str_radix(id, 16).ok().filter(|number| *number != 0)?;
-    Some(format!("__weir:{}", URL_SAFE_NO_PAD.encode(number.to_be_bytes())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,20 +54,5 @@ mod tests {
             pairs.iter().map(|(a, b)| of_pair("e", a, b)).collect();
         assert_eq!(keys.len(), pairs.len(), "{keys:?}");
         assert_eq!(of_pair("e", "did:plc:a", "did:plc:b"), "e:did:plc:a|did:plc:b");
-    }
-
-    #[test]
-    fn the_id_is_the_one_of_the_documentation() {
-        let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(request_id(header).as_deref(), Some("__weir:S_kvNXezTaajzpKdDg5HNg"));
-        for bad in [
-            "",
-            "00-",
-            "00-4bf9-1-1",
-            "00-00000000000000000000000000000000-1-1",
-            "00-+bf92f3577b34da6a3ce929d0e0e4736",
-        ] {
-            assert_eq!(request_id(bad), None, "{bad}");
-        }
     }
 }

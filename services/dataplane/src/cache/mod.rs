@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 /// An item of an answer: its key and value.
 pub type Item = (String, Bytes);
@@ -42,6 +42,8 @@ pub(crate) enum Job {
 /// The pool of connections.
 pub struct Cache {
     jobs: mpsc::Sender<Job>,
+    /// Stores under way: half of the connections, so that the fills of a large call never have all of them.
+    sets: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -61,7 +63,7 @@ impl Cache {
             let (waiting, metrics) = (waiting.clone(), metrics.clone());
             tokio::spawn(connection::run(dsn.to_owned(), timeout, waiting, metrics));
         }
-        Cache { jobs, metrics }
+        Cache { jobs, sets: Semaphore::new((connections / 2).max(1)), metrics }
     }
 
     /// The items that are there, in no order. `keys` is one command: the caller bounds it.
@@ -70,8 +72,10 @@ impl Cache {
         self.ask(Job::Get { keys, reply }, answer).await
     }
 
-    /// Stores the items in one round trip.
+    /// Stores the items in one round trip, when fewer others do than half of the connections.
     pub async fn set(&self, items: Vec<(String, Vec<u8>)>, ttl: u32) -> Result<(), CacheError> {
+        // It is never closed.
+        let _one = self.sets.acquire().await.map_err(|_| CacheError::Down)?;
         let (reply, answer) = oneshot::channel();
         self.ask(Job::Set { items, ttl, reply }, answer).await
     }

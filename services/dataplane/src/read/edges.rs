@@ -4,7 +4,7 @@ use super::kinds::{Found, each, limit};
 use super::values::{Edge, Texts};
 use super::{Keep, Kind};
 use crate::cache::key;
-use crate::store::Store;
+use crate::store::Reader;
 use crate::store::rows::time;
 use scylla::value::CqlTimestamp;
 
@@ -60,7 +60,7 @@ impl Kind for EdgesOf<'_> {
         self.kind.cache_key(self.actor, subject)
     }
 
-    async fn load(&self, store: &Store, subjects: &[String]) -> Found<Edge> {
+    async fn load(&self, store: Reader<'_>, subjects: &[String]) -> Found<Edge> {
         type Dated = (String, Option<CqlTimestamp>);
         type Bookmark = (String, Option<String>, Option<String>, Option<CqlTimestamp>);
         type Subscription = (String, Option<String>, Option<bool>, Option<bool>, Option<CqlTimestamp>);
@@ -131,7 +131,7 @@ impl Kind for FollowsOn<'_> {
         EdgeKind::Follow.cache_key(actor, self.subject)
     }
 
-    async fn load(&self, store: &Store, actors: &[String]) -> Found<Edge> {
+    async fn load(&self, store: Reader<'_>, actors: &[String]) -> Found<Edge> {
         let select = "SELECT actor_did, uri FROM follow_by_actor WHERE actor_did IN ? AND subject = ?";
         let rows = store.rows::<(String, Option<String>)>(select, (actors, self.subject)).await?;
         let edge = |(actor, uri): (String, Option<String>)| {
@@ -161,7 +161,7 @@ impl Kind for Blocks {
         }
     }
 
-    async fn load(&self, store: &Store, pairs: &[String]) -> Found<Edge> {
+    async fn load(&self, store: Reader<'_>, pairs: &[String]) -> Found<Edge> {
         let select = "SELECT pair, uri FROM block_by_pair WHERE pair IN ?";
         let rows = store.rows::<(String, Option<String>)>(select, (pairs,)).await?;
         let edge = |(pair, uri): (String, Option<String>)| {
@@ -192,7 +192,7 @@ impl Kind for FollowList {
         follow_list_key(actor)
     }
 
-    async fn load(&self, store: &Store, actors: &[String]) -> Found<Texts> {
+    async fn load(&self, store: Reader<'_>, actors: &[String]) -> Found<Texts> {
         let select = "SELECT subject FROM follow_by_actor WHERE actor_did = ? LIMIT ?";
         each(actors, |actor: String| async move {
             let rows = store.rows::<(String,)>(select, (actor, limit(self.most))).await?;
@@ -220,7 +220,7 @@ impl Kind for Acquaintances<'_> {
         key::of_pair("aq", self.viewer, target)
     }
 
-    async fn load(&self, store: &Store, targets: &[String]) -> Found<Texts> {
+    async fn load(&self, store: Reader<'_>, targets: &[String]) -> Found<Texts> {
         let select = "SELECT actor_did FROM follow_by_actor WHERE actor_did IN ? AND subject = ?";
         each(targets, |target: String| async move {
             let mut known = Vec::new();

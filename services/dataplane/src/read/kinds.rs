@@ -7,7 +7,7 @@ use super::{Keep, Kind};
 use crate::bsky::{ActorInfo, PostRecordMeta, Record};
 use crate::cache::key;
 use crate::store::rows::{self, ActorCountRow, ActorRow, FeedRow, InteractionRow, RecordRow, count, time};
-use crate::store::{Store, StoreError};
+use crate::store::{Reader, StoreError};
 use rustc_hash::FxHashMap;
 use scylla::value::CqlTimestamp;
 
@@ -54,7 +54,7 @@ impl Kind for Records {
         key::of("r", uri)
     }
 
-    async fn load(&self, store: &Store, uris: &[String]) -> Found<StoredRecord> {
+    async fn load(&self, store: Reader<'_>, uris: &[String]) -> Found<StoredRecord> {
         let rows = store.rows::<RecordRow>(rows::RECORDS, (uris,)).await?;
         Ok(rows.into_iter().map(stored).collect())
     }
@@ -72,7 +72,7 @@ impl Kind for Actors {
         key::of("a", did)
     }
 
-    async fn load(&self, store: &Store, dids: &[String]) -> Found<StoredActor> {
+    async fn load(&self, store: Reader<'_>, dids: &[String]) -> Found<StoredActor> {
         let rows = store.rows::<ActorRow>(rows::ACTORS, (dids,)).await?;
         let actor = |row: ActorRow| {
             let takedown_ref = row.takedown_ref.unwrap_or_default();
@@ -116,7 +116,7 @@ impl Kind for Handles {
         key::of("h", handle)
     }
 
-    async fn load(&self, store: &Store, handles: &[String]) -> Found<Name> {
+    async fn load(&self, store: Reader<'_>, handles: &[String]) -> Found<Name> {
         let select = "SELECT handle, did FROM did_by_handle WHERE handle IN ?";
         let rows = store.rows::<(String, Option<String>)>(select, (handles,)).await?;
         Ok(rows.into_iter().map(|(handle, did)| (handle, Name { did: did.unwrap_or_default() })).collect())
@@ -135,7 +135,7 @@ impl Kind for LabelsOf {
         key::of("lb", subject)
     }
 
-    async fn load(&self, store: &Store, subjects: &[String]) -> Found<Labels> {
+    async fn load(&self, store: Reader<'_>, subjects: &[String]) -> Found<Labels> {
         let select = "SELECT subject, issuer, label FROM label_by_subject WHERE subject IN ?";
         let rows = store.rows::<(String, String, Option<Vec<u8>>)>(select, (subjects,)).await?;
         let mut found: FxHashMap<String, Labels> = FxHashMap::default();
@@ -159,7 +159,7 @@ impl Kind for Interactions {
         key::of("c", uri)
     }
 
-    async fn load(&self, store: &Store, uris: &[String]) -> Found<Counts> {
+    async fn load(&self, store: Reader<'_>, uris: &[String]) -> Found<Counts> {
         let rows = store.rows::<InteractionRow>(rows::INTERACTIONS, (uris,)).await?;
         let counts = |row: InteractionRow| {
             let counts = [row.likes, row.reposts, row.replies, row.quotes, row.bookmarks].map(count).to_vec();
@@ -181,7 +181,7 @@ impl Kind for ActorCounts {
         key::of("ca", did)
     }
 
-    async fn load(&self, store: &Store, dids: &[String]) -> Found<Counts> {
+    async fn load(&self, store: Reader<'_>, dids: &[String]) -> Found<Counts> {
         let rows = store.rows::<ActorCountRow>(rows::ACTOR_COUNTS, (dids,)).await?;
         let counts = |row: ActorCountRow| {
             let counts = [
@@ -229,7 +229,7 @@ impl Kind for Heads {
         key::of("fh", author)
     }
 
-    async fn load(&self, store: &Store, authors: &[String]) -> Found<Head> {
+    async fn load(&self, store: Reader<'_>, authors: &[String]) -> Found<Head> {
         each(authors, |author: String| async move {
             let rows = store.rows::<FeedRow>(rows::FEED, (author, limit(HEAD_LINES))).await?;
             let whole = rows.len() < HEAD_LINES;
@@ -255,7 +255,7 @@ impl Kind for Replies {
         key::of("rp", parent)
     }
 
-    async fn load(&self, store: &Store, parents: &[String]) -> Found<Places> {
+    async fn load(&self, store: Reader<'_>, parents: &[String]) -> Found<Places> {
         let select = "SELECT parent_uri, place, uri FROM reply_by_parent WHERE parent_uri IN ? LIMIT ?";
         let rows =
             store.rows::<(String, String, Option<String>)>(select, (parents, limit(self.most))).await?;
@@ -296,7 +296,7 @@ impl Kind for AuthorThreads {
         key::of("at", root)
     }
 
-    async fn load(&self, store: &Store, roots: &[String]) -> Found<Texts> {
+    async fn load(&self, store: Reader<'_>, roots: &[String]) -> Found<Texts> {
         let select = "SELECT uri FROM author_thread WHERE root_uri = ? LIMIT ?";
         each(roots, |root: String| async move {
             let rows = store.rows::<(Option<String>,)>(select, (root, limit(self.most))).await?;
@@ -319,7 +319,7 @@ impl Kind for SeenBy {
         key::of("ns", did)
     }
 
-    async fn load(&self, store: &Store, dids: &[String]) -> Found<Seen> {
+    async fn load(&self, store: Reader<'_>, dids: &[String]) -> Found<Seen> {
         type Row = (String, Option<CqlTimestamp>, Option<CqlTimestamp>);
         let select = "SELECT did, seen_at, priority_seen_at FROM notification_seen WHERE did IN ?";
         let rows = store.rows::<Row>(select, (dids,)).await?;

@@ -6,20 +6,24 @@ pub mod edges;
 pub mod entry;
 pub mod flight;
 pub mod kinds;
+pub mod pace;
 pub mod plan;
 pub mod values;
 
 use crate::cache::{Cache, CacheError};
 use crate::metrics::Metrics;
 use crate::options::ServeArgs;
-use crate::store::{Store, StoreError};
+use crate::request_id::RequestId;
+use crate::store::{Reader, Store, StoreError};
 use bytes::Bytes;
 use flight::{Claimed, Flights};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use pace::Pace;
 use plan::Plan;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
 
 /// An item that is longer is not kept: memcached's own limit is 1 MiB, key and header included.
@@ -65,16 +69,28 @@ pub trait Kind: Sync {
     /// What the database has of these distinct names; what is not there is not in the answer.
     fn load(
         &self,
-        store: &Store,
+        store: Reader<'_>,
         names: &[String],
     ) -> impl Future<Output = Result<FxHashMap<String, Self::Value>, StoreError>> + Send;
 }
 
+/// Gets of one call that may fail: it goes on without the cache then. A memcached that hangs costs a call as many time
+/// limits at the most, not one for each hundred of its keys.
+const FAILED_GETS_MAX: usize = 4;
+
 /// What storage must know of a call.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
-    /// The first key of each get, by which weir knows the request.
-    pub id: Option<String>,
+    /// By which weir knows the request; nothing when the caller sent none.
+    pub id: Option<RequestId>,
+    failed_gets: Arc<AtomicUsize>,
+}
+
+impl Call {
+    /// With this id, where it has one.
+    pub fn new(id: Option<RequestId>) -> Call {
+        Call { id, failed_gets: Arc::default() }
+    }
 }
 
 /// The bounds and lifetimes of reads.
@@ -141,6 +157,11 @@ impl Reads {
         Reads { store, bounds, cache, flights: Arc::default(), fills, metrics }
     }
 
+    /// The database, asked on behalf of this call.
+    pub fn database(&self, call: &Call) -> Reader<'_> {
+        self.store.reader(call.id)
+    }
+
     /// What there is of each key of the plan. Dropping this ends the statements it waits for; gets that were sent are
     /// finished by their connection, and whoever waits for the same keys reads them.
     pub async fn read<K: Kind>(
@@ -160,7 +181,8 @@ impl Reads {
         plan: &Plan,
         past: &FxHashSet<String>,
     ) -> Result<FxHashMap<String, K::Value>, Failure> {
-        let mut found = FxHashMap::default();
+        // Room for all of them at once: to make it bit by bit would move what is there many times.
+        let mut found = FxHashMap::with_capacity_and_hasher(plan.keys.len(), FxBuildHasher);
         let mut misses: Vec<String> = Vec::new();
         let (direct, asked): (Vec<&String>, Vec<&String>) =
             plan.keys.iter().partition(|name| past.contains(*name));
@@ -171,7 +193,9 @@ impl Reads {
         }
         let mut gets = stream::iter(gets).buffer_unordered(self.bounds.gets_per_request);
         let (mut hits, mut known_missing) = (0, 0);
+        let mut pace = Pace::default();
         while let Some(answers) = gets.next().await {
+            pace.steps(answers.len()).await;
             for (name, answer) in answers {
                 match answer {
                     None => misses.push(name),
@@ -189,10 +213,11 @@ impl Reads {
         let per_load = K::PER_LOAD.unwrap_or(self.store.keys_per_query()).max(1);
         let mut loads = Vec::new();
         for names in misses.chunks(per_load) {
-            loads.push(self.loaded(kind, names.to_vec()));
+            loads.push(self.loaded(call, kind, names));
         }
         let mut loads = stream::iter(loads).buffer_unordered(self.bounds.queries_per_request);
         while let Some(values) = loads.try_next().await? {
+            pace.steps(values.len()).await;
             found.extend(values);
         }
         Ok(found)
@@ -207,11 +232,16 @@ impl Reads {
     ) -> Vec<(String, Option<Option<K::Value>>)> {
         let by_key: FxHashMap<String, &String> =
             names.iter().map(|name| (kind.cache_key(name), *name)).collect();
-        let keys = call.id.iter().cloned().chain(by_key.keys().cloned()).collect();
-        let mut entries: FxHashMap<String, Bytes> = match self.cache.get(keys).await {
-            Ok(items) => items.into_iter().collect(),
-            Err(_) => FxHashMap::default(),
-        };
+        let keys = call.id.iter().map(|id| id.key()).chain(by_key.keys().cloned()).collect();
+        let mut entries: FxHashMap<String, Bytes> = FxHashMap::default();
+        if call.failed_gets.load(Ordering::Relaxed) < FAILED_GETS_MAX {
+            match self.cache.get(keys).await {
+                Ok(items) => entries.extend(items),
+                // That too many wait is known at once, and soon over.
+                Err(CacheError::Full) => {}
+                Err(_) => drop(call.failed_gets.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
         let answers = by_key
             .into_iter()
             .map(|(key, name)| (name.clone(), entries.remove(&key).and_then(entry::decode)));
@@ -221,19 +251,21 @@ impl Reads {
     /// Reads these names from the database, those that others are reading from them.
     async fn loaded<K: Kind>(
         &self,
+        call: &Call,
         kind: &K,
-        names: Vec<String>,
+        names: &[String],
     ) -> Result<Vec<(String, K::Value)>, Failure> {
         let mut values = Vec::new();
         let mut wanted: FxHashMap<String, String> =
-            names.into_iter().map(|name| (kind.cache_key(&name), name)).collect();
+            names.iter().map(|name| (kind.cache_key(name), name.clone())).collect();
         while !wanted.is_empty() {
             let claim = self.flights.claim(wanted.keys().cloned().collect());
             let shared = claim.others.iter().map(|(_, keys)| keys.len()).sum();
             self.metrics.count_reads(K::NAME, "joined", shared);
             let others =
                 claim.others.into_iter().map(|(waiting, keys)| async { (waiting.wait().await, keys) });
-            let (own, others) = futures_util::join!(self.own(kind, claim.own, &wanted), join_all(others));
+            let (own, others) =
+                futures_util::join!(self.own(call, kind, claim.own, &wanted), join_all(others));
             let (own_keys, own) = own?;
             for key in own_keys {
                 wanted.remove(&key);
@@ -257,6 +289,7 @@ impl Reads {
     /// Reads what was claimed, tells those who wait, and has it kept.
     async fn own<K: Kind>(
         &self,
+        call: &Call,
         kind: &K,
         claimed: Claimed,
         names: &FxHashMap<String, String>,
@@ -266,7 +299,7 @@ impl Reads {
         }
         let keys = claimed.keys.clone();
         let own: Vec<String> = keys.iter().filter_map(|key| names.get(key).cloned()).collect();
-        let values = match kind.load(&self.store, &own).await {
+        let values = match kind.load(self.database(call), &own).await {
             Ok(values) => values,
             Err(error) => {
                 claimed.flight.land(Err(error.clone().into()));

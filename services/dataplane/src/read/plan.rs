@@ -2,7 +2,7 @@
 //! else's post: the property tests compare it with a plain map.
 
 use crate::cache::key;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 /// The distinct keys of a call and the place of each in what was asked.
 pub struct Plan {
@@ -12,24 +12,48 @@ pub struct Plan {
     places: Vec<Option<u32>>,
 }
 
+/// A plan that is being made, key by key: a call for many keys makes it in turns with other calls.
+#[derive(Default)]
+pub struct Planner<'a> {
+    index: FxHashMap<&'a str, u32>,
+    keys: Vec<String>,
+    places: Vec<Option<u32>>,
+}
+
+impl<'a> Planner<'a> {
+    /// For about so many keys.
+    pub fn with_capacity(keys: usize) -> Planner<'a> {
+        Planner {
+            index: FxHashMap::with_capacity_and_hasher(keys, FxBuildHasher),
+            keys: Vec::with_capacity(keys),
+            places: Vec::with_capacity(keys),
+        }
+    }
+
+    /// The next key as it was asked, be it a duplicate or nonsense.
+    pub fn add(&mut self, name: &'a str) {
+        let place = key::can_be_asked(name).then(|| {
+            *self.index.entry(name).or_insert_with(|| {
+                self.keys.push(name.to_owned());
+                // messages are bounded far below 2^32 keys
+                u32::try_from(self.keys.len() - 1).unwrap_or(u32::MAX)
+            })
+        });
+        self.places.push(place);
+    }
+
+    /// The plan.
+    pub fn done(self) -> Plan {
+        Plan { keys: self.keys, places: self.places }
+    }
+}
+
 impl Plan {
     /// Of the keys as they were asked, duplicates and nonsense included.
     pub fn new<'a>(asked: impl IntoIterator<Item = &'a str>) -> Plan {
-        let mut index: FxHashMap<&str, u32> = FxHashMap::default();
-        let mut keys = Vec::new();
-        let places = asked
-            .into_iter()
-            .map(|name| {
-                key::can_be_asked(name).then(|| {
-                    *index.entry(name).or_insert_with(|| {
-                        keys.push(name.to_owned());
-                        // messages are bounded far below 2^32 keys
-                        u32::try_from(keys.len() - 1).unwrap_or(u32::MAX)
-                    })
-                })
-            })
-            .collect();
-        Plan { keys, places }
+        let mut planner = Planner::default();
+        asked.into_iter().for_each(|name| planner.add(name));
+        planner.done()
     }
 
     /// One item per place, in the order of the request: what `found` has of its key, or nothing.

@@ -1,9 +1,9 @@
 //! Which calls are let in, how long they have, and how they end.
 
-use crate::cache::key;
 use crate::metrics::{Method, MethodEnd, Metrics, Raised};
 use crate::options::ServeArgs;
 use crate::read::{Call, Failure};
+use crate::request_id::RequestId;
 use crate::store::StoreError;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,12 +78,12 @@ impl Gate {
                 }
             },
         };
-        let id = headers.get("traceparent").and_then(|value| key::request_id(value.to_str().ok()?));
+        let id = headers.get("traceparent").and_then(|value| RequestId::of_traceparent(value.to_str().ok()?));
         let asked = headers.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
         let time = asked.map_or(self.deadline, |asked| asked.min(self.deadline));
         Ok(Admission {
             method,
-            call: Call { id },
+            call: Call::new(id),
             begun: Instant::now(),
             // tonic counts the same time and says CANCELLED when it is over: a little earlier says what it was.
             time: time.saturating_sub((time / 20).clamp(Duration::from_millis(1), Duration::from_millis(20))),

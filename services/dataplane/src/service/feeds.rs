@@ -1,6 +1,7 @@
 //! What is read page by page: feeds, timelines, followers. A cursor is the place of the last line of a page.
 
 use crate::bsky::*;
+use crate::cache::key::can_be_asked;
 use crate::read::edges::FollowList;
 use crate::read::kinds::{Heads, limit, line};
 use crate::read::plan::Plan;
@@ -41,13 +42,14 @@ impl Page {
 
 async fn lines(
     reads: &Reads,
+    call: &Call,
     author: &str,
     before: Option<&str>,
     most: usize,
 ) -> Result<Vec<FeedLine>, Failure> {
     let rows: Vec<FeedRow> = match before {
-        None => reads.store.rows(rows::FEED, (author, limit(most))).await?,
-        Some(place) => reads.store.rows(rows::FEED_BEFORE, (author, place, limit(most))).await?,
+        None => reads.database(call).rows(rows::FEED, (author, limit(most))).await?,
+        Some(place) => reads.database(call).rows(rows::FEED_BEFORE, (author, place, limit(most))).await?,
     };
     Ok(rows.into_iter().map(line).collect())
 }
@@ -65,18 +67,18 @@ fn belongs(line: &FeedLine, feed: FeedType) -> bool {
 
 pub(super) async fn author_feed(
     reads: &Reads,
-    _: &Call,
+    call: &Call,
     request: GetAuthorFeedRequest,
 ) -> Result<GetAuthorFeedResponse, Failure> {
     let page = Page::of(reads, request.limit, &request.cursor)?;
     let (author, feed) = (request.actor_did.as_str(), request.feed_type());
     let mut answer = GetAuthorFeedResponse::default();
-    if author.is_empty() {
+    if !can_be_asked(author) {
         return Ok(answer);
     }
     let mut before = page.before;
     for _ in 0..PAGES_MAX {
-        let rows = lines(reads, author, before.as_deref(), page.items).await?;
+        let rows = lines(reads, call, author, before.as_deref(), page.items).await?;
         let ended = rows.len() < page.items;
         for line in rows {
             answer.cursor.clone_from(&line.place);
@@ -146,7 +148,7 @@ pub(super) async fn timeline(
     }
     let mut more = Vec::new();
     for author in &deeper {
-        more.push(lines(reads, author, before, page.items));
+        more.push(lines(reads, call, author, before, page.items));
     }
     let mut more = stream::iter(more).buffer_unordered(reads.bounds.queries_per_request);
     while let Some(found) = more.try_next().await? {
@@ -176,19 +178,19 @@ pub(super) async fn timeline(
 /// Newest first, whatever `sort` says.
 pub(super) async fn followers(
     reads: &Reads,
-    _: &Call,
+    call: &Call,
     request: GetFollowersRequest,
 ) -> Result<GetFollowersResponse, Failure> {
     type Row = (String, Option<String>, Option<String>);
     let page = Page::of(reads, request.limit, &request.cursor)?;
     let subject = request.actor_did.as_str();
-    if subject.is_empty() {
+    if !can_be_asked(subject) {
         return Ok(GetFollowersResponse::default());
     }
     let most = limit(page.items);
     let rows: Vec<Row> = match &page.before {
-        None => reads.store.rows(rows::FOLLOWERS, (subject, most)).await?,
-        Some(place) => reads.store.rows(rows::FOLLOWERS_BEFORE, (subject, place, most)).await?,
+        None => reads.database(call).rows(rows::FOLLOWERS, (subject, most)).await?,
+        Some(place) => reads.database(call).rows(rows::FOLLOWERS_BEFORE, (subject, place, most)).await?,
     };
     let cursor = rows.last().map(|row| row.0.clone()).unwrap_or_default();
     let followers = rows.into_iter().map(|(_, actor, uri)| FollowInfo {

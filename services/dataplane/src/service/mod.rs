@@ -10,10 +10,12 @@ mod counts;
 mod edges;
 mod feeds;
 mod notifications;
+mod posts;
 mod records;
 mod threads;
 
 pub use admission::{Admission, Gate};
+pub use posts::Front;
 
 use crate::bsky::service_server::Service;
 use crate::bsky::*;
@@ -37,19 +39,7 @@ macro_rules! methods {
     ($($name:ident, $method:literal, $request:ty => $reply:ty, $keys:expr, $function:path;)*) => {
         #[tonic::async_trait]
         impl Service for DataPlane {
-            async fn get_post_records(
-                &self,
-                request: Request<GetPostRecordsRequest>,
-            ) -> Result<Response<GetPostRecordsResponse>, Status> {
-                let keys = request.get_ref().uris.len();
-                if let Some(unbounded) = &self.unbounded {
-                    return unbounded.post_records(request.into_inner().uris).await.map(Response::new);
-                }
-                let admitted = self.gate.admit("GetPostRecords", keys, request.metadata())?;
-                let call = admitted.call();
-                admitted.run(records::posts(&self.reads, &call, request.into_inner())).await
-            }
-
+            // GetPostRecords has a way of its own (posts.rs).
             $(async fn $name(&self, request: Request<$request>) -> Result<Response<$reply>, Status> {
                 let keys: fn(&$request) -> usize = $keys;
                 let admitted = self.gate.admit($method, keys(request.get_ref()), request.metadata())?;

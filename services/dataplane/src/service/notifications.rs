@@ -2,6 +2,7 @@
 
 use super::feeds::Page;
 use crate::bsky::*;
+use crate::cache::key::can_be_asked;
 use crate::read::edges::{EdgeKind, EdgesOf};
 use crate::read::kinds::{Records, SeenBy, limit};
 use crate::read::plan::Plan;
@@ -17,13 +18,15 @@ pub(super) async fn notifications(
 ) -> Result<GetNotificationsResponse, Failure> {
     let page = Page::of(reads, request.limit, &request.cursor)?;
     let recipient = request.actor_did.as_str();
-    if recipient.is_empty() {
+    if !can_be_asked(recipient) {
         return Ok(GetNotificationsResponse::default());
     }
     let most = limit(page.items);
     let rows: Vec<NotificationRow> = match &page.before {
-        None => reads.store.rows(rows::NOTIFICATIONS, (recipient, most)).await?,
-        Some(place) => reads.store.rows(rows::NOTIFICATIONS_BEFORE, (recipient, place, most)).await?,
+        None => reads.database(call).rows(rows::NOTIFICATIONS, (recipient, most)).await?,
+        Some(place) => {
+            reads.database(call).rows(rows::NOTIFICATIONS_BEFORE, (recipient, place, most)).await?
+        }
     };
     let cursor = rows.last().map(|row| row.place.clone()).unwrap_or_default();
     let authors = Plan::new(rows.iter().map(|row| row.author_did.as_deref().unwrap_or_default()));

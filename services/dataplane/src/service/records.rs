@@ -13,7 +13,7 @@ pub(super) fn no_record() -> Record {
 }
 
 /// The collection of an address `at://AUTHORITY/COLLECTION/KEY`; `None` where it is no address of a record.
-fn collection(uri: &str) -> Option<&str> {
+pub(super) fn collection(uri: &str) -> Option<&str> {
     let mut parts = uri.strip_prefix("at://")?.split('/');
     let (authority, collection, key) = (parts.next()?, parts.next()?, parts.next()?);
     (!authority.is_empty() && !key.is_empty() && parts.next().is_none()).then_some(collection)
@@ -46,27 +46,17 @@ pub(super) async fn ping(_: &Reads, _: &Call, _: PingRequest) -> Result<PingResp
     Ok(PingResponse {})
 }
 
-pub(super) async fn posts(
+/// One thread per root, in the order of its first post in the request.
+pub(super) async fn threads_of(
     reads: &Reads,
     call: &Call,
-    request: GetPostRecordsRequest,
-) -> Result<GetPostRecordsResponse, Failure> {
-    let found = find(reads, call, &request.uris, "app.bsky.feed.post").await?;
-    let slots = found.plan.slots(&found.records);
-    let meta = slots.map(|slot| slot.map_or_else(PostRecordMeta::default, |stored| stored.meta)).collect();
-    let op_threads = match request.include_op_thread_metadata {
-        true => threads_of(reads, call, &found).await?,
-        false => Vec::new(),
-    };
-    Ok(GetPostRecordsResponse { records: found.records(), meta, op_threads })
-}
-
-/// One thread per root, in the order of its first post in the request.
-async fn threads_of(reads: &Reads, call: &Call, found: &Found) -> Result<Vec<OpThread>, Failure> {
+    plan: &Plan,
+    records: &FxHashMap<String, StoredRecord>,
+) -> Result<Vec<OpThread>, Failure> {
     let mut seen = FxHashSet::default();
     let mut roots: Vec<String> = Vec::new();
-    for uri in &found.plan.keys {
-        let Some(stored) = found.records.get(uri) else { continue };
+    for uri in &plan.keys {
+        let Some(stored) = records.get(uri) else { continue };
         let root = if stored.root_uri.is_empty() { uri } else { &stored.root_uri };
         if seen.insert(root.clone()) {
             roots.push(root.clone());

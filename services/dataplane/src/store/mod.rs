@@ -5,6 +5,7 @@ pub mod rows;
 
 use crate::metrics::{Metrics, Outcome, Raised};
 use crate::options::Database;
+use crate::request_id::RequestId;
 use anyhow::{Context as _, Result};
 use rustc_hash::FxHashMap;
 use scylla::client::SelfIdentity;
@@ -22,6 +23,9 @@ use tokio::sync::Semaphore;
 
 /// How long connecting may take.
 const CONNECTING: Duration = Duration::from_secs(10);
+
+/// Rows from which on others have a turn before they are read.
+const ROWS_AT_ONCE: usize = 50;
 
 /// Why the database did not answer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -45,6 +49,35 @@ pub struct Store {
     under_way: Semaphore,
     keys_per_query: usize,
     metrics: Arc<Metrics>,
+}
+
+/// The database as one request reads it.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    store: &'a Store,
+    id: Option<RequestId>,
+}
+
+impl Reader<'_> {
+    /// Keys of one IN list.
+    pub fn keys_per_query(&self) -> usize {
+        self.store.keys_per_query
+    }
+
+    /// The rows of a read. The statement's text bounds them: by keys, or by a LIMIT.
+    pub async fn rows<R>(&self, text: &'static str, values: impl SerializeRow) -> Result<Vec<R>, StoreError>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        let result = self.store.run(text, values, self.id).await?;
+        let rows = result.into_rows_result().map_err(|error| StoreError::Failed(error.to_string()))?;
+        if rows.rows_num() >= ROWS_AT_ONCE {
+            // Several statements of a large call may end together: small calls have their turn before each is read.
+            tokio::task::yield_now().await;
+        }
+        let rows = rows.rows::<R>().map_err(|error| StoreError::Failed(error.to_string()))?;
+        rows.collect::<Result<_, _>>().map_err(|error| StoreError::Failed(error.to_string()))
+    }
 }
 
 /// A session without a keyspace.
@@ -86,29 +119,39 @@ impl Store {
         self.keys_per_query
     }
 
-    /// The rows of a read. The statement's text bounds them: by keys, or by a LIMIT.
+    /// Reads as a part of this request, where there is one.
+    pub fn reader(&self, id: Option<RequestId>) -> Reader<'_> {
+        Reader { store: self, id }
+    }
+
+    /// The rows of a read that is no part of a request: [`Reader::rows`].
     pub async fn rows<R>(&self, text: &'static str, values: impl SerializeRow) -> Result<Vec<R>, StoreError>
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
-        let result = self.run(text, values).await?;
-        let rows = result.into_rows_result().map_err(|error| StoreError::Failed(error.to_string()))?;
-        let rows = rows.rows::<R>().map_err(|error| StoreError::Failed(error.to_string()))?;
-        rows.collect::<Result<_, _>>().map_err(|error| StoreError::Failed(error.to_string()))
+        self.reader(None).rows(text, values).await
     }
 
-    /// A write.
+    /// A write. It bears no id: the driver has no room for one but the timestamp, which a write means.
     pub async fn write(&self, text: &'static str, values: impl SerializeRow) -> Result<(), StoreError> {
-        self.run(text, values).await.map(drop)
+        self.run(text, values, None).await.map(drop)
     }
 
     /// Dropping this ends the wait for the statement; a write may or may not have been carried out.
-    async fn run(&self, text: &'static str, values: impl SerializeRow) -> Result<QueryResult, StoreError> {
+    async fn run(
+        &self,
+        text: &'static str,
+        values: impl SerializeRow,
+        id: Option<RequestId>,
+    ) -> Result<QueryResult, StoreError> {
         // It is never closed.
         let _permit =
             self.under_way.acquire().await.map_err(|error| StoreError::Failed(error.to_string()))?;
         let _raised = Raised::new(&self.metrics.database_in_flight);
-        let statement = self.statement(text).await?;
+        let mut statement = self.statement(text).await?;
+        if let Some(id) = id.filter(|_| text.starts_with("SELECT")) {
+            statement.set_timestamp(Some(id.timestamp()));
+        }
         let ended = self.session.execute_unpaged(&statement, values).await;
         let ended = ended.map_err(|error| fault(&error));
         let outcome = match &ended {

@@ -4,6 +4,7 @@
 //! must be by adding what is missing.
 
 pub mod draw;
+pub mod list;
 pub mod people;
 
 mod counting;
@@ -50,14 +51,7 @@ impl Stage {
 
 /// `weir-dataplane seed`.
 pub async fn run(arguments: &SeedArgs) -> Result<()> {
-    let database = arguments.check()?;
-    let shape = Shape {
-        seed: arguments.seed,
-        users: arguments.users,
-        posts: arguments.posts_per_user,
-        follows: arguments.follows_per_user,
-        likes: arguments.likes_per_post,
-    };
+    let (database, shape) = arguments.check()?;
     migrate::migrate(&database).await?;
     seed(&database, shape).await
 }

@@ -1,13 +1,19 @@
-//! What the tests share: a real memcached as a child, a keyspace of its own at the Cassandra of this test run, and a data
-//! plane in this process between them.
+//! What the tests share: the servers of a test ([`servers`]), a keyspace of its own there, and a data plane, in this process
+//! ([`World`]) or as the program it is ([`program`]); weir between them ([`weir`]), and load ([`load`]).
 #![allow(dead_code, reason = "each test program is compiled with all of this and uses a part of it")]
 
+pub mod load;
+pub mod program;
+pub mod servers;
+pub mod weir;
+
 use clap::Parser as _;
+use servers::{Memcached, Servers};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
+use weir::Front;
 use weir_dataplane::bsky::service_client::ServiceClient;
 use weir_dataplane::migrate;
 use weir_dataplane::options::{Cli, Command as Words, Database, Settings};
@@ -18,107 +24,43 @@ use weir_dataplane::write::{Account, Writer};
 /// How long something may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A program of this tree; others lie beside it.
+pub const WEIR: &str = env!("CARGO_BIN_EXE_weir-dataplane");
+
+/// Each of these tests on weir-devstore, which needs nothing installed, and on the real memcached and Cassandra.
+#[allow(unused_macros, reason = "some tests are of one store only")]
+macro_rules! on_each_store {
+    ($($test:ident),+ $(,)?) => {
+        mod on_devstore {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(super::support::servers::Servers::devstore()).await;
+                }
+            )+
+        }
+
+        mod on_real_servers {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    let servers = super::support::servers::Servers::real(stringify!($test));
+                    if let Some(servers) = servers {
+                        super::$test(servers).await;
+                    }
+                }
+            )+
+        }
+    };
+}
+
+/// Says that a test, or a part of one, cannot run here.
+pub fn skip(what: &str, why: &str) {
+    eprintln!("SKIPPED: {what}: {why}");
+}
+
 /// A client of the data plane.
 pub type Client = ServiceClient<Channel>;
-
-/// The real memcached; ended with this.
-pub struct Memcached {
-    /// Where it listens.
-    pub port: u16,
-    child: Option<Child>,
-}
-
-impl Memcached {
-    pub fn start() -> Memcached {
-        let port = free_port();
-        let mut server = Memcached { port, child: None };
-        server.run();
-        server
-    }
-
-    /// Starts it (again, and empty) at its port.
-    pub fn run(&mut self) {
-        let port = self.port.to_string();
-        let child = Command::new("memcached")
-            .args([
-                "-l",
-                "127.0.0.1",
-                "-p",
-                &port,
-                "-U",
-                "0",
-                "-t",
-                "2",
-                "-m",
-                "128",
-                "-c",
-                "4096",
-                "-u",
-                "root",
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("memcached is installed");
-        self.child = Some(child);
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "memcached does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("killed");
-            child.wait().expect("ended");
-        }
-    }
-
-    /// One command whose answer is one line.
-    pub fn line(&self, command: &str) -> String {
-        use std::io::{BufRead as _, BufReader, Write as _};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).expect("connected");
-        stream.write_all(format!("{command}\r\n").as_bytes()).expect("sent");
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).expect("a line");
-        line.trim_end().to_owned()
-    }
-
-    /// A number of `stats`.
-    pub fn stat(&self, name: &str) -> u64 {
-        use std::io::{BufRead as _, BufReader, Write as _};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).expect("connected");
-        stream.write_all(b"stats\r\n").expect("sent");
-        for line in BufReader::new(stream).lines() {
-            let line = line.expect("a line");
-            match line.split(' ').collect::<Vec<_>>().as_slice() {
-                ["STAT", found, value] if *found == name => return value.parse().expect("a number"),
-                ["END"] => break,
-                _ => {}
-            }
-        }
-        panic!("no {name} in stats")
-    }
-}
-
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Where the node of this test run listens; `None`, said aloud, where there is none.
-pub fn cassandra(what: &str) -> Option<String> {
-    let address = std::env::var("WEIR_TEST_CASSANDRA").ok();
-    if address.is_none() {
-        eprintln!(
-            "SKIPPED: {what}: WEIR_TEST_CASSANDRA is not set; `cargo xtask test` sets it, by hand: the address that \
-             `cargo xtask cassandra start` prints"
-        );
-    }
-    address
-}
 
 /// A keyspace name that no other test and no other run uses.
 pub fn keyspace(test: &str) -> String {
@@ -128,8 +70,9 @@ pub fn keyspace(test: &str) -> String {
 
 /// The checked options of `serve` with these words.
 pub fn settings(words: &[&str]) -> Settings {
-    let fixed = ["weir-dataplane", "serve", "--listen=127.0.0.1:0", "--metrics=127.0.0.1:0"];
-    match Cli::try_parse_from(fixed.iter().chain(words)).expect("options").command {
+    let fixed = ["weir-dataplane", "serve", "--metrics=127.0.0.1:0"];
+    let anywhere = (!words.iter().any(|word| word.starts_with("--listen"))).then_some("--listen=127.0.0.1:0");
+    match Cli::try_parse_from(fixed.iter().chain(&anywhere).chain(words)).expect("options").command {
         Words::Serve(arguments) => arguments.check().expect("settings"),
         other => panic!("{other:?}"),
     }
@@ -142,34 +85,40 @@ pub struct World {
     pub client: Client,
     pub writer: Writer,
     pub database: Database,
+    /// What is between it and storage.
+    pub front: Front,
 }
 
 impl World {
-    /// At the node, in a new keyspace, with these options besides.
-    pub async fn start(node: &str, test: &str, words: &[&str]) -> World {
-        let memcached = Memcached::start();
-        let (cql, cache) = (format!("--cql={node}"), format!("--memcached=127.0.0.1:{}", memcached.port));
-        World::between(memcached, &[&[cql.as_str(), cache.as_str()], words].concat(), test).await
+    /// At these servers, through weir, in a new keyspace, with these options besides.
+    pub async fn start(servers: &Servers, test: &str, words: &[&str]) -> World {
+        let memcached = servers.memcached();
+        let front = Front::of(servers, memcached.port);
+        World::behind(front, memcached, words, test).await
     }
 
-    /// The same with the addresses of both storages among the options.
-    pub async fn between(memcached: Memcached, words: &[&str], test: &str) -> World {
+    /// The same behind this.
+    pub async fn behind(front: Front, memcached: Memcached, words: &[&str], test: &str) -> World {
         let keyspace = format!("--keyspace={}", keyspace(test));
-        let settings = settings(&[&[keyspace.as_str(), "--database-timeout-ms=20000"], words].concat());
+        let settings =
+            settings(&[&[keyspace.as_str(), "--database-timeout-ms=20000"], &*front.with(words)].concat());
         migrate::migrate(&settings.database).await.expect("tables");
         let running = serve::start(&settings).await.expect("a data plane");
         let client = connect(&running).await;
         let writer = Writer::new(running.reads.clone());
-        World { memcached, running, client, writer, database: settings.database }
+        World { memcached, running, client, writer, database: settings.database, front }
+    }
+
+    /// Words for a program that is a data plane of the same world.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = self.front.words.clone();
+        words.push(format!("--keyspace={}", self.database.keyspace));
+        words
     }
 
     /// The sum of a metric's series that hold all of the parts.
     pub fn metric(&self, name: &str, parts: &[&str]) -> f64 {
-        let page = self.running.metrics.page();
-        let lines = page
-            .lines()
-            .filter(|line| line.starts_with(name) && parts.iter().all(|part| line.contains(part)));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        sum(&self.running.metrics.page(), name, parts)
     }
 
     /// Waits until this is so.
@@ -227,6 +176,13 @@ impl World {
     }
 }
 
+/// The sum of a metric's series on a page that hold all of the parts.
+pub fn sum(page: &str, name: &str, parts: &[&str]) -> f64 {
+    let lines =
+        page.lines().filter(|line| line.starts_with(name) && parts.iter().all(|part| line.contains(part)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 /// Takes a keyspace away.
 pub async fn drop_keyspace(database: &Database) {
     let session = session(database).await;
@@ -242,7 +198,12 @@ pub async fn session(database: &Database) -> scylla::client::session::Session {
 
 /// A client of its own connection.
 pub async fn connect(running: &Running) -> Client {
-    let address = format!("http://{}", running.address);
+    client_of(&running.address.to_string()).await
+}
+
+/// A client of what listens there.
+pub async fn client_of(address: &str) -> Client {
+    let address = format!("http://{address}");
     let channel = Channel::from_shared(address).expect("an address").connect().await.expect("connected");
     ServiceClient::new(channel).max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20)
 }

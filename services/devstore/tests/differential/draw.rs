@@ -219,7 +219,30 @@ impl Schema {
         relations
     }
 
+    /// A write, or a batch of some: one in eight.
     pub fn write(&self, random: &mut Random) -> String {
+        if !random.chance(8) {
+            return self.one(random);
+        }
+        let kind = match self.counters {
+            true => "COUNTER ",
+            false => random.pick::<&str>(&["", "UNLOGGED "]),
+        };
+        let writes: Vec<String> = (0..1 + random.below(5)).map(|_| self.one(random)).collect();
+        format!("BEGIN {kind}BATCH {}; APPLY BATCH", writes.join("; "))
+    }
+
+    /// Writes for a batch message, as many as given.
+    pub fn writes(&self, random: &mut Random, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.one(random)).collect()
+    }
+
+    /// Whether its batches are of counters.
+    pub fn counts(&self) -> bool {
+        self.counters
+    }
+
+    fn one(&self, random: &mut Random) -> String {
         if self.counters {
             return self.count(random);
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use weir_cql::response::ResultBody;
-use weir_cql::{CqlType, Response, Version};
+use weir_cql::{CqlType, Opcode, Response, Version, write};
 
 use crate::support::answer::Answer;
 use crate::support::raw::{Cql, With};
@@ -74,6 +74,25 @@ impl Pair {
         if own.error().is_none() && !statement.starts_with("SELECT") {
             self.said.push(statement.to_owned());
         }
+    }
+
+    /// A batch as a message of its own; `kind` is 0 (logged), 1 (unlogged) or 2 (counters).
+    pub fn batch(&mut self, kind: u8, statements: &[String]) {
+        let mut body = vec![kind];
+        write::short(&mut body, statements.len() as u16);
+        for statement in statements {
+            write::byte(&mut body, 0);
+            write::bytes(&mut body, statement.as_bytes());
+            write::short(&mut body, 0);
+        }
+        // ONE, no flags: an int of them in v5
+        write::short(&mut body, 1);
+        match self.own.version {
+            Version::V5 => write::int(&mut body, 0),
+            _ => write::byte(&mut body, 0),
+        }
+        let (own, real) = (self.own.ask(Opcode::Batch, &body), self.real.ask(Opcode::Batch, &body));
+        self.same(&format!("batch message {kind}: {}", statements.join("; ")), &own, &real);
     }
 
     /// A statement page by page.

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-devstore");
+
 /// The longest wait for an answer.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -48,7 +51,12 @@ impl Devstore {
     }
 
     pub fn start_at(folder: &Path, address: SocketAddr) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir-devstore"))
+        Self::start_by(Command::new(PROGRAM), folder, address)
+    }
+
+    /// By a command whose further words are the program's.
+    pub fn start_by(mut command: Command, folder: &Path, address: SocketAddr) -> Self {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--cql", &address.to_string(), "--data"])
             .arg(folder)
             .stdout(Stdio::piped())

@@ -61,15 +61,32 @@ impl Sender {
         }
     }
 
-    /// Calls with a message that stands behind its [`Sender::room`]; returns the reply's message.
+    /// Calls the method of `rpc-load` with a message that stands behind its [`Sender::room`]; returns the reply's message.
     ///
     /// # Errors
     /// When the connection ends, or the answer is an error: the text says which.
-    pub async fn call(&mut self, server: &str, mut body: BytesMut) -> Result<Bytes> {
-        let request = Request::post(match self {
-            Sender::Http2(_) => format!("http://{server}{METHOD}"),
-            Sender::Http1(_) => METHOD.to_owned(),
+    pub async fn call(&mut self, server: &str, body: BytesMut) -> Result<Bytes> {
+        self.call_path(server, METHOD, &[], body).await
+    }
+
+    /// Calls the method of this path, with these headers besides.
+    ///
+    /// # Errors
+    /// As above; a status of gRPC is a [`GrpcStatus`].
+    pub async fn call_path(
+        &mut self,
+        server: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        mut body: BytesMut,
+    ) -> Result<Bytes> {
+        let mut request = Request::post(match self {
+            Sender::Http2(_) => format!("http://{server}{path}"),
+            Sender::Http1(_) => path.to_owned(),
         });
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         match self {
             Sender::Http2(sender) => {
                 let length = body.len() - PREFIX;
@@ -84,7 +101,7 @@ impl Sender {
                 let status = collected.trailers().and_then(said).or(early);
                 match status {
                     Some((0, _)) => unframed(collected.to_bytes()),
-                    Some((status, text)) => bail!("gRPC status {status}: {text}"),
+                    Some((code, text)) => Err(GrpcStatus { code, text }.into()),
                     None => bail!("no gRPC status"),
                 }
             }
@@ -104,6 +121,23 @@ impl Sender {
         }
     }
 }
+
+/// An answer of gRPC that is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcStatus {
+    /// As gRPC numbers them.
+    pub code: u32,
+    /// What is said besides.
+    pub text: String,
+}
+
+impl std::fmt::Display for GrpcStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "gRPC status {}: {}", self.code, self.text)
+    }
+}
+
+impl std::error::Error for GrpcStatus {}
 
 /// The status and the text of headers or trailers of gRPC.
 fn said(headers: &header::HeaderMap) -> Option<(u32, String)> {

@@ -1,11 +1,12 @@
 //! `rpc-load`: a closed loop of calls. One thread; one task for each call under way.
 
+use super::asked::{Asked, Forgetful};
 use super::client::Sender;
 use super::messages::{self, RECORD};
 use crate::clock::nanos;
 use crate::faults::Faults;
 use crate::histogram::Histogram;
-use crate::keys::{KEYS_MAX, KeyIndex, KeySet, KeyStyle, scattered};
+use crate::keys::{KEYS_MAX, KeyIndex, scattered};
 use crate::options::Outcome;
 use crate::random::Random;
 use crate::report::{Checks, Measured};
@@ -16,6 +17,7 @@ use clap::Args;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
@@ -29,6 +31,12 @@ pub struct RpcLoad {
     /// Keys in the set that calls choose from
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(KEYS_MAX)))]
     keys: u32,
+    /// Choose from the posts of the world in this file instead, as `weir-dataplane world` lists it
+    #[arg(long, value_name = "FILE")]
+    posts: Option<PathBuf>,
+    /// Before each call delete what the data plane's cache, this memcached, has of its posts; the call's time begins after it
+    #[arg(long, value_name = "ADDR", requires = "posts")]
+    cold: Option<SocketAddr>,
     /// Keys and the order of calls follow from it
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -89,7 +97,7 @@ enum Phase {
 /// What all tasks of a run share.
 struct Run {
     options: RpcLoad,
-    keys: KeySet,
+    asked: Asked,
     server: String,
     phase: Cell<Phase>,
     counts: RefCell<Counts>,
@@ -132,8 +140,13 @@ impl Run {
     /// Calls until told to stop.
     async fn converse(&self, mut sender: Sender, mut random: Random) {
         let patience = Duration::from_nanos(nanos(self.options.timeout));
+        let mut cache = None;
         while self.phase.get() != Phase::Stop {
             let indices = self.draw(&mut random);
+            if let Err(error) = self.forget(&mut cache, &indices).await {
+                self.counts.borrow_mut().ended(Err(error), Duration::ZERO, false);
+                return;
+            }
             let started = Instant::now();
             let called = tokio::time::timeout(patience, self.call(&mut sender, &indices)).await;
             let took = started.elapsed();
@@ -150,11 +163,21 @@ impl Run {
         }
     }
 
+    /// Makes the call for these keys a cold one, where that is asked for.
+    async fn forget(&self, cache: &mut Option<Forgetful>, indices: &[KeyIndex]) -> Result<()> {
+        let Some(server) = self.options.cold else { return Ok(()) };
+        let cache = match cache {
+            Some(cache) => cache,
+            None => cache.insert(Forgetful::dial(server).await?),
+        };
+        cache.forget(indices.iter().map(|index| self.asked.bytes(*index))).await
+    }
+
     async fn call(&self, sender: &mut Sender, indices: &[KeyIndex]) -> Result<messages::Found> {
-        let keys = indices.iter().map(|index| self.keys.bytes(*index));
+        let keys = indices.iter().map(|index| self.asked.bytes(*index));
         let mut body = BytesMut::with_capacity(sender.room() + indices.len() * (RECORD + 2));
         body.resize(sender.room(), 0);
-        messages::write_request(keys.clone(), &mut body);
+        messages::write_request(keys, &mut body);
         let asked = (body.len() - sender.room()) as u64;
         let reply = sender.call(&self.server, body).await?;
         {
@@ -162,11 +185,11 @@ impl Run {
             counts.request_bytes = counts.request_bytes.max(asked);
             counts.reply_bytes = counts.reply_bytes.max(reply.len() as u64);
         }
-        messages::check(&reply, keys)
+        self.asked.check(&reply, indices)
     }
 
     fn draw(&self, random: &mut Random) -> Vec<KeyIndex> {
-        let stored = self.keys.stored();
+        let stored = self.asked.stored();
         let (start, stride) = (random.below(stored), random.bits() as u32);
         scattered(stored, self.options.keys_per_call, start, stride).collect()
     }
@@ -211,13 +234,17 @@ async fn measure(run: &Rc<Run>) -> Result<(Reading, f64, Reading)> {
 /// # Errors
 /// When nobody answers at the address, or the options make no sense together.
 pub fn load(options: &RpcLoad) -> Result<Outcome> {
-    ensure!(options.keys_per_call <= options.keys, "a call cannot have more keys than the set");
+    let asked = match &options.posts {
+        Some(file) => Asked::posts(file)?,
+        None => Asked::set(options.keys, options.seed),
+    };
+    ensure!(options.keys_per_call <= asked.stored(), "a call cannot have more keys than the set");
     ensure!(!options.connect || options.depth == 1, "HTTP/1.1 has one call at a time on a connection");
     crate::usage::require_open_files(options.connections.into())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let run = Rc::new(Run {
         options: options.clone(),
-        keys: KeySet::new(KeyStyle::Post, options.keys, options.seed),
+        asked,
         server: options.server.to_string(),
         phase: Cell::new(Phase::WarmUp),
         counts: RefCell::default(),
@@ -244,7 +271,7 @@ pub fn load(options: &RpcLoad) -> Result<Outcome> {
     let report = Report {
         scenario: "rpc-load",
         server: options.server.to_string(),
-        key_set: options.keys,
+        key_set: run.asked.stored(),
         protocol: if options.connect { "connect" } else { "grpc" },
         connections: options.connections,
         depth: options.depth,

@@ -99,6 +99,43 @@ pub fn check<'a>(reply: &[u8], mut keys: impl Iterator<Item = &'a [u8]> + Clone)
     Ok(found)
 }
 
+/// Checks a reply of a data plane against the names of the contents that were asked for: each record beside its own name, and
+/// metadata for each.
+///
+/// # Errors
+/// When it is not protobuf.
+pub fn check_names<'a>(reply: &[u8], mut names: impl Iterator<Item = &'a [u8]>) -> Result<Found> {
+    let (mut found, mut metas) = (Found::default(), 0);
+    let mut left = reply;
+    while !left.is_empty() {
+        let (tag, mut value) = field(&mut left)?;
+        match (tag, names_left(tag, &mut names)) {
+            (ONE, Some(name)) => {
+                // The record's bytes are the first field of the message, the content's name the second.
+                let (_, record) = field(&mut value)?;
+                if record == b"null" {
+                    found.missing += 1;
+                } else if field(&mut value)? == (TWO, name) {
+                    found.right += 1;
+                } else {
+                    found.wrong += 1;
+                }
+            }
+            (TWO, _) => metas += 1,
+            _ => found.wrong += 1,
+        }
+    }
+    found.missing += names.count() as u64;
+    let records = found.right + found.wrong + found.missing;
+    found.missing += records.saturating_sub(metas);
+    Ok(found)
+}
+
+/// The next name, where the field is a record.
+fn names_left<'a>(tag: u8, names: &mut impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    if tag == ONE { names.next() } else { None }
+}
+
 /// The key, and bytes that follow from it.
 fn write_record(key: &[u8], out: &mut Vec<u8>) {
     out.clear();
@@ -205,6 +242,33 @@ mod tests {
         write_request(of(&keys), &mut request);
         let (reply, _) = reply_to(&request).unwrap();
         assert!((7_900_000..8_100_000).contains(&reply.len()), "{}", reply.len());
+    }
+
+    #[test]
+    fn a_data_plane_s_reply_is_checked_by_names() {
+        let names: Vec<Vec<u8>> = (0..5).map(|number| format!("name{number}").into_bytes()).collect();
+        let reply = |absent: usize| {
+            let mut out = BytesMut::new();
+            for (place, name) in names.iter().enumerate() {
+                let mut record = BytesMut::new();
+                write_field(ONE, if place == absent { &b"null"[..] } else { &b"{}"[..] }, &mut record);
+                if place != absent {
+                    write_field(TWO, name, &mut record);
+                    record.extend_from_slice(&[0x20, 1]);
+                }
+                write_field(ONE, &record, &mut out);
+            }
+            names.iter().for_each(|_| write_field(TWO, b"", &mut out));
+            out
+        };
+        let whole = reply(9);
+        assert_eq!(check_names(&whole, of(&names)).unwrap(), Found { right: 5, wrong: 0, missing: 0 });
+        assert_eq!(check_names(&reply(2), of(&names)).unwrap(), Found { right: 4, wrong: 0, missing: 1 });
+        let mut swapped = names.clone();
+        swapped.swap(0, 1);
+        assert_eq!(check_names(&whole, of(&swapped)).unwrap(), Found { right: 3, wrong: 2, missing: 0 });
+        let without_metas = &whole[..whole.len() - 10];
+        assert_eq!(check_names(without_metas, of(&names)).unwrap().missing, 5);
     }
 
     #[test]

@@ -3,15 +3,29 @@
 //!
 //! Every reply is checked: one record for each key, in the order of the keys, byte for byte what follows from the key, and
 //! as many metadata. The messages are written and read here and not by weir's codec, whose mistakes they would share.
+//! Of the posts of a real data plane (`--posts`) the name of the content is checked, which follows from the address.
 //! Client and service run on tokio and hyper, one thread each: what they cost is the same with every proxy and without.
+//!
+//! `rpc-mix` and `rpc-backfill` speak to a data plane with a world in it (`weir-dataplane`): what an AppView asks for page by
+//! page, and the caller of April 2026.
 
+mod asked;
+mod backfill;
 mod client;
+mod link;
 mod load;
 mod messages;
+mod methods;
+mod mix;
+mod pages;
+mod protobuf;
 mod service;
 mod workers;
+mod world;
 
+pub use backfill::{RpcBackfill, backfill};
 pub use load::{RpcLoad, load};
+pub use mix::{RpcMix, mix};
 pub use service::{RpcService, serve};
 
 /// The method that is called.

@@ -24,11 +24,11 @@ impl Store {
     /// # Errors
     /// When the file is of another layout or cannot be read.
     pub fn load(&self, mut node: Node) -> Result<Catalog> {
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let facts = match read.open_table(FACTS) {
             Ok(facts) => facts,
             Err(TableError::TableDoesNotExist(_)) => {
-                let write = self.database.begin_write()?;
+                let write = self.database()?.begin_write()?;
                 {
                     let mut facts = write.open_table(FACTS)?;
                     facts.insert("layout", LAYOUT)?;

@@ -13,9 +13,10 @@ mod sweep;
 mod writer;
 
 use std::ops::Bound;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use anyhow::Context as _;
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 
 use super::refusal::Refusal;
@@ -45,7 +46,15 @@ pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, Refusal> + 'a;
 /// The file.
 #[derive(Clone)]
 pub struct Store {
-    database: Arc<Database>,
+    file: Arc<File>,
+}
+
+struct File {
+    path: PathBuf,
+    /// Memory for pages, bytes.
+    cache: usize,
+    /// `None` while it is opened again.
+    database: RwLock<Option<Arc<Database>>>,
 }
 
 impl Store {
@@ -55,8 +64,8 @@ impl Store {
     /// # Errors
     /// When it is no such file, is open in another process, or cannot be read.
     pub fn open(file: &Path, cache: usize) -> anyhow::Result<Self> {
-        let database = Database::builder().set_cache_size(cache).create(file)?;
-        Ok(Self { database: Arc::new(database) })
+        let database = RwLock::new(Some(open(file, cache)?));
+        Ok(Self { file: Arc::new(File { path: file.to_owned(), cache, database }) })
     }
 
     /// What is committed at this moment.
@@ -64,8 +73,33 @@ impl Store {
     /// # Errors
     /// Those of the storage.
     pub fn snapshot(&self) -> Result<Snapshot, Refusal> {
-        self.database.begin_read().map(|read| Snapshot { read }).map_err(Refusal::storage)
+        let database = self.database().map_err(Refusal::storage)?;
+        database.begin_read().map(|read| Snapshot { read }).map_err(Refusal::storage)
     }
+
+    /// Closes the file and opens it, at its last commit: after an error of the disk nothing else is done with it. Reads
+    /// that are under way, and those until then, fail.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open); the file stays closed.
+    fn reopen(&self) -> anyhow::Result<()> {
+        let place = || self.file.database.write().unwrap_or_else(PoisonError::into_inner);
+        let closed = place().take();
+        drop(closed);
+        // no reader waits at the lock for a file that is checked
+        let database = open(&self.file.path, self.file.cache)?;
+        *place() = Some(database);
+        Ok(())
+    }
+
+    fn database(&self) -> anyhow::Result<Arc<Database>> {
+        let open = self.file.database.read().unwrap_or_else(PoisonError::into_inner).clone();
+        open.context("the file is closed after an error of the disk; it is opened again when that is over")
+    }
+}
+
+fn open(file: &Path, cache: usize) -> anyhow::Result<Arc<Database>> {
+    Ok(Arc::new(Database::builder().set_cache_size(cache).create(file)?))
 }
 
 /// Everything that was committed at one moment.

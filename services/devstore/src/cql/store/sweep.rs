@@ -26,7 +26,7 @@ impl Store {
             let grace = table.options.grace.unwrap_or(GRACE).unsigned_abs();
             let before = now.saturating_sub(grace);
             let name = records_name(table.storage);
-            let read = self.database.begin_read()?;
+            let read = self.database()?.begin_read()?;
             let records = match read.open_table(Records::new(&name)) {
                 Ok(records) => records,
                 Err(TableError::TableDoesNotExist(_)) => continue,
@@ -45,7 +45,7 @@ impl Store {
                 }
             }
             for some in gone.chunks(TOGETHER) {
-                let write = self.database.begin_write()?;
+                let write = self.database()?.begin_write()?;
                 {
                     let mut records = write.open_table(Records::new(&name))?;
                     for key in some {

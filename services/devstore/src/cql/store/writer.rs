@@ -4,8 +4,8 @@
 //! A schema change is a job like any other; the catalog that readers see changes when it is on disk.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use redb::TableDefinition;
@@ -20,6 +20,9 @@ use crate::cql::plan::{Guard, Mutation};
 use crate::cql::refusal::Refusal;
 use crate::cql::schema::Catalog;
 use crate::cql::schema::change::{self, Told};
+
+/// Time between an error of the disk and opening the file again, and between two attempts.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How much goes together.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +130,7 @@ impl Writer {
 
     /// The schema at this moment.
     pub fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What was done.
@@ -166,13 +169,39 @@ impl Thread {
                     Err(_) => break,
                 }
             }
-            self.commit(&mut jobs);
+            if !self.commit(&mut jobs) {
+                self.recover(&mut waiting);
+            }
         }
     }
 
-    /// One transaction; every job is answered.
-    fn commit(&mut self, jobs: &mut Vec<Job>) {
-        let before = Arc::clone(&self.catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+    /// The disk is full, or worse: the file is opened again, from its last commit, until that is possible. Who wants to
+    /// write meanwhile is refused.
+    fn recover(&self, waiting: &mut mpsc::Receiver<Job>) {
+        loop {
+            std::thread::sleep(PAUSE);
+            let node = self.catalog.read().unwrap_or_else(PoisonError::into_inner).system.node;
+            // what failed may be on disk none the less, a change of the schema as well
+            let error = match self.store.reopen().and_then(|()| self.store.load(node)) {
+                Ok(catalog) => {
+                    *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+                    return;
+                }
+                Err(error) => error,
+            };
+            eprintln!("weir-devstore: embedded development store: cannot open its file again: {error:#}");
+            while let Ok(job) = waiting.try_recv() {
+                (job.tell)(Err(Refusal::storage(&error)));
+            }
+            if waiting.is_closed() {
+                return;
+            }
+        }
+    }
+
+    /// One transaction; every job is answered. False: it failed.
+    fn commit(&mut self, jobs: &mut Vec<Job>) -> bool {
+        let before = Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner));
         let mut now = (*before).clone();
         let mut answers = Vec::with_capacity(jobs.len());
         let committed = self.transaction(jobs, &mut now, &mut answers);
@@ -182,7 +211,7 @@ impl Thread {
                 count(&self.counters.commits, 1);
                 count(&self.counters.jobs, jobs.len());
                 if now.generation != before.generation {
-                    *self.catalog.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
+                    *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
                 }
             }
             Err(error) => {
@@ -198,6 +227,7 @@ impl Thread {
             };
             (job.tell)(answer);
         }
+        committed.is_ok()
     }
 
     fn transaction(
@@ -207,7 +237,7 @@ impl Thread {
         answers: &mut Vec<Result<Answer, Refusal>>,
     ) -> Result<()> {
         let micros = micros();
-        let write = self.store.database.begin_write()?;
+        let write = self.store.database()?.begin_write()?;
         let mut merge = Merge::new(&write, self.tick.max(micros.saturating_mul(1000)));
         for job in jobs {
             let answer = match &job.work {
