@@ -1,5 +1,6 @@
 //! The end of a run by Ctrl-C, SIGTERM or SIGHUP: every process group that was started and still lives is ended, and what
-//! was promised to be removed is removed. This register is the one thing the program shares between its threads.
+//! was promised to be removed is removed. Besides counters, this register is the one thing the program shares between its
+//! threads.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -82,11 +82,13 @@ enum Task {
         #[command(subcommand)]
         action: cassandra::Action,
     },
-    /// April 2026 in about a minute: the same storm without weir and with it, side by side
-    #[command(
-        after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --seconds 15\n  cargo xtask demo --keep\n  \
-            cargo xtask demo --probes --no-cql"
-    )]
+    /// April 2026 retold: the data plane of that day without weir, then a bounded one with weir on every leg, side by side
+    ///
+    /// About a minute after the build. Servers are the repository's own, in network namespaces of their own; the first
+    /// time a world is seeded. Other scenes: --scene memcached, --scene cql.
+    #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --keep\n  \
+            cargo xtask demo --scene memcached --scene cql\n  cargo xtask demo --scene memcached --probes\n  \
+            cargo xtask demo --memcached 127.0.0.1:11211 --cql 127.0.0.1:9042 --seconds 15")]
     Demo(demo::Options),
     /// Run every fuzz target for a while
     #[command(after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz --full")]
@@ -98,6 +100,9 @@ enum Task {
     /// The part of the demo that runs inside a network namespace
     #[command(hide = true)]
     DemoSide(demo::SideArgs),
+    /// An act of the demo's story
+    #[command(hide = true)]
+    DemoAct(demo::ActArgs),
     /// The part of a benchmark that runs inside a network namespace
     #[command(hide = true)]
     BenchBurst { contender: String, report: PathBuf },
@@ -115,6 +120,12 @@ enum Bench {
         cargo xtask bench cql --only select-64x1 --rounds 5\n  \
         cargo xtask bench cql --peer cql-proxy --peer shotover=bin/shotover-proxy")]
     Cql(bench::cql::Options),
+    /// The data plane on memcached and Cassandra, without weir and with it: every row of docs/benchmarks-dataplane.md
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench dataplane\n  cargo xtask bench dataplane --quick\n  \
+        cargo xtask bench dataplane --only cold-20000 --only neighbour --rounds 5"
+    )]
+    Dataplane(bench::dataplane::Options),
     /// What weir-probes costs: every row of docs/benchmarks-probes.md; needs root and memcached
     #[command(after_help = "Examples:\n  cargo xtask bench probes\n  \
         cargo xtask bench probes --quick --only churn")]
@@ -151,12 +162,14 @@ fn run(cli: Cli) -> Result<bool> {
         Task::Layering => Ok(show(layering::verdict(&workspace)?)),
         Task::Bench { protocol: Bench::Memcached(options) } => bench::run(&workspace, &options),
         Task::Bench { protocol: Bench::Cql(options) } => bench::cql::run(&workspace, &options),
+        Task::Bench { protocol: Bench::Dataplane(options) } => bench::dataplane::run(&workspace, &options),
         Task::Bench { protocol: Bench::Probes(options) } => bench::probes::run(&workspace, &options),
         Task::Bench { protocol: Bench::Rpc(options) } => bench::rpc::run(&workspace, &options),
         Task::Bpf(options) => bpf::run(&workspace, options),
         Task::Cassandra { action } => cassandra::run(&workspace, action),
-        Task::Demo(options) => demo::run(&workspace, options),
+        Task::Demo(options) => demo::run(&workspace, &options),
         Task::DemoSide(args) => demo::run_side(&workspace, &args).map(|()| true),
+        Task::DemoAct(args) => demo::run_act(&workspace, &args).map(|()| true),
         Task::Fuzz { full } => {
             let mut suites = suites::Suites::new();
             fuzz::smoke(&workspace, &mut suites, full)?;

@@ -3,6 +3,7 @@
 //! allows one. Where neither may be had, the reason is told and the part is skipped.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,17 +71,38 @@ impl Isolation {
     }
 }
 
-/// Inside a fresh namespace: brings loopback up, narrows the port range and forbids that waiting ports are used again,
-/// which on loopback is the kernel's default and on a network between two hosts is not.
+/// Inside a fresh namespace: brings loopback up, narrows the port range to few ports and forbids that waiting ports are used
+/// again, which on loopback is the kernel's default and on a network between two hosts is not.
 pub fn set_up() -> Result<()> {
+    set_up_with_ports(FIRST_PORT, LAST_PORT)
+}
+
+/// The same with these local ports.
+pub fn set_up_with_ports(first: u16, last: u16) -> Result<()> {
     let up =
         process::run("ip", Command::new("ip").args(["link", "set", "lo", "up"]), Duration::from_secs(10))?;
     if !up.status.success() {
         bail!("loopback does not come up: {}", up.stderr.trim());
     }
-    set("net/ipv4/ip_local_port_range", &format!("{FIRST_PORT} {LAST_PORT}"))?;
+    set("net/ipv4/ip_local_port_range", &format!("{first} {last}"))?;
     set("net/ipv4/tcp_tw_reuse", "0")?;
     set("net/core/somaxconn", "16384")
+}
+
+/// Inside a fresh namespace: an address of a server outside becomes one of this namespace's own, for a relay to listen at. Those
+/// of loopback all are.
+pub fn take_address(address: Ipv4Addr) -> Result<()> {
+    if address.is_loopback() {
+        return Ok(());
+    }
+    let address = format!("{address}/32");
+    let mut command = Command::new("ip");
+    command.args(["address", "add", &address, "dev", "lo"]);
+    let added = process::run("ip", &mut command, Duration::from_secs(10))?;
+    if !added.status.success() {
+        bail!("the namespace does not take the address {address}: {}", added.stderr.trim());
+    }
+    Ok(())
 }
 
 fn set(key: &str, value: &str) -> Result<()> {

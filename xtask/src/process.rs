@@ -81,6 +81,32 @@ impl Running {
         Ok(running)
     }
 
+    /// Starts a server whose stdout can be read line by line and whose log (stderr) is handed to `watch`, line by line, and
+    /// kept nowhere: a million lines a second fill no disk.
+    pub fn spawn_watched(
+        name: &str,
+        command: &mut Command,
+        mut watch: impl FnMut(&str) + Send + 'static,
+    ) -> Result<Self> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Self::start(name, command)?;
+        let (sender, receiver) = sync_channel(4_096);
+        if let Some(out) = running.child.stdout.take() {
+            forward(Stream::Out, out, sender)?;
+        }
+        if let Some(err) = running.child.stderr.take() {
+            thread::Builder::new().name("log".into()).spawn(move || {
+                let (mut reader, mut bytes) = (BufReader::new(err), Vec::new());
+                while reader.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
+                    watch(String::from_utf8_lossy(&bytes).trim_end());
+                    bytes.clear();
+                }
+            })?;
+        }
+        running.lines = receiver;
+        Ok(running)
+    }
+
     /// Starts a child whose output goes to a file.
     pub fn spawn_to_file(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -350,6 +376,16 @@ mod tests {
             thread::sleep(Duration::from_millis(5));
         }
         assert!(!group_lives(group));
+    }
+
+    #[test]
+    fn a_watched_log_is_read_to_its_end() {
+        let (sender, lines) = sync_channel(16);
+        let watch = move |line: &str| drop(sender.send(line.to_owned()));
+        let mut script = shell("echo ready; for n in 1 2 3; do echo line $n >&2; done");
+        let mut server = Running::spawn_watched("server", &mut script, watch).unwrap();
+        server.wait_for_line(GRACE, |line| line == "ready").unwrap();
+        assert_eq!(lines.iter().collect::<Vec<_>>(), ["line 1", "line 2", "line 3"]);
     }
 
     #[test]

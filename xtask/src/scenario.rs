@@ -30,8 +30,12 @@ impl Scenario {
 
     /// A subcommand against a server, on a key set of another size.
     pub fn of(subcommand: &str, server: &str, keys: u32) -> Self {
-        let scenario = Self { words: vec![subcommand.to_owned()], seconds: 0.0 };
-        scenario.with("--server", server).with("--keys", keys)
+        Self::bare(subcommand, server).with("--keys", keys)
+    }
+
+    /// A subcommand against a server, without a key set.
+    pub fn bare(subcommand: &str, server: &str) -> Self {
+        Self { words: vec![subcommand.to_owned()], seconds: 0.0 }.with("--server", server)
     }
 
     /// An option with its value.

@@ -22,6 +22,8 @@ const START: Duration = Duration::from_secs(10);
 pub enum Door {
     /// A port on 127.0.0.1.
     Tcp(u16),
+    /// An address and a port.
+    At(SocketAddrV4),
     /// A Unix socket.
     Unix(PathBuf),
 }
@@ -37,15 +39,16 @@ impl Door {
     pub fn port(&self) -> u16 {
         match self {
             Self::Tcp(port) => *port,
+            Self::At(address) => address.port(),
             Self::Unix(_) => 0,
         }
     }
 
     fn is_open(&self) -> bool {
         match self {
-            Self::Tcp(port) => {
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-                TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+            Self::Tcp(port) => Self::At(SocketAddrV4::new(Ipv4Addr::LOCALHOST, *port)).is_open(),
+            Self::At(address) => {
+                TcpStream::connect_timeout(&SocketAddr::V4(*address), Duration::from_millis(200)).is_ok()
             }
             Self::Unix(path) => UnixStream::connect(path).is_ok(),
         }
@@ -56,6 +59,7 @@ impl fmt::Display for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(port) => write!(f, "127.0.0.1:{port}"),
+            Self::At(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -119,6 +123,7 @@ pub fn memcached(workspace: &Workspace, door: Door) -> Result<Option<Server>> {
     }
     match &door {
         Door::Tcp(port) => command.args(["-l", "127.0.0.1", "-p", &port.to_string()]),
+        Door::At(at) => command.args(["-l", &at.ip().to_string(), "-p", &at.port().to_string()]),
         Door::Unix(path) => command.arg("-s").arg(path).args(["-a", "0700"]),
     };
     let running = Running::spawn_to_file("memcached", &mut command, &log)?;
@@ -148,13 +153,26 @@ pub fn nutcracker(workspace: &Workspace, server: &Door) -> Result<Option<Server>
     Server::listening(running, door, &log).map(Some)
 }
 
+/// The same with its CQL store beside it at `cql`, whose file is in the folder `data`.
+pub fn devstore_with_cql(workspace: &Workspace, door: Door, cql: &Door, data: &Path) -> Result<Server> {
+    let mut command = Command::new(workspace.binary(Profile::Release, "weir-devstore")?);
+    command.args(["--listen", &door.to_string(), "--memory-mib", "256", "--connections", "60000"]);
+    command.args(["--cql", &cql.to_string()]);
+    // It listens for memcached when CQL is served.
+    Server::start_foreign(workspace, "weir-devstore", command.arg("--data").arg(data), door)
+}
+
 /// `weir-scenario raw-proxy`: the least that a proxy in user space costs.
 pub fn raw_proxy(workspace: &Workspace, door: Door, server: SocketAddrV4) -> Result<Server> {
-    let log = workspace.scratch("logs")?.join(format!("raw-proxy-{}.log", door.port()));
+    relay(workspace, "raw-proxy", door, &server.to_string())
+}
+
+/// The same as a way into a network namespace: a Unix socket is the same inside and outside. `server` is an address, or
+/// `unix:/path`.
+pub fn relay(workspace: &Workspace, name: &str, door: Door, server: &str) -> Result<Server> {
     let mut command = Command::new(workspace.binary(Profile::Release, "weir-scenario")?);
-    command.args(["raw-proxy", "--listen", &door.to_string(), "--server", &server.to_string()]);
-    let running = Running::spawn_to_file("raw-proxy", &mut command, &log)?;
-    Server::listening(running, door, &log)
+    command.args(["raw-proxy", "--listen", &door.to_string(), "--server", server]);
+    Server::start_foreign(workspace, name, &mut command, door)
 }
 
 /// One connection per server, as weir has; a backlog that takes the burst.

@@ -4,9 +4,12 @@
 
 mod cases;
 pub mod cql;
+pub mod dataplane;
+mod frame;
 mod measure;
 mod page;
 pub mod probes;
+mod rows;
 pub mod rpc;
 mod storms;
 
@@ -14,14 +17,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use self::cases::{CASES, Case, Contender};
 use self::measure::{Numbers, Rig, keep_best};
 use self::storms::{Burst, MemoryUse};
 use crate::netns::Isolation;
 use crate::proc;
-use crate::process;
 use crate::report::{Steps, heading};
 use crate::servers;
 use crate::workspace::Workspace;
@@ -70,7 +72,7 @@ impl Options {
 /// Runs the benchmark. A missed target is marked and is no error: benchmarks gate nothing.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let mut steps = Steps::new();
-    steps.step("build (release)", || build(workspace))?;
+    steps.step("build (release)", || frame::build(workspace, &["weir", "weir-scenario"]))?;
     let limit = servers::raise_open_files();
     println!("open files: {limit}");
     let others = proc::busy_for(Duration::from_secs(2));
@@ -102,17 +104,6 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         if missed == 0 { "every target is met".to_owned() } else { format!("{missed} targets are MISSED") }
     );
     Ok(true)
-}
-
-fn build(workspace: &Workspace) -> Result<()> {
-    let mut command = workspace.cargo();
-    command.args(["build", "--release", "-p", "weir", "-p", "weir-scenario"]);
-    let status =
-        process::stream("cargo", &mut command, Duration::from_secs(30 * 60), |_, line| eprintln!("{line}"))?;
-    if !status.success() {
-        bail!("the release build failed");
-    }
-    Ok(())
 }
 
 fn measure_all(

@@ -9,18 +9,17 @@ mod page;
 mod peers;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use self::around::{MemoryUse, Recovery, Sockets};
 use self::cases::{CASES, Case, Contender};
 use self::measure::{Numbers, Rig, keep_best};
 use self::peers::Peer;
-use super::{DISTURBED, ROUNDS, build};
-use crate::proc::{self, Others};
+use super::ROUNDS;
+use super::frame::{finish, prepare};
+use crate::proc::Others;
 use crate::report::Steps;
-use crate::servers;
 use crate::workspace::Workspace;
 
 /// Keys of a huge IN.
@@ -69,13 +68,7 @@ struct Results {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     peers::none_twice(&options.peers)?;
     let mut steps = Steps::new();
-    steps.step("build (release)", || build(workspace))?;
-    servers::raise_open_files();
-    let others_before = proc::busy_for(Duration::from_secs(2));
-    println!("other processes use {:.0} % of the cores", others_before * 100.0);
-    if others_before > DISTURBED {
-        println!("WARNING: this is no quiet machine; the numbers will say so");
-    }
+    let others_before = prepare(workspace, &mut steps, &["weir", "weir-scenario"])?;
     let (rounds, seconds) = if options.quick { (1, 1.0) } else { (options.rounds, 2.0) };
     let mut results = Results { rounds, seconds, others_before, ..Results::default() };
     let outcome = measure_all(workspace, options, &mut steps, &mut results);
@@ -86,19 +79,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         println!("note: {note}");
     }
     println!("other processes used {:.0} % of the cores meanwhile", results.others * 100.0);
-    if options.quick || !options.only.is_empty() {
-        println!("docs/benchmarks-cql.md is not written: that takes every case in full");
-    } else {
-        let path = workspace.root().join("docs/benchmarks-cql.md");
-        std::fs::write(&path, page::markdown(&results)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("wrote docs/benchmarks-cql.md");
-    }
-    match page::missed(&results) {
-        0 => println!("every target is met"),
-        missed => println!("{missed} targets are MISSED"),
-    }
-    Ok(true)
+    let whole = !options.quick && options.only.is_empty();
+    finish(workspace, "benchmarks-cql.md", whole, || page::markdown(&results), page::missed(&results))
 }
 
 fn measure_all(

@@ -201,7 +201,7 @@ pub fn markdown(results: &Results) -> Result<String> {
     for note in &results.notes {
         writeln!(page, "- {note}")?;
     }
-    if results.others.max(results.others_before) > super::DISTURBED {
+    if results.others.max(results.others_before) > crate::bench::DISTURBED {
         page.push_str("- **provisional**: this was no quiet machine\n");
     }
     page.push('\n');

@@ -6,16 +6,13 @@ mod page;
 mod rig;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use self::rig::{Cost, ProgramUse, Rig};
-use super::DISTURBED;
-use crate::proc::{self, Others};
-use crate::process;
+use super::frame::{finish, prepare};
+use crate::proc::Others;
 use crate::report::Steps;
-use crate::servers;
 use crate::workspace::Workspace;
 
 /// Rounds of a full run: the differences are small, and the machine's own noise is not.
@@ -110,13 +107,7 @@ struct Results {
 /// Runs the benchmark. A missed target is marked and is no error: benchmarks gate nothing.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let mut steps = Steps::new();
-    steps.step("build (release)", || build(workspace))?;
-    servers::raise_open_files();
-    let others_before = proc::busy_for(Duration::from_secs(2));
-    println!("other processes use {:.0} % of the cores", others_before * 100.0);
-    if others_before > DISTURBED {
-        println!("WARNING: this is no quiet machine; the numbers will say so");
-    }
+    let others_before = prepare(workspace, &mut steps, &["weir-probes", "weir-scenario"])?;
     let (rounds, seconds) = if options.quick { (1, 1.0) } else { (options.rounds, 2.0) };
     let mut results = Results { rounds, seconds, others_before, ..Results::default() };
     let outcome = measure_all(workspace, options, &mut steps, &mut results);
@@ -124,30 +115,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     outcome?;
     println!("{}", page::text(&results));
     println!("other processes used {:.0} % of the cores meanwhile", results.others * 100.0);
-    if options.quick || !options.only.is_empty() {
-        println!("docs/benchmarks-probes.md is not written: that takes every case in full");
-    } else {
-        let path = workspace.root().join("docs/benchmarks-probes.md");
-        std::fs::write(&path, page::markdown(&results)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("wrote docs/benchmarks-probes.md");
-    }
-    match page::missed(&results) {
-        0 => println!("every target is met"),
-        missed => println!("{missed} targets are MISSED"),
-    }
-    Ok(true)
-}
-
-fn build(workspace: &Workspace) -> Result<()> {
-    let mut command = workspace.cargo();
-    command.args(["build", "--release", "-p", "weir-probes", "-p", "weir-scenario"]);
-    let status =
-        process::stream("cargo", &mut command, Duration::from_secs(30 * 60), |_, line| eprintln!("{line}"))?;
-    if !status.success() {
-        bail!("the release build failed");
-    }
-    Ok(())
+    let whole = !options.quick && options.only.is_empty();
+    finish(workspace, "benchmarks-probes.md", whole, || page::markdown(&results), page::missed(&results))
 }
 
 fn measure_all(

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::cases::Contender;
-use super::rig::{Proxy, Rig, failures};
+use super::rig::{Proxy, Rig};
+use crate::bench::frame::failures;
 use crate::proc;
 use crate::scenario::{Scenario, number};
 use crate::servers::Server;

@@ -1,6 +1,8 @@
 //! What is measured for RPC and what weir has to reach: the table of targets, one row per claim. Ratios are weir against
 //! the bare pingora pass-through, or against no proxy, in the same run.
 
+use crate::bench::frame::Quantity;
+
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Contender {
@@ -57,8 +59,10 @@ impl Measure {
         Measure::ServiceCpu,
         Measure::LoadKeys,
     ];
+}
 
-    pub fn name(self) -> &'static str {
+impl Quantity for Measure {
+    fn name(self) -> &'static str {
         match self {
             Measure::P50 => "p50",
             Measure::P99 => "p99",
@@ -69,16 +73,14 @@ impl Measure {
         }
     }
 
-    /// The better of two runs: what disturbs a run only ever makes it worse.
-    pub fn better(self, a: f64, b: f64) -> f64 {
+    fn better(self, a: f64, b: f64) -> f64 {
         match self {
             Measure::Throughput | Measure::LoadKeys => a.max(b),
             _ => a.min(b),
         }
     }
 
-    /// A value with its unit.
-    pub fn show(self, value: f64) -> String {
+    fn show(self, value: f64) -> String {
         match self {
             Measure::Throughput | Measure::LoadKeys => {
                 format!("{}/s", crate::report::thousands(value.round() as u64))

@@ -8,18 +8,16 @@ mod page;
 mod rig;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use self::around::{Connections, MemoryUse};
 use self::cases::{CASES, Case, Contender};
-use self::rig::{Numbers, Rig, keep_best};
-use super::{DISTURBED, ROUNDS};
-use crate::proc::{self, Others};
-use crate::process;
+use self::rig::{Numbers, Rig};
+use super::ROUNDS;
+use super::frame::{finish, in_turns, prepare};
+use crate::proc::Others;
 use crate::report::Steps;
-use crate::servers;
 use crate::workspace::Workspace;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -57,44 +55,17 @@ struct Results {
 /// Runs the benchmark. A missed target is marked and is no error: benchmarks gate nothing.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let mut steps = Steps::new();
-    steps.step("build (release)", || build(workspace))?;
-    servers::raise_open_files();
-    let others_before = proc::busy_for(Duration::from_secs(2));
-    println!("other processes use {:.0} % of the cores", others_before * 100.0);
-    if others_before > DISTURBED {
-        println!("WARNING: this is no quiet machine; the numbers will say so");
-    }
+    let others_before = prepare(workspace, &mut steps, &["weir", "weir-scenario", "weir-passthrough"])?;
     let (rounds, seconds) = if options.quick { (1, 1.0) } else { (options.rounds, 2.0) };
     let mut results = Results { rounds, seconds, others_before, ..Results::default() };
     let outcome = measure_all(workspace, options, &mut steps, &mut results);
     steps.print();
     outcome?;
-    println!("{}", page::text(&results));
+    let rows = page::rows(&results);
+    println!("{}", rows.text());
     println!("other processes used {:.0} % of the cores meanwhile", results.others * 100.0);
-    if options.quick || !options.only.is_empty() {
-        println!("docs/benchmarks-rpc.md is not written: that takes every case in full");
-    } else {
-        let path = workspace.root().join("docs/benchmarks-rpc.md");
-        std::fs::write(&path, page::markdown(&results)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("wrote docs/benchmarks-rpc.md");
-    }
-    match page::missed(&results) {
-        0 => println!("every target is met"),
-        missed => println!("{missed} targets are MISSED"),
-    }
-    Ok(true)
-}
-
-fn build(workspace: &Workspace) -> Result<()> {
-    let mut command = workspace.cargo();
-    command.args(["build", "--release", "-p", "weir", "-p", "weir-scenario", "-p", "weir-passthrough"]);
-    let status =
-        process::stream("cargo", &mut command, Duration::from_secs(30 * 60), |_, line| eprintln!("{line}"))?;
-    if !status.success() {
-        bail!("the release build failed");
-    }
-    Ok(())
+    let whole = !options.quick && options.only.is_empty();
+    finish(workspace, "benchmarks-rpc.md", whole, || page::markdown(&results), rows.missed())
 }
 
 fn measure_all(
@@ -107,8 +78,12 @@ fn measure_all(
     let servers = rig.pids();
     let before = Others::watch(&servers);
     for case in CASES.iter().filter(|case| options.wants(case.id)) {
-        let numbers =
-            steps.step(&format!("{}: {}", case.id, case.title), || in_turns(&rig, case, results))?;
+        let (rounds, seconds) = (results.rounds, results.seconds);
+        let numbers = steps.step(&format!("{}: {}", case.id, case.title), || {
+            in_turns(rounds, case.contenders(), Contender::name, |contender| {
+                rig.measure(case, contender, seconds).with_context(|| case.id)
+            })
+        })?;
         results.cases.push((case, numbers));
     }
     results.others = Others::watch(&servers).share_since(before);
@@ -134,25 +109,4 @@ fn measure_all(
         })?;
     }
     Ok(())
-}
-
-/// Each contender once per round, another one first in each, so that none has the quiet moments for itself.
-fn in_turns(rig: &Rig, case: &Case, results: &Results) -> Result<BTreeMap<Contender, Numbers>> {
-    let mut best: BTreeMap<Contender, Numbers> = BTreeMap::new();
-    let contenders = case.contenders();
-    for round in 1..=results.rounds as usize {
-        for turn in 0..contenders.len() {
-            let contender = contenders[(turn + round) % contenders.len()];
-            let numbers = rig
-                .measure(case, contender, results.seconds)
-                .with_context(|| format!("{} in {}", contender.name(), case.id))?;
-            let shown: Vec<String> = numbers
-                .iter()
-                .map(|(measure, value)| format!("{} {}", measure.name(), measure.show(*value)))
-                .collect();
-            println!("  round {round} {:10} {}", contender.name(), shown.join(", "));
-            keep_best(best.entry(contender).or_default(), &numbers);
-        }
-    }
-    Ok(best)
 }

@@ -10,11 +10,10 @@ use super::Results;
 use super::around::{Connections, MemoryUse};
 use super::cases::{Contender, Measure};
 use super::rig::{KEY_MICROS, WORKERS};
+use crate::bench::frame::Quantity as _;
+use crate::bench::rows::{Row, Rows};
 use crate::proc;
-use crate::report::{Table, thousands};
-
-const MET: &str = "MET";
-const MISSED: &str = "**MISSED**";
+use crate::report::thousands;
 
 /// weir's default (docs/configuration.md).
 const CONNECTIONS: usize = 2;
@@ -22,18 +21,8 @@ const CONNECTIONS: usize = 2;
 /// Memory above idle, as so many times the larger message.
 const MEMORY_MAX: f64 = 3.0;
 
-/// One line of a table.
-struct Row {
-    case: String,
-    measure: String,
-    /// One for each contender.
-    cells: Vec<String>,
-    target: String,
-    /// `None` when nothing is claimed.
-    met: Option<&'static str>,
-}
-
-fn rows(results: &Results) -> Vec<Row> {
+/// All rows of a run.
+pub fn rows(results: &Results) -> Rows {
     let mut rows = Vec::new();
     for (case, numbers) in &results.cases {
         for measure in Measure::ALL {
@@ -57,7 +46,7 @@ fn rows(results: &Results) -> Vec<Row> {
                 measure: measure.name().into(),
                 cells: Contender::ALL.map(shown).into(),
                 target: targets.iter().map(|target| target.show()).collect::<Vec<_>>().join("; "),
-                met: (!targets.is_empty()).then_some(if met { MET } else { MISSED }),
+                met: (!targets.is_empty()).then_some(met),
             });
         }
     }
@@ -80,7 +69,7 @@ fn rows(results: &Results) -> Vec<Row> {
         },
         |memory| memory.times() <= MEMORY_MAX,
     ));
-    rows
+    Rows { contenders: Contender::ALL.map(Contender::name).into(), rows }
 }
 
 /// What the memory was measured with.
@@ -107,51 +96,13 @@ fn special<T>(
         measure: measure.into(),
         cells: Contender::ALL.map(text).into(),
         target,
-        met: Some(if met(weir) { MET } else { MISSED }),
+        met: Some(met(weir)),
     })
 }
 
 /// Two digits that mean something, also for a hundredth.
 fn ratio_text(ratio: f64) -> String {
     if ratio < 0.1 { format!("{ratio:.3}") } else { format!("{ratio:.2}") }
-}
-
-fn claims(results: &Results) -> Table {
-    let mut table = Table::new(head(&["target", "verdict"]));
-    for row in rows(results) {
-        if let Some(met) = row.met {
-            table.row([row.case, row.measure].into_iter().chain(row.cells).chain([row.target, met.into()]));
-        }
-    }
-    table
-}
-
-fn others(results: &Results) -> Table {
-    let mut table = Table::new(head(&[]));
-    for row in rows(results).into_iter().filter(|row| row.met.is_none()) {
-        table.row([row.case, row.measure].into_iter().chain(row.cells));
-    }
-    table
-}
-
-fn head(last: &[&'static str]) -> Vec<&'static str> {
-    let names = Contender::ALL.map(Contender::name);
-    ["case", "measure"].into_iter().chain(names).chain(last.iter().copied()).collect()
-}
-
-/// How many claims do not hold.
-pub fn missed(results: &Results) -> usize {
-    rows(results).iter().filter(|row| row.met == Some(MISSED)).count()
-}
-
-/// For the terminal.
-pub fn text(results: &Results) -> String {
-    let claims = claims(results).text().replace("**", "");
-    if results.cases.is_empty() {
-        claims
-    } else {
-        format!("{claims}\nalso measured:\n{}", others(results).text())
-    }
 }
 
 /// For `docs/benchmarks-rpc.md`.
@@ -180,17 +131,11 @@ pub fn markdown(results: &Results) -> Result<String> {
         results.others_before * 100.0,
         results.others * 100.0,
     )?;
-    if results.others.max(results.others_before) > super::DISTURBED {
+    if results.others.max(results.others_before) > crate::bench::DISTURBED {
         page.push_str("- **provisional**: this was no quiet machine\n");
     }
     page.push('\n');
-    page.push_str(&claims(results).markdown());
-    let missed = missed(results);
-    if missed > 0 {
-        writeln!(page, "\n{missed} targets are missed in this run; they are marked.")?;
-    }
-    page.push_str("\n## Also measured\n\n");
-    page.push_str(&others(results).markdown());
+    page.push_str(&rows(results).markdown());
     page.push_str(
         "\nAgain, or one case only:\n\n```\ncargo xtask bench rpc\ncargo xtask bench rpc --quick --only grpc-1x64\n```\n",
     );
@@ -216,13 +161,13 @@ mod tests {
 
     #[test]
     fn a_missed_target_is_marked_and_measured_against_whom_it_names() {
-        assert_eq!(missed(&results("grpc-1x1", Measure::P50, 110.0)), 0);
+        assert_eq!(rows(&results("grpc-1x1", Measure::P50, 110.0)).missed(), 0);
         let bad = results("grpc-1x1", Measure::P50, 120.0);
-        assert_eq!(missed(&bad), 1);
+        assert_eq!(rows(&bad).missed(), 1);
         let page = markdown(&bad).unwrap();
         assert!(page.contains("| 100 us | - | 120 us (1.20 x) | <= 1.1 x pingora | **MISSED** |"), "{page}");
         let large = results("large", Measure::P50, 40.0);
-        assert_eq!(missed(&large), 0);
+        assert_eq!(rows(&large).missed(), 0);
         let page = markdown(&large).unwrap();
         assert!(
             page.contains("| 50 us | 100 us (2.00 x) | - | 40 us (0.80 x) | <= 0.8 x direct | MET |"),
@@ -237,9 +182,9 @@ mod tests {
         results.connections.insert(Contender::Weir, seen(2));
         let memory = |peak| MemoryUse { idle: 10_000, peak, request: 1_024, reply: 1_024_000 };
         results.memory.insert(Contender::Weir, memory(13_000));
-        assert_eq!(missed(&results), 0);
+        assert_eq!(rows(&results).missed(), 0);
         results.connections.insert(Contender::Weir, seen(3));
         results.memory.insert(Contender::Weir, memory(13_100));
-        assert_eq!(missed(&results), 2);
+        assert_eq!(rows(&results).missed(), 2);
     }
 }

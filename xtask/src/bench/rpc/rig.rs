@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::cases::{Case, Contender, Load, Measure};
+use crate::bench::frame::failures;
 use crate::scenario::{KEYS, Scenario, number};
 use crate::servers::{Door, Server, Weir};
 use crate::workspace::{Profile, Workspace};
@@ -192,22 +193,6 @@ fn numbers(report: &Value) -> Result<Numbers> {
         numbers.insert(Measure::ProxyCpu, cpu);
     }
     Ok(numbers)
-}
-
-/// A fast wrong answer is no answer.
-pub fn failures(report: &Value) -> Result<()> {
-    for count in ["failed", "missing", "wrong"] {
-        let found = number(report, count)?;
-        ensure!(found == 0.0, "{found} were {count}: {}", report["errors"]);
-    }
-    Ok(())
-}
-
-/// Keeps the best of what was measured so far.
-pub fn keep_best(best: &mut Numbers, new: &Numbers) {
-    for (measure, value) in new {
-        best.entry(*measure).and_modify(|old| *old = measure.better(*old, *value)).or_insert(*value);
-    }
 }
 
 #[cfg(test)]
