@@ -1,5 +1,8 @@
 //! One suite of the test command: run it, count what ran, keep what it skipped. Counts come from cargo's own
 //! `test result:` lines; a suite that is no cargo test counts as one. A suite in which nothing ran has failed.
+//!
+//! Tests that fail run a second time by themselves, as with nextest's retries: many wait for real servers, next to whatever else
+//! the machine does. One that passes then has passed, and is listed by name as one that failed at first, with what it said.
 
 use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -13,6 +16,12 @@ use crate::report::{Table, heading, seconds};
 
 /// How often a suite that is still running says so.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Of more failed tests than these in one command none runs again: that is no accident.
+const AGAIN_MAX: usize = 5;
+
+/// Lines kept of what the failed tests of one command said, to be shown again at the end.
+const SAID_MAX: usize = 120;
 
 /// A line of a test that begins like this says that it skipped itself and why.
 const SKIP_MARK: &str = "SKIPPED:";
@@ -55,6 +64,22 @@ struct Report {
     note: String,
     took: Duration,
     skips: Vec<String>,
+    /// Tests that failed at first and passed by themselves.
+    flaky: Vec<String>,
+    /// What failed tests said.
+    said: Vec<String>,
+}
+
+/// What one command of a suite did.
+#[derive(Default)]
+struct Ran {
+    counts: Counts,
+    /// Names of the tests that failed.
+    failed: Vec<String>,
+    skips: Vec<String>,
+    said: Vec<String>,
+    /// Why there is nothing to count, where the command itself failed.
+    broken: Option<String>,
 }
 
 /// Runs suites one after the other and keeps their reports.
@@ -97,7 +122,8 @@ impl Suites {
                 String::new()
             }
         };
-        self.keep(Report { name: name.to_owned(), counts, note, took: begun.elapsed(), skips });
+        let (took, flaky, said) = (begun.elapsed(), vec![], vec![]);
+        self.keep(Report { name: name.to_owned(), counts, note, took, skips, flaky, said });
     }
 
     /// A suite of cargo tests: one or more `cargo test` commands.
@@ -111,44 +137,23 @@ impl Suites {
             note: String::new(),
             took: begun.elapsed(),
             skips: vec![],
+            flaky: vec![],
+            said: vec![],
         };
         for mut command in commands {
-            let (mut counts, mut failed) = (Counts::default(), Vec::new());
-            let status = process::stream("cargo", &mut command, limit, |_, line| {
-                println!("{line}");
-                if let Some(result) = parse_result(line) {
-                    counts.add(result);
-                }
-                if let Some(test) = failed_test(line)
-                    && !failed.contains(&test)
-                {
-                    failed.push(test);
-                }
-                if let Some(reason) = ignored_test(line) {
-                    // Counted by cargo already.
-                    report.skips.push(reason);
-                }
-                if let Some(reason) = skip_reason(line)
-                    && !report.skips.contains(&reason)
-                {
-                    counts.skipped += 1;
-                    report.skips.push(reason);
-                }
-            });
-            match status {
-                Ok(status) if status.success() => {}
-                // A build that fails, or a test binary that dies, leaves no line to count.
-                Ok(status) if counts.failed == 0 => {
-                    counts.failed = 1;
-                    report.note = format!("cargo ended with {status}");
-                }
-                Ok(_) => report.note = failed.join(", "),
-                Err(error) => {
-                    counts.failed += 1;
-                    report.note = format!("{error:#}");
-                }
+            let again = again(&command);
+            let mut ran = ran(&mut command, limit, &mut report.skips);
+            report.said.append(&mut ran.said);
+            if ran.broken.is_none() && (1..=AGAIN_MAX).contains(&ran.failed.len()) {
+                println!("    again, by themselves: {}", ran.failed.join(", "));
+                ran = second_try(ran, again, limit, &mut report);
             }
-            report.counts.add(counts);
+            match ran.broken {
+                Some(why) => report.note = why,
+                None if ran.counts.failed > 0 => report.note = ran.failed.join(", "),
+                None => {}
+            }
+            report.counts.add(ran.counts);
         }
         // a test that says why it did not run is in the table of skips
         if report.counts.passed + report.counts.failed + report.counts.skipped == 0 {
@@ -196,10 +201,97 @@ impl Suites {
                 println!("  {suite}: {reason}");
             }
         }
+        for report in self.reports.iter().filter(|report| !report.said.is_empty()) {
+            println!("\n{}: what failed tests said", report.name);
+            report.said.iter().for_each(|line| println!("  {line}"));
+        }
+        for report in self.reports.iter().filter(|report| !report.flaky.is_empty()) {
+            println!("{}: failed at first, passed by itself: {}", report.name, report.flaky.join(", "));
+        }
         println!("all in {}", seconds(self.begun.elapsed()));
         println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
         sum.failed == 0
     }
+}
+
+/// The same command, not run yet.
+fn again(command: &Command) -> Command {
+    let mut again = Command::new(command.get_program());
+    again.args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        again.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => again.env(name, value),
+            None => again.env_remove(name),
+        };
+    }
+    again
+}
+
+/// Runs a `cargo test` and reads what it prints.
+fn ran(command: &mut Command, limit: Duration, known: &mut Vec<String>) -> Ran {
+    let mut ran = Ran::default();
+    let mut in_failures = false;
+    let status = process::stream("cargo", command, limit, |_, line| {
+        println!("{line}");
+        if let Some(result) = parse_result(line) {
+            ran.counts.add(result);
+            in_failures = false;
+        }
+        in_failures |= line == "failures:";
+        if in_failures && ran.said.len() < SAID_MAX {
+            ran.said.push(line.to_owned());
+        }
+        if let Some(test) = failed_test(line)
+            && !ran.failed.contains(&test)
+        {
+            ran.failed.push(test);
+        }
+        // Counted by cargo already.
+        ran.skips.extend(ignored_test(line));
+        if let Some(reason) = skip_reason(line)
+            && !ran.skips.contains(&reason)
+            && !known.contains(&reason)
+        {
+            ran.counts.skipped += 1;
+            ran.skips.push(reason);
+        }
+    });
+    known.append(&mut ran.skips);
+    match status {
+        Ok(status) if status.success() => {}
+        // A build that fails, or a test binary that dies, leaves no line to count.
+        Ok(status) if ran.counts.failed == 0 => {
+            ran.counts.failed = 1;
+            ran.broken = Some(format!("cargo ended with {status}"));
+        }
+        Ok(_) => {}
+        Err(error) => {
+            ran.counts.failed += 1;
+            ran.broken = Some(format!("{error:#}"));
+        }
+    }
+    ran
+}
+
+/// The failed tests of a command once more, and what is left of its failures.
+fn second_try(first: Ran, mut command: Command, limit: Duration, report: &mut Report) -> Ran {
+    if !command.get_args().any(|argument| argument == "--") {
+        command.arg("--");
+    }
+    command.arg("--exact").args(&first.failed);
+    let mut second = ran(&mut command, limit, &mut Vec::new());
+    report.said.append(&mut second.said);
+    // Two tests of one name in two binaries are both run: what passes must be as many as had failed.
+    let whole = second.broken.is_none() && second.counts.failed == 0;
+    if whole && second.counts.passed >= first.counts.failed {
+        report.flaky.extend(first.failed.iter().cloned());
+        let counts = Counts { passed: first.counts.passed + first.counts.failed, failed: 0, ..first.counts };
+        return Ran { counts, ..Ran::default() };
+    }
+    Ran { counts: first.counts, failed: first.failed, broken: second.broken, ..Ran::default() }
 }
 
 fn outcome(counts: Counts) -> &'static str {
@@ -312,6 +404,48 @@ mod tests {
     #[test]
     fn a_build_that_fails_is_a_failure() {
         assert_eq!(counts_of("echo 'error: could not compile' >&2; exit 101").failed, 1);
+    }
+
+    /// A command that fails as long as the file is there, and takes it away.
+    fn fails_once(file: &std::path::Path, rest: &str) -> Command {
+        let file = file.display();
+        let mut command = shell(&format!(
+            "echo \"asked: $*\"; if rm {file} 2>/dev/null; then echo 'test a::b ... FAILED'; echo 'failures:'; echo 'because'; \
+             echo 'test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out'; exit 101; fi; {rest}"
+        ));
+        command.args(["sh", "--"]);
+        command
+    }
+
+    #[test]
+    fn a_test_that_passes_by_itself_has_passed_and_is_told() {
+        let folder = crate::servers::PrivateFolder::new("flaky").unwrap();
+        let file = folder.file("there");
+        std::fs::write(&file, "").unwrap();
+        let good = "echo 'test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 4 filtered out'";
+        let mut suites = Suites::new();
+        suites.cargo("probe", vec![fails_once(&file, good)], Duration::from_secs(10));
+        let report = &suites.reports[0];
+        assert_eq!(report.counts, Counts { passed: 5, failed: 0, skipped: 0 });
+        assert_eq!(report.flaky, ["a::b"]);
+        assert_eq!(report.said, ["failures:", "because"]);
+        assert_eq!(report.note, "");
+    }
+
+    #[test]
+    fn a_test_that_fails_twice_or_does_not_run_again_has_failed() {
+        let bad = "echo 'test a::b ... FAILED'; echo 'test result: FAILED. 0 passed; 1 failed; 0 ignored'; exit 101";
+        let none = "echo 'test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 5 filtered out'";
+        let folder = crate::servers::PrivateFolder::new("failed").unwrap();
+        let file = folder.file("there");
+        for second in [bad, none, "exit 101"] {
+            std::fs::write(&file, "").unwrap();
+            let mut suites = Suites::new();
+            suites.cargo("probe", vec![fails_once(&file, second)], Duration::from_secs(10));
+            let report = &suites.reports[0];
+            assert_eq!(report.counts, Counts { passed: 4, failed: 1, skipped: 0 }, "{second}");
+            assert!(report.flaky.is_empty() && !report.note.is_empty(), "{second}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use weir_engine::admit::Budgets;
 use weir_engine::correlate::Correlator;
 use weir_engine::cql::Writes;
@@ -83,7 +84,10 @@ fn start(args: RunArgs) -> Result<ExitCode, anyhow::Error> {
     let board = Arc::new(Board::new(InForce { settings, config, denied: desk.denied(now), drain: None }));
 
     let answers = Answers::default();
-    let probes = process.attribution.as_ref().and_then(|address| ask_at(address, telemetry.clone(), clock));
+    let probes = process.attribution.as_ref().and_then(|address| {
+        let timeout = Duration::from_micros(process.attribution_timeout.0);
+        ask_at(address, timeout, telemetry.clone(), clock)
+    });
     let attribution = match Attribution::spawn(answers.deliver(), probes) {
         Ok(attribution) => Some(attribution),
         Err(error) => {
@@ -262,7 +266,7 @@ impl Answers {
 }
 
 /// The socket of weir-probes, with what comes of asking counted and, where it fails, logged.
-fn ask_at(address: &Address, telemetry: Arc<Telemetry>, clock: Clock) -> Option<Probes> {
+fn ask_at(address: &Address, timeout: Duration, telemetry: Arc<Telemetry>, clock: Clock) -> Option<Probes> {
     let Address::Unix { path } = address else { return None }; // the configuration's own check saw to it
     let shown = address.to_string();
     let report = move |result: AskResult, questions: u64, why: Option<&str>| {
@@ -275,7 +279,7 @@ fn ask_at(address: &Address, telemetry: Arc<Telemetry>, clock: Clock) -> Option<
             telemetry.events().emit(&event, seconds(clock.now()));
         }
     };
-    Some(Probes::at(Path::new(&**path), Box::new(report)))
+    Some(Probes::at(Path::new(&**path), timeout, Box::new(report)))
 }
 
 /// Opens every listener, those a service manager passed on included.

@@ -1,7 +1,7 @@
 //! Asks `weir-probes` for the process at the other end of connections, over its attribution socket (key `attribution`).
 //!
 //! It is asked before `/proc` is walked, and what it does not know is looked for there as without it: nothing depends on it.
-//! A batch waits at most [`ASK_TIMEOUT`] for it, on the attribution thread; the accept path never does. After a failure it
+//! A batch waits at most `attribution_timeout` for it, on the attribution thread; the accept path never does. After a failure it
 //! is left alone for a while ([`REST_MIN`] to [`REST_MAX`]).
 //!
 //! An answer carries its age, so that the receiver can tell whether the connection was open when it was seen. That it is not
@@ -20,8 +20,6 @@ use weir_attribution::{
 };
 use weir_telemetry::AskResult;
 
-/// Longest time that a batch waits for answers. What is not answered by then is looked for in `/proc`.
-pub const ASK_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long nothing is asked after a first failure.
 pub const REST_MIN: Duration = Duration::from_secs(1);
 /// How long at most: each failure doubles it.
@@ -33,6 +31,7 @@ pub type Report = Box<dyn Fn(AskResult, u64, Option<&str>) + Send>;
 /// The socket of `weir-probes`, connected when it is needed.
 pub struct Probes {
     path: PathBuf,
+    timeout: Duration,
     report: Report,
     stream: Option<UnixStream>,
     rest_until: Option<Instant>,
@@ -58,13 +57,14 @@ struct Failure {
 }
 
 impl Probes {
-    /// Asks nothing yet.
+    /// Asks nothing yet. What is not answered within `timeout` is looked for in `/proc`.
     #[must_use]
-    pub fn at(path: &Path, report: Report) -> Probes {
+    pub fn at(path: &Path, timeout: Duration, report: Report) -> Probes {
         // The series are there from the beginning.
         AskResult::ALL.iter().for_each(|result| report(*result, 0, None));
         Probes {
             path: path.to_path_buf(),
+            timeout,
             report,
             stream: None,
             rest_until: None,
@@ -95,7 +95,7 @@ impl Probes {
             (self.report)(AskResult::Resting, questions.len() as u64, None);
             return Vec::new();
         }
-        let deadline = now + ASK_TIMEOUT;
+        let deadline = now + self.timeout;
         let mut all = Vec::with_capacity(questions.len());
         let mut counts = [0_u64; AskResult::COUNT];
         // Without questions there is still the greeting.
@@ -268,7 +268,7 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 fn lost(error: &io::Error, before_answer: bool) -> Failure {
     match error.kind() {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => {
-            let why = format!("no answer within {ASK_TIMEOUT:?}");
+            let why = "no answer within attribution_timeout".to_owned();
             Failure { result: AskResult::Late, why, before_answer: false }
         }
         _ => Failure { result: AskResult::Unreachable, why: error.to_string(), before_answer },

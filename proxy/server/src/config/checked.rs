@@ -95,6 +95,8 @@ pub struct ProcessConfig {
     pub busy_poll: Span,
     /// The socket of `weir-probes` that is asked whose connections are; without it only `/proc` is.
     pub attribution: Option<Address>,
+    /// Longest time that new connections wait for its answer.
+    pub attribution_timeout: Span,
     /// Callers that get a label value of their own; the rest is `_other`.
     pub max_callers: u32,
     /// Requests with an id that are remembered at once.

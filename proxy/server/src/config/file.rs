@@ -104,6 +104,7 @@ pub fn default_process(host: &Host) -> ProcessDraft {
         drain_timeout: Span::secs(30),
         busy_poll: Span(28),
         attribution: None,
+        attribution_timeout: Span::millis(100),
         max_callers: 64,
         correlated_requests_max: 65_536,
         correlation_notes_max: 4_096,

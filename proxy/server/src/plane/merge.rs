@@ -313,6 +313,7 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
         ("max_callers", f64::from(config.process.max_callers)),
         ("drain_timeout", seconds(config.process.drain_timeout)),
         ("busy_poll", seconds(config.process.busy_poll)),
+        ("attribution_timeout", seconds(config.process.attribution_timeout)),
         ("reply_bytes_max", settings.reply_bytes_max.0 as f64),
         ("input_bytes_max", settings.input_bytes_max.0 as f64),
     ];

@@ -95,7 +95,18 @@ pub static PROCESS: &[Key<ProcessDraft>] = &[
         Tighter::Neither,
         "The attribution socket of `weir-probes` on this machine, `\"unix:/path\"`. Of new TCP connections it is asked \
          which process they are from, which it knows also where weir may not look (other users' processes) or comes too \
-         late. What it does not know or does not answer within 100 ms weir looks for itself, as without this key."
+         late. What it does not know or does not answer within `attribution_timeout` weir looks for itself, as without \
+         this key."
+    ),
+    key!(
+        ProcessDraft,
+        "attribution_timeout",
+        process.attribution_timeout,
+        Kind::Duration(Span::millis(1), Span::secs(60)),
+        Absent::Default,
+        Tighter::Less,
+        "With `attribution`: the longest wait for `weir-probes`, of the thread that names callers. No request waits for it; \
+         until a caller is named, its requests are its listener's."
     ),
     key!(
         ProcessDraft,
