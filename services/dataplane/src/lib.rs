@@ -6,6 +6,7 @@
 //! a mistake ([`unbounded`]), for the story and its tests only.
 
 mod accept;
+pub mod bulk;
 pub mod cache;
 pub mod metrics;
 pub mod migrate;

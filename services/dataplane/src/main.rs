@@ -2,6 +2,7 @@
 
 use clap::Parser as _;
 use std::process::ExitCode;
+use weir_dataplane::bulk::slice;
 use weir_dataplane::options::{Cli, Command};
 use weir_dataplane::{migrate, serve, world};
 
@@ -11,6 +12,10 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => arguments.threads.clamp(1, 64),
         Command::Migrate(_) | Command::Seed(_) | Command::World(_) => 1,
     };
+    if let Command::Serve(_) = &cli.command {
+        // Of the threads started below, too. Where it is refused they are threads like others.
+        let _ = slice::short();
+    }
     let mut builder = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),

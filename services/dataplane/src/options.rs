@@ -30,7 +30,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Answer calls.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Make the tables, or what they lack.
     Migrate(MigrateArgs),
     /// Fill the database with a synthetic world; the same seed makes the same world
@@ -151,6 +151,12 @@ pub struct ServeArgs {
     /// Threads
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
+    /// Threads for calls of more than --bulk-keys keys, which give way to the others (niceness 5); 0: none of their own
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub bulk_threads: usize,
+    /// See --bulk-threads
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub bulk_keys: usize,
     /// Connections of callers at once; more are closed
     #[arg(long, value_name = "N", default_value_t = 1_024)]
     pub connections_max: usize,
@@ -172,7 +178,7 @@ pub struct ServeArgs {
     /// Statements under way at once for one call
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub database_queries_per_request: usize,
-    /// Connections to memcached
+    /// Connections to memcached; calls of more than --bulk-keys keys have half as many of their own
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub cache_connections: usize,
     /// Cache commands that may wait for a connection; when more would, a read goes on without the cache
@@ -363,6 +369,8 @@ impl ServeArgs {
             }
         };
         within(&mut problems, "--threads", self.threads as u64, 1, 64);
+        within(&mut problems, "--bulk-threads", self.bulk_threads as u64, 0, 64);
+        within(&mut problems, "--bulk-keys", self.bulk_keys as u64, 1, 10_000_000);
         within(&mut problems, "--connections-max", self.connections_max as u64, 1, 1_000_000);
         within(&mut problems, "--requests-max", self.requests_max as u64, 1, 1_000_000);
         within(&mut problems, "--keys-per-request-max", self.keys_per_request_max as u64, 1, 10_000_000);

@@ -1,10 +1,11 @@
 //! The process: connects, listens, serves, and ends after the calls under way.
 
 use crate::accept;
+use crate::bulk::{self, Bulk};
 use crate::cache::Cache;
 use crate::metrics::Metrics;
 use crate::migrate;
-use crate::options::{ServeArgs, Settings};
+use crate::options::{Database, ServeArgs, Settings};
 use crate::read::{Bounds, Reads};
 use crate::service::{DataPlane, Front, Gate};
 use crate::store::Store;
@@ -45,6 +46,8 @@ pub struct Running {
     drain: Duration,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     scrapes: Option<JoinHandle<()>>,
+    /// Held for its drop: the last calls have ended, or their time is over.
+    _bulk: Option<bulk::Threads>,
 }
 
 /// `weir-dataplane serve`.
@@ -103,7 +106,12 @@ pub async fn start(settings: &Settings) -> Result<Running> {
     };
     let reads =
         Arc::new(Reads::new(store, cache, Bounds::from(bounds), bounds.cache_fills_max, metrics.clone()));
-    let plane = DataPlane { reads: reads.clone(), gate: Gate::new(bounds, metrics.clone()), unbounded };
+    let bulk = match bounds.bulk_threads {
+        0 => None,
+        threads => Some(bulk(settings, &database, &reads, threads).await?),
+    };
+    let (threads, bulk) = bulk.unzip();
+    let plane = DataPlane { reads: reads.clone(), bulk, gate: Gate::new(bounds, metrics.clone()), unbounded };
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("listening at {}", settings.listen))?;
@@ -127,7 +135,28 @@ pub async fn start(settings: &Settings) -> Result<Running> {
     }
     let drain = Duration::from_millis(bounds.deadline_ms) + DRAIN_SPARE;
     let server = tokio::spawn(server);
-    Ok(Running { address, metrics_address, reads, metrics, stop, drain, server, scrapes })
+    Ok(Running { address, metrics_address, reads, metrics, stop, drain, server, scrapes, _bulk: threads })
+}
+
+/// Threads, a session and cache connections for calls of many keys.
+async fn bulk(
+    settings: &Settings,
+    database: &Database,
+    reads: &Arc<Reads>,
+    threads: usize,
+) -> Result<(bulk::Threads, Bulk)> {
+    let (threads, bounds) = (bulk::Threads::start(threads)?, &settings.bounds);
+    let (reads, database, memcached) = (reads.clone(), database.clone(), settings.memcached.clone());
+    let (connections, queue) = ((bounds.cache_connections / 2).max(1), bounds.cache_queue_max);
+    let timeout = Duration::from_millis(bounds.cache_timeout_ms);
+    let own = async move {
+        let store = reads.store.connect_beside(&database).await?;
+        let cache = Cache::start(&memcached, connections, queue, timeout, reads.metrics.clone());
+        Ok(Arc::new(reads.beside(Arc::new(store), Arc::new(cache))))
+    };
+    let own = threads.connect(own).await?;
+    let calls = threads.calls(bounds.bulk_keys, own)?;
+    Ok((threads, calls))
 }
 
 impl Running {

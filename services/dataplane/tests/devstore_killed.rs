@@ -25,7 +25,7 @@ const DOWN: Duration = Duration::from_millis(500);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_load_loses_nothing_that_was_acknowledged() {
     let mut servers = Servers::devstore();
-    let world = World::start(&servers, "killed", &["--ttl=3600"]).await;
+    let world = World::start(&servers, "killed", &["--ttl=3600", "--cache-timeout-ms=10000"]).await;
     let mut known = Vec::new();
     for number in 0..20 {
         known.push(world.post(ANN, &number.to_string(), "").await);

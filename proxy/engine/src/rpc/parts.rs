@@ -1,5 +1,6 @@
 //! What is sent when, and what came of it: whole calls while fewer than `calls_in_flight` are with the servers, parts of
-//! split calls while a server has fewer than `chunks_in_flight` and their call fewer than `chunk_window`.
+//! split calls while a server has fewer than `chunks_in_flight` (beside whole calls, `chunks_beside_calls`) and their call fewer
+//! than `chunk_window`.
 //!
 //! Both wait in fair queues (deficit round robin over principals, then calls, charged by keys), but not in the same one:
 //! a small call never waits behind parts here, and behind no more of them than the budget at the server. While answers
@@ -122,9 +123,9 @@ impl RpcEngine {
             return None;
         }
         service.counts.retries += 1;
-        let server = service.another(old, chunk).unwrap_or(old);
+        let server = service.another(old, chunk, now).unwrap_or(old);
         service.leave(old, chunk, keys);
-        service.enter(server, chunk);
+        service.enter(server, chunk, now);
         service.servers[server as usize].spend(call.known, keys);
         service.budget.asked(now);
         call.in_flight[place] = InFlight { index: part.index, server, keys, attempts: attempts + 1 };
@@ -176,7 +177,7 @@ impl RpcEngine {
         if crowded && oldest.is_none_or(|oldest| !service.bulk.contains(oldest)) {
             return false;
         }
-        let Some(server) = service.for_chunk() else { return false };
+        let Some(server) = service.for_chunk(now) else { return false };
         let (id, principal) = match oldest.filter(|_| crowded) {
             Some(oldest) => {
                 service.bulk.remove(oldest);
@@ -204,7 +205,7 @@ impl RpcEngine {
         let call = self.calls.get_mut(id)?;
         let keys = call.keys_of(index);
         let service = &mut self.services[call.service];
-        service.enter(server, call.stage == Stage::Split);
+        service.enter(server, call.stage == Stage::Split, now);
         service.servers[server as usize].spend(call.known, keys);
         service.budget.asked(now);
         let known = &mut self.callers.known[call.known as usize];

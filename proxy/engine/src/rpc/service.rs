@@ -5,11 +5,15 @@ use crate::ledger::Outcome;
 use crate::queue::FairQueue;
 use crate::retry_budget::RetryBudget;
 use crate::settings::{Address, ServiceSettings};
+use crate::units::{Instant, Span};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 /// Operations a principal may spend per round of the fair queues: about one part of a split call.
 const QUANTUM: u64 = 100;
+
+/// After so long without a whole call a server has parts for itself.
+const ALONE_AFTER: Span = Span::millis(20);
 
 /// One server.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) struct Server {
     /// Calls and parts it works on.
     pub(super) calls: u32,
     pub(super) chunks: u32,
+    /// When it was last given a whole call.
+    asked: Option<Instant>,
     /// Operations it works on, and all it was ever passed.
     pub(super) operations: u64,
     pub(super) operations_total: u64,
@@ -39,6 +45,7 @@ impl Server {
             listed: true,
             calls: 0,
             chunks: 0,
+            asked: None,
             operations: 0,
             operations_total: 0,
             spent: Vec::new(),
@@ -61,6 +68,13 @@ impl Server {
             *spent = spent.saturating_sub(operations);
         }
         self.operations_total = self.operations_total.saturating_sub(operations);
+    }
+
+    /// How many parts it may work on just now: few beside other calls, which then find it nearly free.
+    fn chunks_max(&self, settings: &ServiceSettings, now: Instant) -> u32 {
+        let recent = self.asked.is_some_and(|asked| now.since(asked) < ALONE_AFTER);
+        let beside = if recent || self.calls > 0 { settings.chunks_beside_calls } else { u32::MAX };
+        settings.chunks_in_flight.min(beside)
     }
 
     fn idle(&self) -> bool {
@@ -164,32 +178,35 @@ impl Service {
     /// The server for a whole call: of those that are up the one with the least to do, in turn. While none is up they
     /// are all asked: a wrong health check must not be worse than none.
     pub(super) fn for_call(&mut self) -> Option<u32> {
-        self.least(|server| Some((server.calls, server.operations)))
+        self.least(|_, server| Some((server.calls, server.operations)))
     }
 
     /// The server for a part: the same among those with room for one.
-    pub(super) fn for_chunk(&mut self) -> Option<u32> {
-        let max = self.settings.chunks_in_flight;
-        self.least(move |server| (server.chunks < max).then_some((server.chunks, server.operations)))
+    pub(super) fn for_chunk(&mut self, now: Instant) -> Option<u32> {
+        self.least(|settings, server| {
+            let room = server.chunks < server.chunks_max(settings, now);
+            room.then_some((server.chunks, server.operations))
+        })
     }
 
     /// Another server than this one for what failed there, with room where it is a part.
-    pub(super) fn another(&mut self, than: u32, chunk: bool) -> Option<u32> {
-        let max = self.settings.chunks_in_flight;
+    pub(super) fn another(&mut self, than: u32, chunk: bool, now: Instant) -> Option<u32> {
         let address = self.servers.get(than as usize)?.address.clone();
-        self.least(move |server| {
-            let fits = server.up && server.address != address && (!chunk || server.chunks < max);
+        self.least(move |settings, server| {
+            let room = !chunk || server.chunks < server.chunks_max(settings, now);
+            let fits = server.up && server.address != address && room;
             fits.then_some((server.chunks + server.calls, server.operations))
         })
     }
 
     /// A server is passed a call or a part.
-    pub(super) fn enter(&mut self, server: u32, chunk: bool) {
+    pub(super) fn enter(&mut self, server: u32, chunk: bool, now: Instant) {
         let server = &mut self.servers[server as usize];
         if chunk {
             server.chunks += 1;
         } else {
             server.calls += 1;
+            server.asked = Some(now);
             self.whole += 1;
         }
     }
@@ -206,7 +223,7 @@ impl Service {
         }
     }
 
-    fn least(&mut self, load: impl Fn(&Server) -> Option<(u32, u64)>) -> Option<u32> {
+    fn least(&mut self, load: impl Fn(&ServiceSettings, &Server) -> Option<(u32, u64)>) -> Option<u32> {
         let any_up = self.servers.iter().any(|server| server.up && server.listed);
         // a service that left ends what it has where that was begun
         let any_listed = self.servers.iter().any(|server| server.listed);
@@ -217,7 +234,7 @@ impl Service {
             let server = &self.servers[*place];
             (server.up || !any_up) && (server.listed || !any_listed)
         });
-        let loads = open.filter_map(|place| Some((load(&self.servers[place])?, place)));
+        let loads = open.filter_map(|place| Some((load(&self.settings, &self.servers[place])?, place)));
         loads.min_by_key(|(load, _)| *load).map(|(_, place)| place as u32)
     }
 

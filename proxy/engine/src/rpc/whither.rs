@@ -39,7 +39,7 @@ impl RpcEngine {
         let chunk = call.split();
         service.leave(old, chunk, keys);
         service.servers[old as usize].unspend(call.known, keys);
-        service.enter(new, chunk);
+        service.enter(new, chunk, now);
         service.servers[new as usize].spend(call.known, keys);
         let of = call.service;
         self.pump(of, now);

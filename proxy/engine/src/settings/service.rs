@@ -21,6 +21,9 @@ pub struct ServiceSettings {
     pub chunk_window: u32,
     /// Parts of split calls in flight per server, over all callers. 1..=1024.
     pub chunks_in_flight: u32,
+    /// The same while the server has a call that was passed on whole, and until it was given none for 20 ms. 1..=1024; above
+    /// `chunks_in_flight` it has no effect.
+    pub chunks_beside_calls: u32,
     /// Calls passed on whole and not yet answered, over all servers of the service; the rest waits in weir. At least 1.
     pub calls_in_flight: u32,
     /// Calls under way, those that wait and those whose body has not come yet included; one more is refused. At least 1.
@@ -50,6 +53,7 @@ impl ServiceSettings {
             chunk_keys: 100,
             chunk_window: 4,
             chunks_in_flight: 4,
+            chunks_beside_calls: 1,
             calls_in_flight: 1_024,
             calls_max: 8_192,
             gather_bytes_max: Bytes(64 << 20),

@@ -58,7 +58,7 @@ fn a_part_keeps_to_the_budget_of_the_server_it_moves_to() {
 
 #[test]
 fn servers_that_are_down_get_nothing_unless_all_are() {
-    let mut bench = Bench::new(settings(|_| {}));
+    let mut bench = Bench::new(settings(|settings| settings.services[0].chunks_beside_calls = 4));
     bench.engine.server_is(ServiceId(0), &server(1), false, bench.now);
     for _ in 0..10 {
         let start = forwarded(&mut bench, true);

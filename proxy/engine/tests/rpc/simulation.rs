@@ -126,6 +126,7 @@ fn random_settings(random: &mut Random) -> Arc<Settings> {
         service.chunk_keys = random.pick(&[1, 7, 100]);
         service.chunk_window = random.between(1, 6) as u32;
         service.chunks_in_flight = random.between(1, 5) as u32;
+        service.chunks_beside_calls = random.between(1, 5) as u32;
         service.calls_in_flight = random.between(1, 20) as u32;
         service.calls_max = random.between(5, 60) as u32;
         service.gather_bytes_max = Bytes(random.pick(&[1, 20_000, 64 << 20]));

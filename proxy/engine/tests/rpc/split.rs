@@ -201,3 +201,35 @@ fn what_is_not_split_goes_whole_and_says_why() {
     bench.engine.take_method_counts(|_, counts| stops += counts.split_stopped);
     assert_eq!(stops, 1);
 }
+
+#[test]
+fn parts_are_few_while_their_server_has_other_calls() {
+    let mut bench = Bench::new(settings(|settings| {
+        settings.services[0].servers.truncate(1);
+        settings.services[0].chunks_beside_calls = 2;
+    }));
+    let (_, verdict) = bench.ask("neighbour", 20);
+    let Verdict::Forward(call) = verdict else { panic!("{verdict:?}") };
+    bench.ask("batches", 2_000);
+    let mut parts = bench.starts();
+    assert_eq!(parts.len(), 2, "beside the call");
+    bench.answered(call.part.call, &ok(20, 600));
+    // the call is over, and the next one may come: as many as before
+    bench.now = bench.now.after(Span::millis(19));
+    bench.answer(&parts.remove(0));
+    parts.extend(bench.starts());
+    assert_eq!(parts.len(), 2);
+    // nobody came
+    bench.now = bench.now.after(Span::millis(1));
+    bench.answer(&parts.remove(0));
+    parts.extend(bench.starts());
+    assert_eq!(parts.len(), 4);
+    // those that are under way when a call comes go on, and are not followed by others
+    bench.ask("neighbour", 20);
+    for left in [3, 2, 2] {
+        bench.answer(&parts.remove(0));
+        parts.extend(bench.starts());
+        assert_eq!(parts.len(), left);
+    }
+    bench.engine.check_invariants();
+}

@@ -356,6 +356,7 @@ pub(super) fn bounds(config: &Config, files: Share) -> Vec<(&'static str, f64)> 
             ("request_timeout_max", seconds(service.request_timeout_max)),
             ("queue_timeout", seconds(service.queue_timeout)),
             ("streams_per_connection", f64::from(edge.streams_per_connection)),
+            ("chunks_beside_calls", f64::from(service.chunks_beside_calls)),
             ("request_max", edge.request_max.0 as f64),
             ("held_bytes_max", edge.held_bytes_max.0 as f64),
             ("upload_max", edge.upload_max.0 as f64),

@@ -38,6 +38,9 @@ pub enum Failure {
     /// The request cannot be served as it is.
     #[error("{0}")]
     Invalid(String),
+    /// The process ends, or the call's task did.
+    #[error("the call was ended")]
+    Ended,
     /// It is about something that is not there, and the method has no empty answer.
     #[error("{0}")]
     NotFound(String),
@@ -141,7 +144,8 @@ pub struct Reads {
     cache: Arc<Cache>,
     flights: Arc<Flights>,
     fills: Arc<Semaphore>,
-    metrics: Arc<Metrics>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Reads {
@@ -155,6 +159,12 @@ impl Reads {
     ) -> Reads {
         let fills = Arc::new(Semaphore::new(fills_max));
         Reads { store, bounds, cache, flights: Arc::default(), fills, metrics }
+    }
+
+    /// The same by other connections: what one reads the other waits for, and the fills of both are under the same bound.
+    pub fn beside(&self, store: Arc<Store>, cache: Arc<Cache>) -> Reads {
+        let (flights, fills, metrics) = (self.flights.clone(), self.fills.clone(), self.metrics.clone());
+        Reads { store, cache, bounds: self.bounds, flights, fills, metrics }
     }
 
     /// The database, asked on behalf of this call.

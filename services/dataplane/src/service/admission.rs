@@ -135,7 +135,7 @@ fn status(failure: &Failure) -> Status {
     let code = match failure {
         Failure::Store(StoreError::Overloaded(_)) => Code::ResourceExhausted,
         Failure::Store(StoreError::Slow) => Code::DeadlineExceeded,
-        Failure::Store(StoreError::Failed(_)) => Code::Internal,
+        Failure::Store(StoreError::Failed(_)) | Failure::Ended => Code::Internal,
         Failure::Invalid(_) => Code::InvalidArgument,
         Failure::NotFound(_) => Code::NotFound,
     };

@@ -19,7 +19,8 @@ pub use posts::Front;
 
 use crate::bsky::service_server::Service;
 use crate::bsky::*;
-use crate::read::Reads;
+use crate::bulk::Bulk;
+use crate::read::{Failure, Reads};
 use crate::unbounded::Unbounded;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -28,10 +29,19 @@ use tonic::{Request, Response, Status};
 pub struct DataPlane {
     /// How it reads.
     pub reads: Arc<Reads>,
+    /// Where calls for many keys go, where they have threads of their own.
+    pub bulk: Option<Bulk>,
     /// Which calls are let in.
     pub gate: Gate,
     /// The copy of the April bug, where that was asked for.
     pub unbounded: Option<Arc<Unbounded>>,
+}
+
+impl DataPlane {
+    /// Where a call for so many keys goes; `None`: among the small ones.
+    fn bulk_for(&self, keys: usize) -> Option<&Bulk> {
+        self.bulk.as_ref().filter(|bulk| keys > bulk.keys)
+    }
 }
 
 /// Implements the methods: `NAME, REQUEST -> REPLY, keys of a request, function;`.
@@ -42,9 +52,15 @@ macro_rules! methods {
             // GetPostRecords has a way of its own (posts.rs).
             $(async fn $name(&self, request: Request<$request>) -> Result<Response<$reply>, Status> {
                 let keys: fn(&$request) -> usize = $keys;
-                let admitted = self.gate.admit($method, keys(request.get_ref()), request.metadata())?;
-                let call = admitted.call();
-                admitted.run($function(&self.reads, &call, request.into_inner())).await
+                let keys = keys(request.get_ref());
+                let admitted = self.gate.admit($method, keys, request.metadata())?;
+                let (call, request) = (admitted.call(), request.into_inner());
+                let Some(bulk) = self.bulk_for(keys) else {
+                    return admitted.run($function(&self.reads, &call, request)).await;
+                };
+                let reads = bulk.reads.clone();
+                let there = bulk.run(async move { $function(&reads, &call, request).await });
+                admitted.run(async { there.await.unwrap_or(Err(Failure::Ended)) }).await
             })*
         }
     };

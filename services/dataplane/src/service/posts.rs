@@ -106,7 +106,15 @@ impl UnaryService<Bytes> for Posts {
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let (plane, most, slot) = (self.plane.clone(), self.most, self.reply.clone());
         Box::pin(async move {
-            let pieces = answer(&plane, &request).await?;
+            let message = request.get_ref();
+            let pieces = match plane.bulk.clone().filter(|bulk| has_more_keys(message, bulk.keys)) {
+                None => answer(&plane, &plane.reads, &request).await?,
+                Some(bulk) => {
+                    let reads = bulk.reads.clone();
+                    let there = bulk.run(async move { answer(&plane, &reads, &request).await });
+                    there.await.unwrap_or_else(|| Err(Status::internal("the call was ended")))?
+                }
+            };
             if pieces.length > most {
                 let words =
                     format!("a reply of {} bytes, at most {most} (--message-bytes-max)", pieces.length);
@@ -118,7 +126,20 @@ impl UnaryService<Bytes> for Posts {
     }
 }
 
-async fn answer(plane: &DataPlane, request: &Request<Bytes>) -> Result<Pieces, Status> {
+/// Whether a request is for more than `most` keys; read no farther than that. A broken one is for few.
+fn has_more_keys(mut message: &[u8], most: usize) -> bool {
+    let mut keys = 0;
+    while keys <= most {
+        match next(&mut message) {
+            Ok(Some(Field::Uri(_))) => keys += 1,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+async fn answer(plane: &DataPlane, reads: &Reads, request: &Request<Bytes>) -> Result<Pieces, Status> {
     let asked = Asked::new(request.get_ref())?;
     if let Some(unbounded) = &plane.unbounded {
         let uris = asked.uris().map(str::to_owned).collect();
@@ -127,7 +148,7 @@ async fn answer(plane: &DataPlane, request: &Request<Bytes>) -> Result<Pieces, S
     }
     let admitted = plane.gate.admit("GetPostRecords", asked.count, request.metadata())?;
     let call = admitted.call();
-    admitted.run(posts(&plane.reads, &call, &asked)).await.map(Response::into_inner)
+    admitted.run(posts(reads, &call, &asked)).await.map(Response::into_inner)
 }
 
 async fn posts(reads: &Reads, call: &Call, asked: &Asked<'_>) -> Result<Pieces, Failure> {
@@ -352,6 +373,16 @@ mod tests {
             assert!(Asked::new(&bytes[..cut]).is_err(), "{cut}");
         }
         assert!(Asked::new(&[0x0a, 1, 0xff]).is_err());
+    }
+
+    #[test]
+    fn a_request_is_looked_over_no_farther_than_it_takes_to_know_that_it_is_large() {
+        let request = GetPostRecordsRequest { uris: vec!["at://a".into(); 3], ..Default::default() };
+        let mut bytes = request.encode_to_vec();
+        assert!(has_more_keys(&bytes, 2) && !has_more_keys(&bytes, 3) && !has_more_keys(&[], 0));
+        bytes.push(0x0a);
+        assert!(has_more_keys(&bytes, 2), "what is broken comes behind");
+        assert!(!has_more_keys(&bytes, 3), "refused where small calls are");
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub struct Store {
     session: Session,
     /// By text: as many as there are texts in this program.
     prepared: RwLock<FxHashMap<&'static str, PreparedStatement>>,
-    under_way: Semaphore,
+    under_way: Arc<Semaphore>,
     keys_per_query: usize,
     metrics: Arc<Metrics>,
 }
@@ -101,6 +101,15 @@ pub(crate) async fn session(database: &Database) -> Result<Session> {
 impl Store {
     /// Connects and takes the keyspace into use.
     pub async fn connect(database: &Database, metrics: Arc<Metrics>) -> Result<Store> {
+        Store::open(database, metrics, Arc::new(Semaphore::new(database.queries_max))).await
+    }
+
+    /// Connects once more: the statements of both are under the same bound.
+    pub async fn connect_beside(&self, database: &Database) -> Result<Store> {
+        Store::open(database, self.metrics.clone(), self.under_way.clone()).await
+    }
+
+    async fn open(database: &Database, metrics: Arc<Metrics>, under_way: Arc<Semaphore>) -> Result<Store> {
         let session = session(database).await?;
         session.use_keyspace(&database.keyspace, false).await.with_context(|| {
             format!("taking keyspace {} into use; `weir-dataplane migrate` makes it", database.keyspace)
@@ -108,7 +117,7 @@ impl Store {
         Ok(Store {
             session,
             prepared: RwLock::default(),
-            under_way: Semaphore::new(database.queries_max),
+            under_way,
             keys_per_query: database.keys_per_query,
             metrics,
         })

@@ -1,11 +1,16 @@
 //! Processes on cores of their own: the database is another machine's in life, and here must not take the cores of those
-//! who are measured.
+//! who are measured. Nor do those who are measured wait for a core that memcached or a caller has: these, too, have machines of
+//! their own in life, and are run as soon as they have work.
 
 use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::process;
 
 /// Half of the cores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +25,7 @@ pub enum Half {
 #[derive(Default)]
 pub struct Apart {
     moved: Vec<(u32, CpuSet)>,
+    hurried: Vec<u32>,
 }
 
 impl Apart {
@@ -32,6 +38,12 @@ impl Apart {
         self.moved.push((pid, all));
         give(pid, &set).with_context(|| format!("moving process {pid}"))
     }
+
+    /// Has the kernel run this process before all others as soon as it has work (`SCHED_RR`), as if its core were its own.
+    pub fn at_once(&mut self, pid: u32) -> Result<()> {
+        self.hurried.push(pid);
+        schedule(pid, "--rr", 1)
+    }
 }
 
 impl Drop for Apart {
@@ -39,6 +51,9 @@ impl Drop for Apart {
         for (pid, all) in &self.moved {
             // One that has ended needs no cores.
             let _ = give(*pid, all);
+        }
+        for pid in &self.hurried {
+            let _ = schedule(*pid, "--other", 0);
         }
     }
 }
@@ -61,6 +76,15 @@ fn give(pid: u32, set: &CpuSet) -> Result<()> {
             let _ = sched_setaffinity(Some(id.context("a thread's number")?), set);
         }
     }
+    Ok(())
+}
+
+/// By util-linux' chrt: for all threads that it has.
+fn schedule(pid: u32, policy: &str, priority: u32) -> Result<()> {
+    let mut chrt = Command::new("chrt");
+    chrt.args(["--all-tasks", policy, "--pid", &priority.to_string(), &pid.to_string()]);
+    let done = process::run("chrt", &mut chrt, Duration::from_secs(10))?;
+    ensure!(done.status.success(), "chrt {policy} (it takes root, or CAP_SYS_NICE): {}", done.stderr.trim());
     Ok(())
 }
 

@@ -88,7 +88,9 @@ pub fn markdown(results: &Results) -> Result<String> {
          - commands and statements are those of the data plane, as it counts them; without weir behind they are what storage gets\n\
          - the April batches: {} URIs, cold, one call and then {BATCH_PAUSE} ms of rest; beside them {NEIGHBOURS} clients call for {NEIGHBOUR_KEYS} of {} other posts,\n  \
          {NEIGHBOUR_PAUSE} ms after each answer. The database is another machine's in life: it and the batches' client have half of\n  \
-         the cores, and neighbours, weir, data plane and memcached the other half, but where it says that all are on the same\n\
+         the cores, and neighbours, weir, data plane and memcached the other half, but where it says that all are on the same.\n  \
+         memcached and the neighbours' client have machines of their own in life, too: the kernel runs them as soon as they have work\n  \
+         (`SCHED_RR`), so that what is told is the wait for the data plane and weir\n\
          - best of {} rounds of {} s each; in every round all ways take turns; large calls and neighbours get twice the time, memory\n  \
          is measured once\n\
          - other processes used {:.0} % of the cores before the run began and {:.0} % during it",

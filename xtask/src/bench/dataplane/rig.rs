@@ -184,12 +184,16 @@ impl Rig {
             for pid in stage.pids().into_iter().chain([self.memcached.pid()]) {
                 apart.put(pid, Half::Measured)?;
             }
+            apart.at_once(self.memcached.pid())?;
         }
         let start = |load: Scenario, half: Half| -> Result<(Client, Apart)> {
             let load = load.start(&self.scenario)?;
             let mut place = Apart::default();
             if beside.apart {
                 place.put(load.pid(), half)?;
+                if half == Half::Measured {
+                    place.at_once(load.pid())?;
+                }
             }
             Ok((load, place))
         };
