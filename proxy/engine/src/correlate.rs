@@ -13,7 +13,7 @@
 //! Bounds: `correlated_requests_max` requests, each for [`KEPT_FOR`]; the oldest leave first ([`Counts::evicted`]).
 //! `correlation_notes_max` notes per worker ([`NOTES_MAX`] unless it is said), and [`RPC_NOTES`] times as many of the edge wait
 //! to be taken in; more are dropped and counted.
-//! [`totals::CALLERS_MAX`] callers have sums of their own, those not taken in yet included; [`largest::KEPT`] of the largest requests are remembered for
+//! [`totals::CALLERS_MAX`] callers have sums of their own, those not taken in yet included, and as many services are known to say ids; [`largest::KEPT`] of the largest requests are remembered for
 //! [`largest::KEPT_LONGER`].
 
 pub mod feed;
@@ -30,7 +30,7 @@ pub use tracked::{LegSums, Rpc, RpcEnd, Tracked};
 use crate::settings::Settings;
 use crate::units::{Instant, Span};
 use largest::Largest;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use totals::{CALLERS_MAX, OTHER, Totals};
@@ -62,6 +62,8 @@ struct State {
     table: Table,
     totals: Totals,
     largest: Largest,
+    /// Principals that said an id at a storage door; at most [`CALLERS_MAX`].
+    services: FxHashSet<Arc<str>>,
     /// Notes that are in no sum because nobody knows whose they are.
     unknown: u64,
     ambiguous: u64,
@@ -102,7 +104,8 @@ impl Correlator {
     #[must_use]
     pub fn new(max: usize, seed: u64) -> Correlator {
         let (table, totals, largest) = (Table::new(max, seed), Totals::default(), Largest::default());
-        let state = State { table, totals, largest, unknown: 0, ambiguous: 0 };
+        let services = FxHashSet::default();
+        let state = State { table, totals, largest, services, unknown: 0, ambiguous: 0 };
         Correlator {
             state: Mutex::new(state),
             notes: Mutex::default(),
@@ -199,8 +202,11 @@ impl Correlator {
 
     fn take_all(&self, state: &mut State, works: &mut Vec<Work>) {
         self.take_notes(state); // what the edge began is known before what came of it
-        let State { table, totals, largest, unknown, ambiguous } = state;
+        let State { table, totals, largest, services, unknown, ambiguous } = state;
         for work in works.drain(..) {
+            if !services.contains(&work.service) && services.len() < CALLERS_MAX {
+                services.insert(work.service.clone());
+            }
             let id = match work.said {
                 Said::Id(id) => id,
                 Said::Mark(mark) => match table.meant(mark, work.at, |gone| largest.offer(gone)) {
@@ -281,6 +287,12 @@ impl Correlator {
         let mut state = self.lock();
         self.take_notes(&mut state);
         state.totals.fold(f);
+    }
+
+    /// Which principals said an id at a storage door since the start, in no order; at most [`CALLERS_MAX`].
+    #[must_use]
+    pub fn services(&self) -> Vec<Arc<str>> {
+        self.lock().services.iter().cloned().collect()
     }
 
     /// How full it is, and what was lost.

@@ -108,6 +108,8 @@ pub async fn start(settings: &Settings) -> Result<Running> {
         Arc::new(Reads::new(store, cache, Bounds::from(bounds), bounds.cache_fills_max, metrics.clone()));
     let bulk = match bounds.bulk_threads {
         0 => None,
+        // The April data plane had none.
+        _ if unbounded.is_some() => None,
         threads => Some(bulk(settings, &database, &reads, threads).await?),
     };
     let (threads, bulk) = bulk.unzip();

@@ -103,6 +103,20 @@ fn without_an_rpc_the_work_is_the_service_s() {
 }
 
 #[test]
+fn every_principal_that_said_an_id_is_known_whoever_s_the_work_is() {
+    let correlator = Arc::new(Correlator::new(10, 1));
+    correlator.rpc_began(id(1), &"importer".into(), &"a.B/C".into(), 10, at(1));
+    let named = |service: &str, leg: Leg| Work { service: service.into(), ..work(1, leg, 5, 0, at(1)) };
+    feed(&correlator, [named("reads", Leg::Cache), named("reads-db", Leg::Database)]);
+    let mut services = correlator.services();
+    services.sort();
+    assert_eq!(services, ["reads".into(), "reads-db".into()]);
+    let many = (0..CALLERS_MAX * 2).map(|number| named(&format!("s{number}"), Leg::Cache));
+    many.for_each(|work| feed(&correlator, [work]));
+    assert_eq!(correlator.services().len(), CALLERS_MAX);
+}
+
+#[test]
 fn a_fold_tells_what_is_new_once() {
     let correlator = Arc::new(Correlator::new(10, 1));
     feed(&correlator, [work(1, Leg::Cache, 5, 5, at(1))]);

@@ -48,10 +48,9 @@ pub(super) fn rows(correlator: &Correlator, clock: Clock, looks: &[Look]) -> Amp
     let now = clock.now();
     let (sums, largest) = (correlator.sums(), correlator.largest(now));
     let mut services = services(looks);
+    let say_ids = correlator.services();
     for service in &mut services {
-        let is_its = |sums: &CallerSums| sums.origin == Origin::Service && *sums.caller == *service.service;
-        let said = |request: &Tracked| request.service.as_deref() == Some(&*service.service);
-        service.says_ids = sums.iter().any(is_its) || largest.iter().any(said);
+        service.says_ids = say_ids.iter().any(|name| **name == *service.service);
     }
     let mut callers: Vec<_> = sums.iter().map(row).collect();
     callers.sort_by_key(|row| Reverse(row.cache_operations + row.database_operations));
