@@ -284,14 +284,16 @@ fn second_try(first: Ran, mut command: Command, limit: Duration, report: &mut Re
     command.arg("--exact").args(&first.failed);
     let mut second = ran(&mut command, limit, &mut Vec::new());
     report.said.append(&mut second.said);
-    // Two tests of one name in two binaries are both run: what passes must be as many as had failed.
-    let whole = second.broken.is_none() && second.counts.failed == 0;
-    if whole && second.counts.passed >= first.counts.failed {
-        report.flaky.extend(first.failed.iter().cloned());
-        let counts = Counts { passed: first.counts.passed + first.counts.failed, failed: 0, ..first.counts };
-        return Ran { counts, ..Ran::default() };
+    // Two tests of one name in two binaries are both run: what runs must be as many as had failed.
+    let all = second.counts.passed + second.counts.failed >= first.counts.failed;
+    if second.broken.is_some() || !all || second.counts.failed > first.counts.failed {
+        return Ran { counts: first.counts, failed: first.failed, broken: second.broken, ..Ran::default() };
     }
-    Ran { counts: first.counts, failed: first.failed, broken: second.broken, ..Ran::default() }
+    let (failed, flaky) = first.failed.into_iter().partition(|test| second.failed.contains(test));
+    report.flaky.extend::<Vec<_>>(flaky);
+    let passed = first.counts.passed + first.counts.failed - second.counts.failed;
+    let counts = Counts { passed, failed: second.counts.failed, ..first.counts };
+    Ran { counts, failed, ..Ran::default() }
 }
 
 fn outcome(counts: Counts) -> &'static str {
@@ -430,6 +432,27 @@ mod tests {
         assert_eq!(report.flaky, ["a::b"]);
         assert_eq!(report.said, ["failures:", "because"]);
         assert_eq!(report.note, "");
+    }
+
+    #[test]
+    fn of_two_that_failed_one_may_pass_by_itself() {
+        let folder = crate::servers::PrivateFolder::new("both").unwrap();
+        let file = folder.file("there");
+        std::fs::write(&file, "").unwrap();
+        let first = format!(
+            "if rm {} 2>/dev/null; then echo 'test a ... FAILED'; echo 'test b ... FAILED'; \
+             echo 'test result: FAILED. 4 passed; 2 failed; 0 ignored'; exit 101; fi; ",
+            file.display()
+        );
+        let second =
+            "echo 'test b ... FAILED'; echo 'test result: FAILED. 1 passed; 1 failed; 0 ignored'; exit 101";
+        let mut command = shell(&format!("{first}{second}"));
+        command.args(["sh", "--"]);
+        let mut suites = Suites::new();
+        suites.cargo("probe", vec![command], Duration::from_secs(10));
+        let report = &suites.reports[0];
+        assert_eq!(report.counts, Counts { passed: 5, failed: 1, skipped: 0 });
+        assert_eq!((&report.flaky[..], report.note.as_str()), (&["a".to_owned()][..], "b"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ fn assert_attached(found: &[(String, String, String)], but: &[&str]) {
 }
 
 /// `weir-probes check` as this user, with these capabilities at most, with no new privileges, in a mount namespace of its own
-/// where nothing can be written.
+/// where nothing can be written and tracefs is mounted, as systemd does on every host.
 fn confined(user: u32, capabilities: &Capabilities) -> Command {
     let list: String = capabilities
         .iter()
@@ -91,7 +91,8 @@ fn confined(user: u32, capabilities: &Capabilities) -> Command {
     let granted = format!("--bounding-set=-all{list} --inh-caps=-all{list} --ambient-caps=-all{list}");
     // By descriptor: the user may not be let into the folder that the program was built in.
     let script = format!(
-        "exec 9<{PROGRAM}; findmnt -rno TARGET | while read -r place; do mount -o remount,bind,ro \"$place\" 2>/dev/null; done; \
+        "exec 9<{PROGRAM}; \
+         findmnt /sys/kernel/tracing >/dev/null || mount -t tracefs tracefs /sys/kernel/tracing || exit 1; findmnt -rno TARGET | while read -r place; do mount -o remount,bind,ro \"$place\" 2>/dev/null; done; \
          touch /weir-probes-may-write 2>/dev/null && {{ echo 'the file system can be written' >&2; exit 1; }}; \
          exec setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs {granted} /proc/self/fd/9 check --json"
     );
