@@ -15,8 +15,11 @@ impl RpcEngine {
             let over = call.stage == Stage::Over;
             assert_eq!(self.timers.contains(&(call.timer, id)), !over, "a call has a timer until it is over");
             assert_eq!(service.small.contains(id), call.stage == Stage::Queued, "{:?}", call.stage);
-            let next = call.has_next(service.settings.chunk_window);
-            assert_eq!(service.bulk.contains(id), next, "a call waits exactly while it may start a part");
+            let (window, beside) = (service.settings.chunk_window, service.settings.chunks_beside_calls);
+            let waits = service.bulk.contains(id);
+            assert!(!waits || call.has_next(window), "a call waits only while it may start a part");
+            // With time its window grows, and it waits again with its next answer.
+            assert!(waits || !call.has_next(window.min(beside)), "and always while it may in any case");
             let in_parts = matches!(call.stage, Stage::Split | Stage::Failed);
             assert_eq!(service.splits.get(&call.serial) == Some(&id), in_parts);
             assert!(!over || !call.in_flight.is_empty(), "what is over is forgotten with its last part");

@@ -1,6 +1,6 @@
 //! What is sent when, and what came of it: whole calls while fewer than `calls_in_flight` are with the servers, parts of
-//! split calls while a server has fewer than `chunks_in_flight` (beside whole calls, `chunks_beside_calls`) and their call fewer
-//! than `chunk_window`.
+//! split calls while a server has fewer than `chunks_in_flight` and their call fewer than `chunk_window`, one of more parts than that
+//! fewer than `chunks_beside_calls` while servers have whole calls.
 //!
 //! Both wait in fair queues (deficit round robin over principals, then calls, charged by keys), but not in the same one:
 //! a small call never waits behind parts here, and behind no more of them than the budget at the server. While answers
@@ -123,7 +123,7 @@ impl RpcEngine {
             return None;
         }
         service.counts.retries += 1;
-        let server = service.another(old, chunk, now).unwrap_or(old);
+        let server = service.another(old, chunk).unwrap_or(old);
         service.leave(old, chunk, keys);
         service.enter(server, chunk, now);
         service.servers[server as usize].spend(call.known, keys);
@@ -149,7 +149,7 @@ impl RpcEngine {
     pub(super) fn offer(&mut self, id: CallId, now: Instant) {
         let Some(call) = self.calls.get(id) else { return };
         let service = &mut self.services[call.service];
-        if call.has_next(service.settings.chunk_window) && !service.bulk.contains(id) {
+        if call.has_next(service.window(call.chunks, now)) && !service.bulk.contains(id) {
             let known = &self.callers.known[call.known as usize];
             service.bulk.push(known.principal, known.limits.class, id, call.keys_of(call.next), now);
         }
@@ -177,7 +177,7 @@ impl RpcEngine {
         if crowded && oldest.is_none_or(|oldest| !service.bulk.contains(oldest)) {
             return false;
         }
-        let Some(server) = service.for_chunk(now) else { return false };
+        let Some(server) = service.for_chunk() else { return false };
         let (id, principal) = match oldest.filter(|_| crowded) {
             Some(oldest) => {
                 service.bulk.remove(oldest);

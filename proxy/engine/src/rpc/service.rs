@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Operations a principal may spend per round of the fair queues: about one part of a split call.
 const QUANTUM: u64 = 100;
 
-/// After so long without a whole call a server has parts for itself.
+/// After so long without a whole call the servers have parts for themselves.
 const ALONE_AFTER: Span = Span::millis(20);
 
 /// One server.
@@ -70,11 +70,9 @@ impl Server {
         self.operations_total = self.operations_total.saturating_sub(operations);
     }
 
-    /// How many parts it may work on just now: few beside other calls, which then find it nearly free.
-    fn chunks_max(&self, settings: &ServiceSettings, now: Instant) -> u32 {
-        let recent = self.asked.is_some_and(|asked| now.since(asked) < ALONE_AFTER);
-        let beside = if recent || self.calls > 0 { settings.chunks_beside_calls } else { u32::MAX };
-        settings.chunks_in_flight.min(beside)
+    /// It works on whole calls, or did just now.
+    fn serves_calls(&self, now: Instant) -> bool {
+        self.calls > 0 || self.asked.is_some_and(|asked| now.since(asked) < ALONE_AFTER)
     }
 
     fn idle(&self) -> bool {
@@ -178,23 +176,32 @@ impl Service {
     /// The server for a whole call: of those that are up the one with the least to do, in turn. While none is up they
     /// are all asked: a wrong health check must not be worse than none.
     pub(super) fn for_call(&mut self) -> Option<u32> {
-        self.least(|_, server| Some((server.calls, server.operations)))
+        self.least(|server| Some((server.calls, server.operations)))
     }
 
     /// The server for a part: the same among those with room for one.
-    pub(super) fn for_chunk(&mut self, now: Instant) -> Option<u32> {
-        self.least(|settings, server| {
-            let room = server.chunks < server.chunks_max(settings, now);
-            room.then_some((server.chunks, server.operations))
-        })
+    pub(super) fn for_chunk(&mut self) -> Option<u32> {
+        let max = self.settings.chunks_in_flight;
+        self.least(move |server| (server.chunks < max).then_some((server.chunks, server.operations)))
+    }
+
+    /// Parts in flight at once of a call that has so many: of a long one few beside other calls, which then find the servers
+    /// nearly free.
+    pub(super) fn window(&self, chunks: u32, now: Instant) -> u32 {
+        let window = self.settings.chunk_window;
+        let long = chunks > window;
+        if long && self.servers.iter().any(|server| server.serves_calls(now)) {
+            return window.min(self.settings.chunks_beside_calls);
+        }
+        window
     }
 
     /// Another server than this one for what failed there, with room where it is a part.
-    pub(super) fn another(&mut self, than: u32, chunk: bool, now: Instant) -> Option<u32> {
+    pub(super) fn another(&mut self, than: u32, chunk: bool) -> Option<u32> {
+        let max = self.settings.chunks_in_flight;
         let address = self.servers.get(than as usize)?.address.clone();
-        self.least(move |settings, server| {
-            let room = !chunk || server.chunks < server.chunks_max(settings, now);
-            let fits = server.up && server.address != address && room;
+        self.least(move |server| {
+            let fits = server.up && server.address != address && (!chunk || server.chunks < max);
             fits.then_some((server.chunks + server.calls, server.operations))
         })
     }
@@ -223,7 +230,7 @@ impl Service {
         }
     }
 
-    fn least(&mut self, load: impl Fn(&ServiceSettings, &Server) -> Option<(u32, u64)>) -> Option<u32> {
+    fn least(&mut self, load: impl Fn(&Server) -> Option<(u32, u64)>) -> Option<u32> {
         let any_up = self.servers.iter().any(|server| server.up && server.listed);
         // a service that left ends what it has where that was begun
         let any_listed = self.servers.iter().any(|server| server.listed);
@@ -234,7 +241,7 @@ impl Service {
             let server = &self.servers[*place];
             (server.up || !any_up) && (server.listed || !any_listed)
         });
-        let loads = open.filter_map(|place| Some((load(&self.settings, &self.servers[place])?, place)));
+        let loads = open.filter_map(|place| Some((load(&self.servers[place])?, place)));
         loads.min_by_key(|(load, _)| *load).map(|(_, place)| place as u32)
     }
 

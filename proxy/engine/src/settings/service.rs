@@ -21,8 +21,8 @@ pub struct ServiceSettings {
     pub chunk_window: u32,
     /// Parts of split calls in flight per server, over all callers. 1..=1024.
     pub chunks_in_flight: u32,
-    /// The same while the server has a call that was passed on whole, and until it was given none for 20 ms. 1..=1024; above
-    /// `chunks_in_flight` it has no effect.
+    /// Instead of `chunk_window`, for a call of more parts than that, while a server of the service has a call that was passed on
+    /// whole, and until they were given none for 20 ms. 1..=1024; above `chunk_window` it has no effect.
     pub chunks_beside_calls: u32,
     /// Calls passed on whole and not yet answered, over all servers of the service; the rest waits in weir. At least 1.
     pub calls_in_flight: u32,

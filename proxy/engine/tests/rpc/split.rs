@@ -203,7 +203,7 @@ fn what_is_not_split_goes_whole_and_says_why() {
 }
 
 #[test]
-fn parts_are_few_while_their_server_has_other_calls() {
+fn parts_of_a_long_call_are_few_while_servers_have_other_calls() {
     let mut bench = Bench::new(settings(|settings| {
         settings.services[0].servers.truncate(1);
         settings.services[0].chunks_beside_calls = 2;
@@ -213,6 +213,13 @@ fn parts_are_few_while_their_server_has_other_calls() {
     bench.ask("batches", 2_000);
     let mut parts = bench.starts();
     assert_eq!(parts.len(), 2, "beside the call");
+    bench.ask("another", 150);
+    let short = bench.starts();
+    assert_eq!(short.len(), 2, "a short one has its whole window");
+    for part in &short {
+        bench.answer(part);
+    }
+    assert!(bench.starts().is_empty());
     bench.answered(call.part.call, &ok(20, 600));
     // the call is over, and the next one may come: as many as before
     bench.now = bench.now.after(Span::millis(19));

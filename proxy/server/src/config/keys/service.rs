@@ -278,8 +278,8 @@ keys! {
     "chunks_in_flight", settings.chunks_in_flight, Kind::Count(1, 1_024), Absent::Default, Neither,
         "Parts in flight per server, over all callers.";
     "chunks_beside_calls", settings.chunks_beside_calls, Kind::Count(1, 1_024), Absent::Default, Less,
-        "The same while the server has calls that go whole, and until it was given none for 20 ms: those keep their latency at the \
-         price of the split ones. Above `chunks_in_flight` it has no effect.";
+        "Instead of `chunk_window`, for a call of more parts than that, while servers have calls that go whole, and until they were \
+         given none for 20 ms: those keep their latency at the price of the longest. Above `chunk_window` it has no effect.";
     "split_factor", split_factor, Kind::Count(1, 1_000), Absent::Default, Less,
         "What stands beside the keys of a request goes with each part: a request is split only where its parts have at most \
          so many times its bytes together, and `split_floor` more.";
