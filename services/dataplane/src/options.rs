@@ -10,7 +10,7 @@ const EXAMPLES: &str = "\
 Examples:
   weir-dataplane migrate --cql 127.0.0.1:9142
   weir-dataplane seed --cql 127.0.0.1:9142 --users 1000 --seed 7
-  weir-dataplane posts --users 1000 --seed 7 > posts.txt
+  weir-dataplane world --users 1000 --seed 7 > world.tsv
   weir-dataplane serve --memcached 127.0.0.1:11311 --cql 127.0.0.1:9142 --metrics 127.0.0.1:9160
   weir-dataplane serve --memcached unix:/run/weir/memcached.sock --cql 127.0.0.1:9142 --migrate
 
