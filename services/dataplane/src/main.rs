@@ -14,7 +14,11 @@ fn main() -> ExitCode {
     };
     if let Command::Serve(_) = &cli.command {
         // Of the threads started below, too. Where it is refused they are threads like others.
-        let _ = slice::short();
+        if let Err(error) = slice::short() {
+            eprintln!(
+                "weir-dataplane: no short slices of the processor, small calls may wait for large ones: {error}"
+            );
+        }
     }
     let mut builder = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),

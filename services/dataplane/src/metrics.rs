@@ -62,6 +62,10 @@ pub struct Metrics {
     pub seconds: Histograms,
     /// Calls under way.
     pub in_flight: Gauge,
+    /// Calls that ran on the threads of large calls.
+    pub large_requests: Counter,
+    /// Those of them under way.
+    pub large_in_flight: Gauge,
     /// Calls refused, and fills and cache reads left out.
     pub bounded: Family<Bound, Counter>,
     /// Keys read, by what the cache had of them.
@@ -91,6 +95,8 @@ impl Default for Metrics {
             keys_per_request: Family::new_with_constructor(sizes),
             seconds: Family::new_with_constructor(times),
             in_flight: Gauge::default(),
+            large_requests: Counter::default(),
+            large_in_flight: Gauge::default(),
             bounded: Family::default(),
             reads: Family::default(),
             cache: Family::default(),
@@ -103,6 +109,12 @@ impl Default for Metrics {
         registry.register("keys_per_request", "Keys of one call", metrics.keys_per_request.clone());
         registry.register("request_seconds", "Time of one call", metrics.seconds.clone());
         registry.register("requests_in_flight", "Calls under way", metrics.in_flight.clone());
+        registry.register(
+            "large_requests",
+            "Calls for more than --bulk-keys keys, on the --bulk-threads threads",
+            metrics.large_requests.clone(),
+        );
+        registry.register("large_requests_in_flight", "Those under way", metrics.large_in_flight.clone());
         registry.register("bounded", "What a bound refused or left out, by option", metrics.bounded.clone());
         registry.register("reads", "Keys read, by kind and what the cache had", metrics.reads.clone());
         registry.register("cache_commands", "Commands to memcached", metrics.cache.clone());

@@ -94,8 +94,15 @@ async fn a_neighbour_keeps_its_time_without_memcached(servers: Servers) {
             world.memcached.kill();
         }
         let before = program.metric("weir_dataplane_database_queries_total", &[]);
+        let apart = program.metric("weir_dataplane_large_requests_total", &[]);
         let times = beside(&program, &uris, what.split(' ').next().expect("a word")).await;
         let queries = program.metric("weir_dataplane_database_queries_total", &[]) - before;
+        let apart = program.metric("weir_dataplane_large_requests_total", &[]) - apart;
+        assert!(
+            apart >= times.batches.len() as f64,
+            "{what}: {apart} ran apart of {} large calls",
+            times.batches.len()
+        );
         let (middle, p99) = (times.neighbour[CALLS / 2], times.neighbour[CALLS - 2]);
         let batch = times.batches[times.batches.len() / 2];
         eprintln!(
