@@ -2,7 +2,7 @@
 
 use crate::namespace::{Place, enter, own_address};
 use crate::traffic::{connect_mapped, request, serve};
-use crate::{load, look, options};
+use crate::{PASSED_OVER, load, look, lost, options};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -94,7 +94,11 @@ fn every_connection_is_one_of_each_transition() {
         assert_eq!(lives.unknown, 0, "{direction:?}");
         assert!(lives.microseconds > 0, "{direction:?}");
     }
-    assert_eq!(picture.probes[0].lost, Some(0));
+    assert!(
+        lost(&kernel, "transitions").is_some_and(|lost| lost < PASSED_OVER),
+        "{:?}",
+        lost(&kernel, "transitions")
+    );
 }
 
 #[test]
@@ -160,16 +164,16 @@ fn churn_to_many_destinations_keeps_the_maps_bounded_and_counts_all() {
         .filter(|one| of(&one.destination) && one.direction == Direction::Outgoing)
         .map(|one| one.opens)
         .collect();
-    assert_eq!(exact, vec![EACH as u64; 64], "as many as there are slots, each of them whole");
+    // What is missing is counted.
+    let lost = lost(&kernel, "transitions").expect("it is attached");
+    println!("measured: {lost} state changes not seen");
+    assert!(lost < PASSED_OVER, "{lost} of {} connections", usize::from(DESTINATIONS) * EACH);
+    assert_eq!(exact.len(), 64, "as many as there are slots");
+    let each = EACH as u64;
+    assert!(exact.iter().all(|opens| (each - lost..=each).contains(opens)), "each of them whole: {exact:?}");
     let other = opens.iter().filter(|one| one.destination == Destination::Other);
     let other: u64 = other.filter(|one| one.direction == Direction::Outgoing).map(|one| one.opens).sum();
-    assert!(other >= 36 * EACH as u64, "the others are not lost: {other}");
-    // Of `errors` no count is asked here: its programs are passed over while the kernel works at another map on that CPU, as it does for
-    // the tests beside this one.
-    for status in picture.probes.iter().filter(|status| status.probe != "errors") {
-        let wanted = (status.probe == "transitions").then_some(0);
-        assert_eq!(status.lost, wanted, "{}", status.probe);
-    }
+    assert!(other >= 36 * each - lost, "the others are not lost: {other}");
 }
 
 /// On a thread in a network namespace of its own, which is gone when the thread and all connections are.
