@@ -1,9 +1,8 @@
 //! One suite of the test command: run it, count what ran, keep what it skipped. Counts come from cargo's own
 //! `test result:` lines; a suite that is no cargo test counts as one. A suite in which nothing ran has failed.
 //!
-//! Tests that fail run again by themselves, as with nextest's retries: many wait for real servers, next to whatever else the
-//! machine does. One that passes then has passed, and is listed by name as one that failed at first, with what it said. So that
-//! `... FAILED` means failed for good, the lines of a try that is not the last are marked with [`TRY`].
+//! Tests that fail run a second time by themselves, as with nextest's retries: many wait for real servers, next to whatever else
+//! the machine does. One that passes then has passed, and is listed by name as one that failed at first, with what it said.
 
 use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -20,12 +19,6 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// Of more failed tests than these in one command none runs again: that is no accident.
 const AGAIN_MAX: usize = 5;
-
-/// How often a test runs before it has failed.
-const TRIES: u32 = 3;
-
-/// What the words of a failed test begin with while it may yet pass.
-const TRY: &str = "try";
 
 /// Lines kept of what the failed tests of one command said, to be shown again at the end.
 const SAID_MAX: usize = 120;
@@ -149,16 +142,13 @@ impl Suites {
             said: vec![],
         };
         for mut command in commands {
-            let mut ran = ran(&mut command, limit, &mut report.skips, 1);
+            let again = again(&command);
+            let mut ran = ran(&mut command, limit, &mut report.skips);
             report.said.append(&mut ran.said);
-            for number in 2..=TRIES {
-                if ran.broken.is_some() || !(1..=AGAIN_MAX).contains(&ran.failed.len()) {
-                    break;
-                }
-                println!("    {TRY} {number}, by themselves: {}", ran.failed.join(", "));
-                ran = another_try(ran, again(&command), limit, &mut report, number);
+            if ran.broken.is_none() && (1..=AGAIN_MAX).contains(&ran.failed.len()) {
+                println!("    again, by themselves: {}", ran.failed.join(", "));
+                ran = second_try(ran, again, limit, &mut report);
             }
-            ran.failed.iter().for_each(|test| println!("test {test} ... FAILED"));
             match ran.broken {
                 Some(why) => report.note = why,
                 None if ran.counts.failed > 0 => report.note = ran.failed.join(", "),
@@ -214,7 +204,7 @@ impl Suites {
         }
         for report in self.reports.iter().filter(|report| !report.said.is_empty()) {
             println!("\n{}: what failed tests said", report.name);
-            report.said.iter().for_each(|line| println!("  | {line}"));
+            report.said.iter().for_each(|line| println!("  {line}"));
         }
         for report in self.reports.iter().filter(|report| !report.flaky.is_empty()) {
             println!("{}: failed at first, passed by itself: {}", report.name, report.flaky.join(", "));
@@ -241,17 +231,17 @@ fn again(command: &Command) -> Command {
     again
 }
 
-/// Runs a `cargo test` for the `number`th time and reads what it prints.
-fn ran(command: &mut Command, limit: Duration, known: &mut Vec<String>, number: u32) -> Ran {
+/// Runs a `cargo test` and reads what it prints.
+fn ran(command: &mut Command, limit: Duration, known: &mut Vec<String>) -> Ran {
     let mut ran = Ran::default();
     let mut in_failures = false;
     let status = process::stream("cargo", command, limit, |_, line| {
-        in_failures |= line == "failures:";
-        println!("{}", shown(line, in_failures, number));
+        println!("{line}");
         if let Some(result) = parse_result(line) {
             ran.counts.add(result);
             in_failures = false;
         }
+        in_failures |= line == "failures:";
         if in_failures && ran.said.len() < SAID_MAX {
             ran.said.push(line.to_owned());
         }
@@ -288,27 +278,13 @@ fn ran(command: &mut Command, limit: Duration, known: &mut Vec<String>, number: 
     ran
 }
 
-/// A line of the `number`th try as it is shown: as it came, but for those by which a test would have failed for good.
-fn shown(line: &str, in_failures: bool, number: u32) -> String {
-    if let Some(test) = failed_test(line) {
-        return format!("{TRY} {number} of {test}: it failed");
-    }
-    match parse_result(line) {
-        Some(Counts { passed, failed: failed @ 1.., .. }) => {
-            format!("{TRY} {number}: {passed} passed, {failed} failed")
-        }
-        _ if in_failures || line.starts_with("error: test failed") => format!("  | {line}"),
-        _ => line.to_owned(),
-    }
-}
-
 /// The failed tests of a command once more, and what is left of its failures.
-fn another_try(first: Ran, mut command: Command, limit: Duration, report: &mut Report, number: u32) -> Ran {
+fn second_try(first: Ran, mut command: Command, limit: Duration, report: &mut Report) -> Ran {
     if !command.get_args().any(|argument| argument == "--") {
         command.arg("--");
     }
     command.arg("--exact").args(&first.failed);
-    let mut second = ran(&mut command, limit, &mut Vec::new(), number);
+    let mut second = ran(&mut command, limit, &mut Vec::new());
     report.said.append(&mut second.said);
     // By name: what a test prints may look like the sum of a test binary, and often is one. Of two tests of one name neither may
     // fail again.
@@ -419,19 +395,6 @@ mod tests {
             ignored_test("test ring::vectors ... ignored, slow").as_deref(),
             Some("ring::vectors, slow")
         );
-    }
-
-    #[test]
-    fn only_what_is_final_reads_like_a_failure() {
-        assert_eq!(shown("test a::b ... ok", false, 1), "test a::b ... ok");
-        assert_eq!(shown("test a::b ... FAILED", false, 1), "try 1 of a::b: it failed");
-        assert_eq!(shown("    a::b", true, 2), "  |     a::b");
-        assert_eq!(
-            shown("test result: FAILED. 4 passed; 1 failed; 0 ignored", true, 2),
-            "try 2: 4 passed, 1 failed"
-        );
-        let passed = "test result: ok. 4 passed; 0 failed; 0 ignored";
-        assert_eq!(shown(passed, false, 2), passed);
     }
 
     #[test]

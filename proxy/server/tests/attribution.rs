@@ -18,7 +18,7 @@ use weir_probes::attribution::{Connects, Server, Settings};
 use weir_probes::processes::{Processes, SinceBoot, Told};
 
 /// How long something that is "at once" may take on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(10);
 /// What the client process is called.
 const CLIENT: &str = "one-shot-job";
 /// What the listener is called.

@@ -11,7 +11,7 @@ use support::wire::{Wire, keys};
 use support::{Memcached, Weir, free_port, wait_for};
 
 /// How long something that is "at once" may take on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(10);
 /// What the process is called.
 const CULPRIT: &str = "feed-backfill";
 /// What the listener is called.

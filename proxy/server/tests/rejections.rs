@@ -8,7 +8,7 @@ use support::wire::Wire;
 use support::{Memcached, Weir, wait_for};
 
 /// How long something that is "at once" may take on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(10);
 
 fn start(memcached: &Memcached, pool: &str, listener: &str) -> Weir {
     let text = format!(

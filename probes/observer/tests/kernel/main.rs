@@ -41,15 +41,6 @@ fn options(probes: &[&str]) -> Options {
     Options { probes: probes.iter().map(|name| (*name).to_owned()).collect(), ..Options::default() }
 }
 
-/// Fewer events than these may be missing beside other tests: the kernel passes a program over that runs on the CPU already, as
-/// when an interrupt changes a socket's state while a call changes another's, and programs see the whole machine. It counts them.
-const PASSED_OVER: u64 = 50;
-
-/// What a probe could not see or keep; `None` where it is not attached.
-fn lost(kernel: &Kernel, probe: &str) -> Option<u64> {
-    kernel.statuses().into_iter().find(|status| status.probe == probe).and_then(|status| status.lost)
-}
-
 fn look(kernel: &Kernel) -> Picture {
     let mut picture = Picture::default();
     kernel.read(&mut picture);

@@ -2,7 +2,7 @@
 
 use crate::namespace::{Place, enter, own_address};
 use crate::traffic::{connect_mapped, request, serve};
-use crate::{PASSED_OVER, load, look, lost, options};
+use crate::{load, look, options};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -94,11 +94,7 @@ fn every_connection_is_one_of_each_transition() {
         assert_eq!(lives.unknown, 0, "{direction:?}");
         assert!(lives.microseconds > 0, "{direction:?}");
     }
-    assert!(
-        lost(&kernel, "transitions").is_some_and(|lost| lost < PASSED_OVER),
-        "{:?}",
-        lost(&kernel, "transitions")
-    );
+    assert_eq!(picture.probes[0].lost, Some(0));
 }
 
 #[test]
@@ -128,6 +124,10 @@ fn ipv6_is_told_apart_and_a_mapped_address_is_the_ipv4_one() {
         assert_eq!(seen, incoming(count), "{address}");
     }
 }
+
+/// More state changes than these may not be lost beside the other tests. The kernel does not call a program on a CPU where it runs
+/// already, and the program sees the whole machine; each such time is counted (`recursion_misses`).
+const PASSED_OVER: u64 = 50;
 
 #[test]
 fn churn_to_many_destinations_keeps_the_maps_bounded_and_counts_all() {
@@ -164,16 +164,20 @@ fn churn_to_many_destinations_keeps_the_maps_bounded_and_counts_all() {
         .filter(|one| of(&one.destination) && one.direction == Direction::Outgoing)
         .map(|one| one.opens)
         .collect();
-    // What is missing is counted.
-    let lost = lost(&kernel, "transitions").expect("it is attached");
-    println!("measured: {lost} state changes not seen");
-    assert!(lost < PASSED_OVER, "{lost} of {} connections", usize::from(DESTINATIONS) * EACH);
-    assert_eq!(exact.len(), 64, "as many as there are slots");
+    let status = picture.probes.iter().find(|status| status.probe == "transitions").expect("listed");
+    let lost = status.lost.expect("it is attached");
+    println!("measured: {lost} state changes lost");
+    assert!(lost < PASSED_OVER, "{lost}");
     let each = EACH as u64;
+    assert_eq!(exact.len(), 64, "as many as there are slots");
     assert!(exact.iter().all(|opens| (each - lost..=each).contains(opens)), "each of them whole: {exact:?}");
     let other = opens.iter().filter(|one| one.destination == Destination::Other);
     let other: u64 = other.filter(|one| one.direction == Direction::Outgoing).map(|one| one.opens).sum();
     assert!(other >= 36 * each - lost, "the others are not lost: {other}");
+    for status in picture.probes.iter().filter(|status| status.probe != "transitions") {
+        let wanted = (status.probe == "errors").then_some(0);
+        assert_eq!(status.lost, wanted, "{}", status.probe);
+    }
 }
 
 /// On a thread in a network namespace of its own, which is gone when the thread and all connections are.

@@ -59,14 +59,14 @@ async fn nobody_is_held_up_by_an_answer_that_turns_out_to_be_unfit() {
     let began = Instant::now();
     let answers = at_once(&cached, "/c", 30).await;
     // The first, and then all others at once; one after the other it would be nine seconds.
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
     assert!(answers.iter().all(|answer| answer.body == "mine"));
     assert_eq!(origin.count(), 30);
     assert!(origin.busiest() >= 20, "{}", origin.busiest());
     // And those who come later do not wait at all.
     let began = Instant::now();
     at_once(&cached, "/c", 30).await;
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn when_the_client_who_asked_first_leaves_another_one_asks() {
     let (answers, ()) = tokio::join!(others, leave);
     assert!(answers.iter().all(|answer| answer.body == "answer 1"));
     assert_eq!(origin.count(), 2, "one asked again, for all");
-    assert!(began.elapsed() < SOON - Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

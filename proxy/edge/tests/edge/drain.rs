@@ -32,7 +32,7 @@ async fn what_is_under_way_ends_and_idle_clients_do_not_delay_it() {
     let started = tokio::time::Instant::now();
     let drained = edge.end().await;
     assert_eq!(drained.cut, 0);
-    assert!((300..20_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    assert!((300..5_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
     slow.await.expect("no panic").expect("it ended");
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "the door is closed");
     drop((idle, silent));

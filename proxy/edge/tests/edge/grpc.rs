@@ -174,7 +174,7 @@ async fn deadlines_are_the_client_s_or_the_listener_s_and_end_the_work() {
     let error = client.unary("Slow", message("600000")).await.expect_err("too late");
     assert_eq!(error.code(), Code::DeadlineExceeded);
     assert!(error.message().starts_with("weir: "), "{error:?}");
-    assert!((300..20_000).contains(&started.elapsed().as_millis()));
+    assert!((300..3_000).contains(&started.elapsed().as_millis()));
     assert!(service.log.last().headers.contains_key("grpc-timeout"), "set where absent");
     until("the work stops", || service.log.cancelled() == 1).await;
     // In the middle of a reply the trailers say it.

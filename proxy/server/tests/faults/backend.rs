@@ -107,14 +107,14 @@ fn dies_and_returns(workers: u32) {
             memcached.restart();
             let (returned, stored) = (Instant::now(), seen.stored.load(Ordering::Relaxed));
             gaps += returned - killed;
-            eventually("weir is connected again", || {
+            eventually(RECONNECT_MAX + Duration::from_secs(1), "weir is connected again", || {
                 seen.stored.load(Ordering::Relaxed) > stored + CALLERS as u64
             });
             back_after.push(returned.elapsed());
             std::thread::sleep(Duration::from_millis(300));
             let last_error = seen.last_error.lock().expect("not poisoned").expect("the gap was noticed");
             assert!(
-                last_error < returned + RECONNECT_MAX + Duration::from_secs(5),
+                last_error < returned + RECONNECT_MAX + Duration::from_secs(1),
                 "errors go on although the backend is back"
             );
         }
@@ -141,7 +141,7 @@ fn dies_and_returns(workers: u32) {
     let at_backend = memcached.stat("total_connections");
     // One is weir's; the others are this test's own, to see whether it is up and to ask.
     assert!(at_backend <= 30, "{at_backend} connections to the backend");
-    weir.wait_until_at_rest();
+    weir.wait_until_at_rest(Duration::from_secs(5));
 }
 
 /// Ends the load when it is dropped.
@@ -172,7 +172,7 @@ fn a_write_in_flight_is_answered_outcome_unknown_and_never_repeated() {
     let mut client = weir.client();
     let answer = client.try_set("k", b"once").expect("an answer");
     assert!(answer.starts_with("SERVER_ERROR ") && answer.contains("outcome unknown"), "{answer:?}");
-    eventually("connected again", || backend.connections() == 2);
+    eventually(Duration::from_secs(2), "connected again", || backend.connections() == 2);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(backend.heard("set"), 1, "sent once, not again");
     // In step, and served again.
@@ -209,7 +209,7 @@ fn every_kind_of_write_in_flight_is_told_apart_from_reads() {
     }
     let read = client.try_got("last").expect("an answer");
     assert!(read == Got::Value(value_of("last", HONEST_LENGTH)) || read.is_server_error(), "{read:?}");
-    eventually("connected again", || backend.connections() == 2);
+    eventually(Duration::from_secs(2), "connected again", || backend.connections() == 2);
     for write in writes {
         assert_eq!(backend.heard(write), 1, "{write} was sent once");
     }
@@ -247,7 +247,9 @@ fn a_read_is_repeated_once_and_within_a_budget() {
     let mut client = weir.client();
     let mut slowest = Duration::ZERO;
     for round in 0..20 {
-        eventually("connected", || client.get("warm") == Got::Value(value_of("warm", HONEST_LENGTH)));
+        eventually(Duration::from_secs(3), "connected", || {
+            client.get("warm") == Got::Value(value_of("warm", HONEST_LENGTH))
+        });
         let start = Instant::now();
         let got = client.get(&format!("k{round}"));
         slowest = slowest.max(start.elapsed());
@@ -257,7 +259,7 @@ fn a_read_is_repeated_once_and_within_a_budget() {
     println!("20 reads that break the connection cost {cost} commands, the slowest took {slowest:?}");
     assert!(cost > 20, "some were repeated");
     assert!(cost <= 40, "each at most twice: {cost}");
-    assert!(slowest < Duration::from_secs(10), "answered soon: {slowest:?}");
+    assert!(slowest < Duration::from_millis(2_500), "answered soon: {slowest:?}");
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn a_backend_that_is_not_there_is_said_so_at_once_and_found_when_it_comes() {
         assert!(answer.starts_with("SERVER_ERROR "), "{command}: {answer:?}");
     }
     // Each of them would wait 100 ms and more for the next attempt.
-    assert!(start.elapsed() < Duration::from_secs(7), "80 failed in {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "80 failed in {:?}", start.elapsed());
     let answer = client.try_set("k", b"v").expect("an answer");
     assert!(
         answer.starts_with("SERVER_ERROR ") && !answer.contains("unknown"),
@@ -296,7 +298,7 @@ fn a_backend_that_is_not_there_is_said_so_at_once_and_found_when_it_comes() {
                 let _ = stream.write_all(&b"END\r\n".repeat(lines));
             }
         });
-        let took = eventually("served", || client.get("k") == Got::Miss);
+        let took = eventually(Duration::from_millis(1_200), "served", || client.get("k") == Got::Miss);
         drop(weir);
         took
     });

@@ -50,7 +50,7 @@ fn fate(client: &mut Client) -> Fate {
 /// While clients hold every descriptor that is theirs: the metrics and the control socket answer, and say what happened.
 fn numbers_are_shown(weir: &Weir, turned_away: usize) {
     // On a busy machine the worker is still closing those whom it has told.
-    eventually("all who were turned away are counted", || {
+    eventually(PATIENCE, "all who were turned away are counted", || {
         sum(&weir.page(), "weir_client_closes_total", &["how=\"cap\""]) >= turned_away as f64
     });
     let page = weir.page();
@@ -111,7 +111,7 @@ fn without_descriptors_the_excess_is_turned_away_and_the_others_are_served() {
         assert!(weir.is_alive());
         // Once they leave there is room again.
         crowd.clear();
-        let took = eventually("new clients are served", || {
+        let took = eventually(Duration::from_secs(5), "new clients are served", || {
             Client::try_connect(weir.place(0)).is_ok_and(|mut client| fate(&mut client) == Fate::Served)
         });
         println!("tcp {tcp}: room again after {took:?}");
@@ -142,7 +142,7 @@ fn a_backend_is_reached_again_although_descriptors_ran_out() {
     // More who wait for any descriptor that gets free: that of the lost connection is not for them.
     let mut more: Vec<Client> = (0..50).map(|_| weir.client()).collect();
     memcached.restart();
-    eventually("connected again", || early.get("k") == Got::Miss);
+    eventually(Duration::from_secs(3), "connected again", || early.get("k") == Got::Miss);
     for client in &mut more {
         assert_ne!(fate(client), Fate::Served, "{CLIENTS} clients at most");
     }
@@ -182,7 +182,9 @@ fn ten_thousand_idle_clients_cost_little_and_all_answer_afterwards() {
         let before = weir.resident();
         let start = Instant::now();
         let streams = connect(weir.place(0), COUNT);
-        eventually("all were accepted", || weir.count("weir_client_connections", &[]) == COUNT as u64 + 1);
+        eventually(PATIENCE, "all were accepted", || {
+            weir.count("weir_client_connections", &[]) == COUNT as u64 + 1
+        });
         let connected = start.elapsed();
         let idle = weir.resident();
         // Looking up who they are takes a moment of its own.
@@ -197,7 +199,7 @@ fn ten_thousand_idle_clients_cost_little_and_all_answer_afterwards() {
             assert_eq!(client.try_got("k").expect("an answer"), Got::Value(value_of("k", 50)));
         }
         let answered = start.elapsed();
-        weir.wait_until_at_rest();
+        weir.wait_until_at_rest(Duration::from_secs(5));
         let used = weir.resident();
         let each = |resident: u64| resident.saturating_sub(before) / COUNT as u64;
         let (idle, used) = (each(idle), each(used));
@@ -209,7 +211,7 @@ fn ten_thousand_idle_clients_cost_little_and_all_answer_afterwards() {
         assert!(used < 6 << 10, "{used} bytes resident per client that was answered once");
         assert!(share < 0.1, "{share:.2} of a processor for idle clients");
         drop(clients);
-        eventually("all are gone", || weir.count("weir_client_connections", &[]) == 1);
+        eventually(PATIENCE, "all are gone", || weir.count("weir_client_connections", &[]) == 1);
         assert_eq!(first.get("k"), Got::Value(value_of("k", 50)));
     }
 }
@@ -274,7 +276,7 @@ fn fifteen_thousand_at_once(tcp: bool, workers: u32) {
     let peak = weir.resident();
     let open = weir.count("weir_client_connections", &[]);
     drop(clients);
-    eventually("all are gone", || weir.count("weir_client_connections", &[]) == 1);
+    eventually(PATIENCE, "all are gone", || weir.count("weir_client_connections", &[]) == 1);
     let gone = Instant::now();
     let mut after = weir.resident();
     while after > idle + KEPT_MAX && gone.elapsed() < Duration::from_secs(10) {
@@ -300,7 +302,7 @@ fn fifteen_thousand_at_once(tcp: bool, workers: u32) {
     );
     if let Place::Tcp(address) = weir.place(0) {
         let port = address.port();
-        eventually("no port is left in TIME_WAIT", || time_wait(port) == 0);
+        eventually(Duration::from_secs(5), "no port is left in TIME_WAIT", || time_wait(port) == 0);
     }
 }
 

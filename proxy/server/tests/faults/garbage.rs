@@ -138,7 +138,7 @@ fn floods_of_garbage_are_answered_or_closed_and_disturb_nobody() {
         assert!(weir.is_alive());
     }
     println!("six floods in {:?}", start.elapsed());
-    weir.wait_until_at_rest();
+    weir.wait_until_at_rest(Duration::from_secs(5));
     assert_eq!(weir.count("weir_panics_total", &[]), 0);
     let now = weir.resident();
     assert!(now < idle + (16 << 20), "{} KiB before, {} KiB after", idle >> 10, now >> 10);

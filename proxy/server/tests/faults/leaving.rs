@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
-/// A client that asks for one small value again and again, 20 times at least, and is never let down.
+/// A client that asks for one small value again and again, 101 times at least, and is never let down.
 pub fn neighbour(mut client: Client, over: &AtomicBool) -> (u64, Duration) {
     let (mut answers, mut slowest) = (0, Duration::ZERO);
     let value = value_of("neighbour", 100);
-    while !over.load(Ordering::Acquire) || answers < 20 {
+    while !over.load(Ordering::Acquire) || answers <= 100 {
         let start = Instant::now();
         let got = client.get("neighbour");
         slowest = slowest.max(start.elapsed());
@@ -55,7 +55,7 @@ fn a_hundred_clients_vanish_in_the_middle_of_20_000_keys() {
     client.send(&line);
     assert_eq!(client.try_many().expect("an answer").values.len(), 20_000);
     drop(client);
-    weir.wait_until_at_rest();
+    weir.wait_until_at_rest(Duration::from_secs(5));
     let idle = weir.resident();
     let over = AtomicBool::new(false);
     let highest = AtomicU64::new(0);
@@ -96,21 +96,24 @@ fn a_hundred_clients_vanish_in_the_middle_of_20_000_keys() {
         for neighbour in neighbours {
             let (answers, slowest) = neighbour.join().expect("a good neighbour");
             println!("a neighbour: {answers} answers, the slowest {slowest:?}");
-            assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+            assert!(
+                answers > 100 && slowest < Duration::from_secs(2),
+                "{answers} answers, slowest {slowest:?}"
+            );
         }
     });
-    weir.wait_until_at_rest();
+    weir.wait_until_at_rest(Duration::from_secs(10));
     let (peak, mut after) = (highest.load(Ordering::Relaxed), weir.resident());
     let start = Instant::now();
-    while after > idle + 16 * MIB && start.elapsed() < Duration::from_secs(30) {
+    while after > idle + 16 * MIB && start.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(100));
         after = weir.resident();
     }
     println!("resident: idle {} KiB, peak {} KiB, after {} KiB", idle >> 10, peak >> 10, after >> 10);
-    assert!(after <= idle + 16 * MIB, "{} KiB idle, {} KiB 30 s after", idle >> 10, after >> 10);
+    assert!(after <= idle + 16 * MIB, "{} KiB idle, {} KiB 10 s after", idle >> 10, after >> 10);
     assert_eq!(weir.count("weir_client_connections", &[]), 0);
-    // A moment later: calls of a process that has no name yet wait for it.
-    eventually("all of them are counted", || {
+    // On the page a moment after weir is at rest.
+    eventually(Duration::from_secs(10), "all of them are counted", || {
         weir.count("weir_requests_total", &["outcome=\"client_gone\""]) == 100
     });
     assert_eq!(weir.opens(), 1, "a client's end is not the backend's");
@@ -128,7 +131,7 @@ fn a_hundred_slow_readers_of_1_mb_values_hold_bounded_memory_and_nobody_up() {
     }
     client.set("neighbour", &value_of("neighbour", 100));
     drop(client);
-    weir.wait_until_at_rest();
+    weir.wait_until_at_rest(Duration::from_secs(5));
     let idle = weir.resident();
     let over = AtomicBool::new(false);
     let highest = AtomicU64::new(0);
@@ -161,7 +164,7 @@ fn a_hundred_slow_readers_of_1_mb_values_hold_bounded_memory_and_nobody_up() {
         let start = Instant::now();
         let mut closed = 0;
         // A slow reader takes no byte for 3 s; that all of them had their turn to be slow takes longer.
-        while closed < 100 && start.elapsed() < Duration::from_secs(60) {
+        while closed < 100 && start.elapsed() < Duration::from_secs(30) {
             std::thread::sleep(Duration::from_millis(200));
             closed = weir.count("weir_client_closes_total", &["how=\"slow_reader\""]);
         }
@@ -170,7 +173,7 @@ fn a_hundred_slow_readers_of_1_mb_values_hold_bounded_memory_and_nobody_up() {
         let (answers, slowest) = neighbour.join().expect("a good neighbour");
         println!("the neighbour: {answers} answers, the slowest {slowest:?}");
         println!("resident: idle {} KiB, peak {} KiB", idle >> 10, highest.load(Ordering::Relaxed) >> 10);
-        assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+        assert!(answers > 100 && slowest < Duration::from_secs(2), "{answers} answers, slowest {slowest:?}");
         drop(readers);
         closed
     });
@@ -185,11 +188,11 @@ fn a_hundred_slow_readers_of_1_mb_values_hold_bounded_memory_and_nobody_up() {
     // reply_bytes_max is 64 MiB; what is on its way when it is reached is bytes_in_flight, 8 MiB, by an estimate. Seen: 68
     // to 91 MiB.
     assert!(peak <= idle + 112 * MIB, "{} KiB idle, {} KiB at the peak", idle >> 10, peak >> 10);
-    weir.wait_until_at_rest();
+    weir.wait_until_at_rest(Duration::from_secs(5));
     let start = Instant::now();
     while weir.resident() > idle + 16 * MIB {
         assert!(
-            start.elapsed() < Duration::from_secs(30),
+            start.elapsed() < Duration::from_secs(10),
             "{} KiB idle, {} KiB after",
             idle >> 10,
             weir.resident() >> 10

@@ -56,10 +56,10 @@ fn a_bad_file_is_refused_whole_and_the_old_one_stays() {
             // First something good, so that a refusal can be seen.
             std::fs::write(&weir.file, &good).expect("written");
             weir.reload();
-            eventually("the good file is taken", || reloads(&weir) == 1.0);
+            eventually(Duration::from_secs(5), "the good file is taken", || reloads(&weir) == 1.0);
             std::fs::write(&weir.file, text).expect("written");
             weir.reload();
-            eventually(name, || reloads(&weir) == 0.0);
+            eventually(Duration::from_secs(5), name, || reloads(&weir) == 0.0);
             assert_eq!(hash(&weir), old, "{name}");
             client.send(&multiget);
             let many = client.try_many().expect("an answer");
@@ -71,15 +71,15 @@ fn a_bad_file_is_refused_whole_and_the_old_one_stays() {
         }
         std::fs::write(&weir.file, &good).expect("written");
         weir.reload();
-        eventually("the good file is taken", || reloads(&weir) == 1.0);
+        eventually(Duration::from_secs(5), "the good file is taken", || reloads(&weir) == 1.0);
         std::fs::remove_file(&weir.file).expect("it is there");
         weir.reload();
-        eventually("a missing file", || reloads(&weir) == 0.0);
+        eventually(Duration::from_secs(5), "a missing file", || reloads(&weir) == 0.0);
         assert_eq!(hash(&weir), old, "a missing file");
         // And a good change holds, on connections that are open.
         std::fs::write(&weir.file, format!("{good}{limit}")).expect("written");
         weir.reload();
-        eventually("the change is taken", || reloads(&weir) == 1.0);
+        eventually(Duration::from_secs(5), "the change is taken", || reloads(&weir) == 1.0);
         assert_ne!(hash(&weir), old);
         client.send(&multiget);
         let refused = client.line();
@@ -159,12 +159,14 @@ fn sigterm_lets_everything_under_way_end_and_exits_0() {
             let mut pipeline = weir.client();
             pipeline.send((0..3_000).map(|number| format!("get k{number}\r\n")).collect::<String>());
             // Who is not accepted yet at the signal finds the door closed; then the requests are read in a moment.
-            eventually("everybody is in", || weir.metric("weir_client_connections", &[]) == 13.0);
+            eventually(Duration::from_secs(5), "everybody is in", || {
+                weir.metric("weir_client_connections", &[]) == 13.0
+            });
             std::thread::sleep(Duration::from_millis(300));
             weir.terminate();
             let start = Instant::now();
             // No new clients, soon.
-            eventually("the door is closed", || {
+            eventually(Duration::from_secs(2), "the door is closed", || {
                 Client::try_connect(&place).map_or(true, |mut client| {
                     client.try_send("mn\r\n").is_err() || client.try_line().is_err()
                 })
@@ -186,7 +188,7 @@ fn sigterm_lets_everything_under_way_end_and_exits_0() {
             assert_eq!(idle.rest(), b"", "who is idle is let go");
             start.elapsed()
         });
-        let status = weir.wait_for_exit();
+        let status = weir.wait_for_exit(Duration::from_secs(5));
         assert!(status.success(), "{status:?}");
         let [whole, between] = [&seen.whole, &seen.closed_between].map(|count| count.load(Ordering::Relaxed));
         println!(
@@ -198,7 +200,9 @@ fn sigterm_lets_everything_under_way_end_and_exits_0() {
 
 /// Waits until weir holds replies that a client does not read.
 fn until_owed(weir: &Weir) {
-    eventually("a client is owed something", || weir.metric("weir_client_reply_bytes", &[]) > 0.0);
+    eventually(Duration::from_secs(5), "a client is owed something", || {
+        weir.metric("weir_client_reply_bytes", &[]) > 0.0
+    });
 }
 
 #[test]
@@ -216,10 +220,8 @@ fn a_second_sigterm_ends_it_at_once() {
     assert!(weir.is_alive(), "it waits for the one who is owed something");
     weir.terminate();
     let start = Instant::now();
-    let status = weir.wait_for_exit();
-    let took = start.elapsed();
-    println!("ended {took:?} after the second signal: {status:?}");
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    let status = weir.wait_for_exit(Duration::from_secs(3));
+    println!("ended {:?} after the second signal: {status:?}", start.elapsed());
     assert!(!status.success(), "whoever was cut off is not drained: {status:?}");
 }
 
@@ -240,10 +242,10 @@ fn drain_timeout_bounds_the_shutdown() {
     weir.terminate();
     let start = Instant::now();
     // The default would be 30 s.
-    let status = weir.wait_for_exit();
+    let status = weir.wait_for_exit(Duration::from_secs(10));
     let took = start.elapsed();
     assert!(status.success(), "{status:?}");
-    assert!((Duration::from_millis(900)..Duration::from_secs(20)).contains(&took), "{took:?}");
+    assert!(took > Duration::from_millis(900), "{took:?}");
 }
 
 #[test]
@@ -256,13 +258,15 @@ fn a_write_under_way_at_sigterm_is_carried_out_and_answered() {
     memcached.stop();
     // noreply too: nobody waits for it, and it must not be lost.
     client.send("set quiet 0 0 4 noreply\r\nkept\r\nset loud 0 0 4\r\nkept\r\n");
-    eventually("both are under way", || weir.metric("weir_backend_inflight_operations", &[]) == 2.0);
+    eventually(Duration::from_secs(5), "both are under way", || {
+        weir.metric("weir_backend_inflight_operations", &[]) == 2.0
+    });
     weir.terminate();
     std::thread::sleep(Duration::from_millis(600));
     assert!(weir.is_alive(), "it waits for the answers");
     memcached.go_on();
     assert_eq!(client.line(), "STORED");
-    assert!(weir.wait_for_exit().success());
+    assert!(weir.wait_for_exit(Duration::from_secs(5)).success());
     let mut direct = memcached.client();
     for key in ["quiet", "loud"] {
         direct.send(format!("get {key}\r\n"));

@@ -1,7 +1,7 @@
 //! A backend whose replies are wrong, cut short or not asked for. A client gets an error, never another key's value;
 //! everybody else goes on.
 
-use crate::client::{Client, Got};
+use crate::client::{Client, Got, PATIENCE};
 use crate::scripted::{HONEST_LENGTH, Scripted, Talk};
 use crate::support::{eventually, shared};
 use crate::values::{value_block, value_of};
@@ -115,9 +115,11 @@ fn a_reply_that_does_not_fit_is_an_error_and_a_desync_and_nobody_elses_value() {
             let got = client.get("bad");
             let may_be_right = matches!(name, "another key behind the right one" | "the value twice");
             assert!(got.is_server_error() || (may_be_right && got == right("bad")), "{name}: {got:?}");
-            eventually("counted", || weir.count("weir_upstream_desync_total", &[]) >= 1);
+            eventually(Duration::from_secs(3), "counted", || {
+                weir.count("weir_upstream_desync_total", &[]) >= 1
+            });
             // The same client goes on, on a new connection.
-            eventually("served again", || client.get("after") == right("after"));
+            eventually(Duration::from_secs(3), "served again", || client.get("after") == right("after"));
             over.store(true, Ordering::Release);
             let [same, elsewhere] = neighbours.map(|neighbour| neighbour.join().expect("a good neighbour"));
             assert!(same > 0 && elsewhere > 0, "{name}: {same} and {elsewhere} answers");
@@ -215,7 +217,7 @@ fn a_reply_cut_short_anywhere_gives_the_whole_value_or_an_error() {
         let mut client = weir.client();
         let got = client.get("bad");
         assert!(got.is_server_error() || got == right("bad"), "cut at {cut}: {got:?}");
-        eventually("served again", || client.get("after") == right("after"));
+        eventually(Duration::from_secs(3), "served again", || client.get("after") == right("after"));
         assert_eq!(client.get("later"), right("later"), "cut at {cut}");
     }
 }
@@ -244,7 +246,7 @@ fn a_wrong_reply_to_a_write_leaves_its_outcome_unknown() {
         assert!(answer.starts_with("SERVER_ERROR ") && answer.contains("unknown"), "{shown:?}: {answer:?}");
         assert!(weir.count("weir_upstream_desync_total", &[]) >= 1, "{shown:?}");
         assert_eq!(bad.heard("set bad"), 1, "{shown:?}: not repeated");
-        eventually("served again", || client.get("after") == right("after"));
+        eventually(Duration::from_secs(3), "served again", || client.get("after") == right("after"));
     }
 }
 
@@ -277,14 +279,16 @@ fn bytes_nobody_asked_for_cut_the_connection_and_are_no_answer() {
     let weir = weir_before(&bad, &good);
     let mut client = weir.client();
     for cut in 1..=3 {
-        eventually("the next lie", || weir.count("weir_upstream_desync_total", &[]) >= cut - 1);
+        eventually(PATIENCE, "the next lie", || weir.count("weir_upstream_desync_total", &[]) >= cut - 1);
         let key = format!("k{cut}");
-        eventually("served", || {
+        eventually(Duration::from_secs(3), "served", || {
             let got = client.get(&key);
             assert!(got.is_server_error() || got == right(&key), "{got:?}");
             got == right(&key)
         });
-        eventually("counted", || weir.count("weir_upstream_desync_total", &[]) >= cut);
+        eventually(Duration::from_secs(3), "counted", || {
+            weir.count("weir_upstream_desync_total", &[]) >= cut
+        });
     }
     assert_eq!(client.get("k9"), right("k9"));
     assert_eq!(bad.connections(), 4);

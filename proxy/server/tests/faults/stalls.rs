@@ -9,7 +9,7 @@ use crate::weir::Route;
 use std::time::{Duration, Instant};
 
 /// How much later than its time a time-out may come: they are looked for every 100 ms, on a busy machine.
-const LATE: Duration = Duration::from_secs(8);
+const LATE: Duration = Duration::from_millis(1_000);
 
 #[test]
 fn a_silent_backend_costs_the_request_timeout_and_is_cut() {
@@ -36,10 +36,14 @@ fn a_silent_backend_costs_the_request_timeout_and_is_cut() {
             break;
         }
     }
-    eventually("the stall is cut and a new connection made", || backend.connections() == 2);
+    eventually(Duration::from_secs(4), "the stall is cut and a new connection made", || {
+        backend.connections() == 2
+    });
     assert_eq!(weir.count("weir_upstream_stalls_total", &[]), 1);
-    eventually("served again", || client.get("k") == Got::Value(value_of("k", HONEST_LENGTH)));
-    weir.wait_until_at_rest();
+    eventually(Duration::from_secs(2), "served again", || {
+        client.get("k") == Got::Value(value_of("k", HONEST_LENGTH))
+    });
+    weir.wait_until_at_rest(Duration::from_secs(2));
 }
 
 #[test]
@@ -82,7 +86,7 @@ fn replies_that_come_after_the_timeout_reach_nobody() {
     }
     assert_eq!(weir.opens(), 1, "the connection was kept");
     assert_eq!(weir.count("weir_upstream_desync_total", &[]), 0);
-    weir.wait_until_at_rest();
+    weir.wait_until_at_rest(Duration::from_secs(2));
 }
 
 #[test]
@@ -109,10 +113,12 @@ fn a_stopped_memcached_is_cut_and_served_again_when_it_goes_on() {
     let stalls = weir.count("weir_upstream_stalls_total", &[]);
     assert!((1..=6).contains(&stalls), "{stalls} cuts in 3 s with a stall_timeout of 0.6 s");
     memcached.go_on();
-    let took = eventually("served again", || client.get("k") == Got::Value(b"value".to_vec()));
+    let took = eventually(Duration::from_millis(1_200), "served again", || {
+        client.get("k") == Got::Value(b"value".to_vec())
+    });
     println!("{answers} answers and {stalls} cuts in 3 s, served {took:?} after it went on");
     assert_eq!(weir.count("weir_upstream_desync_total", &[]), 0);
-    weir.wait_until_at_rest();
+    weir.wait_until_at_rest(Duration::from_secs(2));
 }
 
 #[test]
@@ -139,7 +145,7 @@ fn a_backend_that_accepts_nobody_is_given_up_after_connect_timeout() {
     let got = client.get("k");
     assert!(got.is_server_error(), "{got:?}");
     assert!(start.elapsed() < Duration::from_millis(300) + LATE, "{:?}", start.elapsed());
-    eventually("the attempt is counted", || {
+    eventually(Duration::from_secs(1), "the attempt is counted", || {
         weir.count("weir_backend_connection_opens_total", &["result=\"timeout\""]) >= 1
     });
 }
@@ -160,7 +166,7 @@ fn a_backend_that_breaks_every_connection_is_not_stormed() {
             let asking = Instant::now();
             let got = client.get("k");
             assert!(got.is_server_error(), "{name}: {got:?}");
-            assert!(asking.elapsed() < Duration::from_millis(500) + LATE, "{name}: {:?}", asking.elapsed());
+            assert!(asking.elapsed() < Duration::from_millis(2_500), "{name}: {:?}", asking.elapsed());
             asked += 1;
             std::thread::sleep(Duration::from_millis(5));
         }

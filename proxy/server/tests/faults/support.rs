@@ -1,6 +1,5 @@
 //! What all fault tests need besides `tests/support`: their turn on the machine, open files, and a way to wait.
 
-use crate::e2e::{PATIENCE, wait_for};
 pub use crate::e2e::{free_port, skip};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -34,8 +33,8 @@ pub fn open_files(count: u64, what: &str) -> Option<()> {
 
 /// Waits until `check` holds; the time it took.
 #[track_caller]
-pub fn eventually(what: &str, mut check: impl FnMut() -> bool) -> Duration {
+pub fn eventually(within: Duration, what: &str, mut check: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
-    wait_for(what, PATIENCE, || check().then_some(()));
+    crate::e2e::wait_for(what, within, || check().then_some(()));
     start.elapsed()
 }

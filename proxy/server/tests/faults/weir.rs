@@ -1,8 +1,8 @@
 //! weir between checked clients and whatever a test puts behind it.
 
 use crate::client::{Client, Place};
+use crate::e2e;
 pub use crate::e2e::series::sum;
-use crate::e2e::{self, PATIENCE};
 use crate::support::free_port;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -130,7 +130,7 @@ impl Weir {
     }
 
     /// Waits until weir holds nothing for anybody: no operation under way, no byte unread.
-    pub fn wait_until_at_rest(&self) {
+    pub fn wait_until_at_rest(&self, within: Duration) {
         let mut page = String::new();
         let names = [
             "weir_backend_inflight_operations",
@@ -147,7 +147,7 @@ impl Weir {
             if held.is_empty() {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "still held after {PATIENCE:?}: {held:?}");
+            assert!(start.elapsed() < within, "still held after {within:?}: {held:?}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -188,9 +188,9 @@ impl Weir {
     }
 
     #[track_caller]
-    pub fn wait_for_exit(&mut self) -> ExitStatus {
-        let status = self.child.process.wait_within(PATIENCE);
-        status.unwrap_or_else(|| panic!("weir is still there after {PATIENCE:?}"))
+    pub fn wait_for_exit(&mut self, within: Duration) -> ExitStatus {
+        let status = self.child.process.wait_within(within);
+        status.unwrap_or_else(|| panic!("weir is still there after {within:?}"))
     }
 
     pub fn log(&self) -> String {

@@ -97,7 +97,7 @@ fn slow_clients_are_cut_and_counted() {
         stream.read_exact(&mut status).expect("an answer");
         assert_eq!(&status, b"HTTP/1.1 504");
     }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     eventually("they are counted", || scene.outcome("timeout") == 50.0);
     drop(bodies);
     // Heads have ten seconds, however they trickle.
@@ -105,7 +105,7 @@ fn slow_clients_are_cut_and_counted() {
         let _ = stream.write_all(b"x");
         while !matches!(stream.read(&mut [0; 64]), Ok(0) | Err(_)) {}
     }
-    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     eventually("they are counted", || scene.closed("slow") == 50.0);
     scene.unharmed(16);
 }
@@ -125,7 +125,7 @@ fn a_slow_service_is_left_at_the_deadline() {
         let before = scene.service.told.cancelled();
         let error = client.call(POSTS, one(key), headers).expect_err("too late");
         assert!(matches!(error.code(), Code::DeadlineExceeded | Code::Cancelled), "{key}: {error:?}");
-        assert!(began.elapsed() < Duration::from_secs(10), "{key}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(3), "{key}: {:?}", began.elapsed());
         eventually("its work stops", || scene.service.told.cancelled() == before + 1);
     }
     // tonic's own clock may be first.

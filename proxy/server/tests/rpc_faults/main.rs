@@ -24,7 +24,7 @@ use support_rpc::scripted::Scripted;
 use support_rpc::{Grpc, POSTS};
 
 /// A neighbour's slowest call, on a busy machine, while others misbehave.
-const SLOWEST: Duration = Duration::from_secs(10);
+const SLOWEST: Duration = Duration::from_secs(3);
 
 /// A client that calls all the while, on a connection of its own.
 struct Neighbour {

@@ -16,7 +16,7 @@ use crate::support::{Weir, skip, wait_for};
 use std::time::Duration;
 
 /// How long something that is "at once" may take on a busy machine.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(10);
 
 /// The control connection: one per weir and cluster, to one of the nodes.
 pub const CONTROL: usize = 1;

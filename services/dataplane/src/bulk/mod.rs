@@ -6,7 +6,7 @@
 
 pub mod slice;
 
-use crate::metrics::{Metrics, Raised};
+use crate::metrics::Raised;
 use crate::read::Reads;
 use anyhow::{Context as _, Result};
 use std::sync::Arc;
@@ -23,7 +23,6 @@ pub struct Bulk {
     pub keys: usize,
     /// Both storages.
     pub reads: Arc<Reads>,
-    metrics: Arc<Metrics>,
     handle: Handle,
 }
 
@@ -57,7 +56,7 @@ impl Threads {
 
     /// For calls of more than `keys` keys.
     pub fn calls(&self, keys: usize, reads: Arc<Reads>) -> Result<Bulk> {
-        Ok(Bulk { keys, metrics: reads.metrics.clone(), reads, handle: self.handle()?.clone() })
+        Ok(Bulk { keys, reads, handle: self.handle()?.clone() })
     }
 
     fn handle(&self) -> Result<&Handle> {
@@ -77,8 +76,8 @@ impl Drop for Threads {
 impl Bulk {
     /// Runs a call there. Dropping this cancels it, and what it waits for. `None`: the threads have ended, or the call panicked.
     pub async fn run<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        self.metrics.large_requests.inc();
-        let _under_way = Raised::new(&self.metrics.large_in_flight);
+        self.reads.metrics.large_requests.inc();
+        let _under_way = Raised::new(&self.reads.metrics.large_in_flight);
         let mut only = JoinSet::new();
         only.spawn_on(call, &self.handle);
         only.join_next().await?.ok()

@@ -74,7 +74,7 @@ impl Running {
 
 /// Waits until something is so.
 pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let late = tokio::time::Instant::now() + 3 * SOON;
+    let late = tokio::time::Instant::now() + SOON;
     while !is() {
         assert!(tokio::time::Instant::now() < late, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
